@@ -1,0 +1,100 @@
+"""The protocol between an agent and whatever generates text for it.
+
+It lives here, not in `workers`, because the scripted engine of `paddler.testing` speaks it too.
+
+An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the
+constructor is called there, none of them blocks longer than one step, and none is called concurrently.
+A step is bounded (about 250 ms), because it bounds cancel latency and the lease.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from paddler.wire.agent import Generate
+from paddler.wire.balancer import FinishReason, Usage
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One request as given to an engine.
+
+    `resume_ids` are the output tokens that an earlier attempt has already emitted, `resume_text_length`
+    the number of characters of their text that the client already has: the engine prefills prompt plus
+    `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
+    `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
+    """
+
+    request_id: str
+    payload: Generate
+    resume_ids: tuple[int, ...] = ()
+    resume_text_length: int = 0
+
+
+class Progress(Struct, frozen=True):
+    """Tokens sampled for one job in one step, and the text they released (see `wire.balancer.Tokens`)."""
+
+    request_id: str
+    ids: tuple[int, ...]
+    text: str
+
+
+class Done(Struct, frozen=True):
+    """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back)."""
+
+    request_id: str
+    reason: FinishReason
+    usage: Usage
+    text: str = ""
+
+
+class Rejected(Struct, frozen=True):
+    """The job cannot be done and its slot is free: `code`, `status` as in `errors.py`; `param` names the
+    request field at fault, if one is."""
+
+    request_id: str
+    code: str
+    message: str
+    status: int
+    param: str | None = None
+
+
+Event = Progress | Done | Rejected
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What the agent publishes about its engine. `context_size` is tokens, shared by all slots."""
+
+    model: str
+    slots_total: int
+    context_size: int
+    build: str = ""
+    bytes_per_token: float = 4.0
+
+
+class Engine(Protocol):
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def num_free_slots(self) -> int: ...
+
+    def start(self, job: Job) -> None:
+        """Put a job into a free slot. Raises `NoFreeSlot` when there is none; problems of the job itself
+        come as `Rejected` from the next `step`."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a job; its `Done(CANCELLED)` comes from the next `step`. Unknown ids are ignored."""
+        ...
+
+    def step(self) -> list[Event]:
+        """Do one bounded step for all running jobs. Returns at once with [] when there are none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class NoFreeSlot(RuntimeError):
+    """`start` was called on an engine without a free slot: a bug in the caller."""

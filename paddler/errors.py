@@ -1,0 +1,160 @@
+"""Every error a client, an operator or a caller can meet.
+
+PaddlerError
+├── RequestError                  the request itself is at fault
+│   ├── InvalidField          400 invalid_field
+│   ├── ContextExceeded       400 context_length_exceeded
+│   ├── ModelNotFound         404 model_not_found
+│   ├── BodyTooLarge          413 body_too_large
+│   └── RequestCancelled      499 cancelled
+└── ServiceError                  the fleet is at fault; the same request may succeed later
+    ├── BufferFull            503 buffer_full
+    ├── QueueUnavailable      503 queue_unavailable
+    ├── ShuttingDown          503 shutting_down
+    ├── StartTimeout          504 start_timeout
+    ├── ItemTimeout           504 item_timeout
+    ├── AgentsLost            502 agents_lost
+    ├── RequestLost           503 request_lost
+    └── EngineFailed          500 engine_failed
+
+Each leaf has a stable `code`, an HTTP `status` and says whether a retry can help. `frame_of` and
+`error_of` carry them through a journal.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from paddler.wire.balancer import Failed
+
+
+class PaddlerError(Exception):
+    """Root of the tree. `param` names the request field at fault, if one is; `retry_after_s` is whole seconds."""
+
+    code: ClassVar[str] = ""
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(PaddlerError):
+    """The request itself is at fault."""
+
+    status = 400
+
+
+class InvalidField(RequestError):
+    """A field is missing, malformed, out of range or not supported."""
+
+    code, status = "invalid_field", 400
+
+
+class ContextExceeded(RequestError):
+    """The prompt is longer than the model's context."""
+
+    code, status = "context_length_exceeded", 400
+
+
+class ModelNotFound(RequestError):
+    """No pool serves a model of this name."""
+
+    code, status = "model_not_found", 404
+
+
+class BodyTooLarge(RequestError):
+    """The body exceeds `--max-body`."""
+
+    code, status = "body_too_large", 413
+
+
+class RequestCancelled(RequestError):
+    """The request was cancelled before it ended."""
+
+    code, status = "cancelled", 499
+
+
+class ServiceError(PaddlerError):
+    """The fleet is at fault; the same request may succeed later."""
+
+    status = 503
+    retryable = True
+
+
+class BufferFull(ServiceError):
+    """As many requests wait as `--max-buffered-requests` allows."""
+
+    code, status = "buffer_full", 503
+
+
+class QueueUnavailable(ServiceError):
+    """Redis cannot be reached or refuses writes."""
+
+    code, status = "queue_unavailable", 503
+
+
+class ShuttingDown(ServiceError):
+    """This balancer is stopping."""
+
+    code, status = "shutting_down", 503
+
+
+class StartTimeout(ServiceError):
+    """No slot became free within `--buffered-request-timeout`."""
+
+    code, status = "start_timeout", 504
+
+
+class ItemTimeout(ServiceError):
+    """A running request was silent for `--inference-item-timeout`."""
+
+    code, status = "item_timeout", 504
+
+
+class AgentsLost(ServiceError):
+    """Agent after agent was lost while working on this request; it may be what kills them."""
+
+    code, status, retryable = "agents_lost", 502, False
+
+
+class RequestLost(ServiceError):
+    """Redis forgot the request, as a crash with `appendfsync everysec` may."""
+
+    code, status = "request_lost", 503
+
+
+class EngineFailed(ServiceError):
+    """The engine failed on this request."""
+
+    code, status = "engine_failed", 500
+
+
+class UnknownFailure(ServiceError):
+    """A failure with a code that this version does not know; carries the sender's own words."""
+
+    code, status = "unknown", 500
+
+
+def leaves() -> dict[str, type[PaddlerError]]:
+    """Every concrete error by its code."""
+    found: dict[str, type[PaddlerError]] = {}
+    todo: list[type[PaddlerError]] = [PaddlerError]
+    while todo:
+        cls = todo.pop()
+        todo.extend(cls.__subclasses__())
+        if cls.code:
+            found[cls.code] = cls
+    return found
+
+
+def frame_of(error: PaddlerError) -> Failed:
+    return Failed(error.code, error.message, error.status, error.retryable, error.param)
+
+
+def error_of(frame: Failed) -> PaddlerError:
+    """The exception a `Failed` frame stands for; an unknown code becomes `UnknownFailure`."""
+    return leaves().get(frame.code, UnknownFailure)(frame.message, param=frame.param)

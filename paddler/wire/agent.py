@@ -1,0 +1,95 @@
+"""What agents receive: the encoded request (`payload:<id>`) and the control channel.
+
+Payloads are MessagePack maps, so that an older agent skips fields it does not know. Control messages
+are MessagePack arrays `[tag, ...]`, because Lua scripts write them too (`cmsgpack`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+DEFAULT_TEMPERATURE = 0.8
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, as the chat template sees it."""
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Sampling parameters of one request; defaults are those of Paddler 4.1 where it has the field.
+
+    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 and `min_p` 0 switch that sampler off.
+    `penalty_last_n` is the number of recent tokens the penalties look at; -1 is the whole context.
+    `seed` is always set by the balancer, so that a hand-over continues the same random stream: token
+    number `n` of the output is drawn with a generator seeded by `(seed, n)`.
+    """
+
+    temperature: float = DEFAULT_TEMPERATURE
+    top_k: int = 80
+    top_p: float = 0.8
+    min_p: float = 0.05
+    penalty_last_n: int = -1
+    penalty_repeat: float = 1.1
+    penalty_frequency: float = 0.0
+    penalty_presence: float = 0.8
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
+
+
+class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="generate"):
+    """Generate text from a conversation (`messages`) or a raw prompt (`prompt`); exactly one is set.
+
+    `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
+    part of it.
+    """
+
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    sampling: Sampling = Sampling()
+    add_generation_prompt: bool = True
+
+
+Payload = Generate
+
+
+class Poke(Struct, frozen=True, array_like=True, tag="poke"):
+    """Something eligible may be waiting: claim now."""
+
+
+class CancelRequest(Struct, frozen=True, array_like=True, tag="cancel"):
+    """Stop this request within one step; the state in `request:<id>` says why."""
+
+    request_id: str
+
+
+Control = Poke | CancelRequest
+
+_payload_encoder = msgspec.msgpack.Encoder()
+_payload_decoder = msgspec.msgpack.Decoder(Payload)
+_control_encoder = msgspec.msgpack.Encoder()
+_control_decoder = msgspec.msgpack.Decoder(Control)
+
+
+def encode_payload(payload: Payload) -> bytes:
+    return _payload_encoder.encode(payload)
+
+
+def decode_payload(data: bytes) -> Payload:
+    """Raises `msgspec.MsgspecError` for bytes that are no payload."""
+    return _payload_decoder.decode(data)
+
+
+def encode_control(message: Control) -> bytes:
+    return _control_encoder.encode(message)
+
+
+def decode_control(data: bytes) -> Control:
+    return _control_decoder.decode(data)

@@ -1,0 +1,111 @@
+"""What balancers receive: the frames of a request's journal, and the inbox messages that carry them.
+
+A journal is the concatenation of frames. A frame is a 4-byte big-endian length followed by that many
+bytes of MessagePack: an array `[tag, ...]`. The byte offset of a frame in its journal is its sequence
+number. An inbox message is `>I2 len(id)`, id, `>I4 offset`, then whole frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+_LENGTH = struct.Struct(">I")
+_ID_LENGTH = struct.Struct(">H")
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+class Usage(Struct, frozen=True, array_like=True):
+    """Token counts of a whole request, over all of its attempts."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Opened(Struct, frozen=True, array_like=True, tag="opened"):
+    """An agent began or took over the request; written by `open.lua`, once an attempt."""
+
+    agent_name: str
+    attempt: int
+
+
+class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
+    """Tokens sampled since the last frame, and the text they released.
+
+    `text` may lag behind `ids`: incomplete UTF-8 and a possible beginning of a stop string are held back.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+
+
+class Finished(Struct, frozen=True, array_like=True, tag="finished"):
+    """Terminal: the request ended as asked."""
+
+    reason: FinishReason
+    usage: Usage = Usage()
+
+
+class Failed(Struct, frozen=True, array_like=True, tag="failed"):
+    """Terminal: the request ended with an error; `code` is an `errors.py` code, `status` its HTTP status."""
+
+    code: str
+    message: str
+    status: int
+    retryable: bool = False
+    param: str | None = None
+
+
+Frame = Opened | Tokens | Finished | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Frame)
+
+
+def encode_frame(frame: Frame) -> bytes:
+    body = _encoder.encode(frame)
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode_frames(data: bytes) -> Iterator[Frame]:
+    """Decode whole frames. Raises `ValueError` when `data` ends within a frame or is malformed."""
+    for body in split_frames(data):
+        yield _decoder.decode(body)
+
+
+def split_frames(data: bytes) -> Iterator[bytes]:
+    view, at = memoryview(data), 0
+    while at < len(data):
+        if at + _LENGTH.size > len(data):
+            raise ValueError(f"journal ends within a frame's length at byte {at}")
+        (size,) = _LENGTH.unpack_from(data, at)
+        body = view[at + _LENGTH.size : at + _LENGTH.size + size]
+        if len(body) != size:
+            raise ValueError(f"journal ends within the frame at byte {at}")
+        yield bytes(body)
+        at += _LENGTH.size + size
+
+
+class Delivery(Struct, frozen=True):
+    """One inbox message: whole frames of one request, starting at journal byte `offset`."""
+
+    request_id: str
+    offset: int
+    frames: bytes
+
+
+def decode_delivery(data: bytes) -> Delivery:
+    (id_size,) = _ID_LENGTH.unpack_from(data)
+    at = _ID_LENGTH.size + id_size
+    (offset,) = _LENGTH.unpack_from(data, at)
+    return Delivery(data[_ID_LENGTH.size : at].decode(), offset, data[at + _LENGTH.size :])
