@@ -1,0 +1,83 @@
+"""The one module that builds Redis clients, and the timeouts and retries they have.
+
+Commands: a reply is due within 5 s; a lost connection is retried three times within about a second, because
+all scripts are idempotent. Blocking reads have a connection of their own without a reply timeout, or the
+timeout would cut the block. Nothing is decoded: payloads and frames are bytes.
+"""
+
+from __future__ import annotations
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import EqualJitterBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
+
+from paddler.store.keys import DEFAULT_PREFIX, PoolKeys, pools_key
+from paddler.store.scripts import PoolScripts
+
+COMMAND_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.0
+MAX_CONNECTIONS = 32
+
+TROUBLE = (RedisError, OSError)
+"""What a call raises when Redis cannot be reached or refuses; callers turn it into `QueueUnavailable` or retry."""
+
+_RETRIED = [ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError]
+
+
+class Store:
+    """A Redis server as Paddler sees it: a client for commands, and one pool's keys and scripts on demand."""
+
+    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX) -> None:
+        self.url = url
+        self.prefix = prefix
+        self.redis = self._client(COMMAND_TIMEOUT_S, retries=3, max_connections=MAX_CONNECTIONS)
+        self._pools: dict[str, PoolScripts] = {}
+        self._extra: list[redis.Redis] = []
+
+    def pool(self, name: str) -> PoolScripts:
+        if name not in self._pools:
+            self._pools[name] = PoolScripts(self.redis, PoolKeys(self.prefix, name))
+        return self._pools[name]
+
+    def dedicated(self) -> redis.Redis:
+        """A client of its own for blocking reads or pub/sub: no reply timeout, no retries (its loop reconnects)."""
+        client = self._client(None, retries=0, max_connections=2)
+        self._extra.append(client)
+        return client
+
+    async def pool_names(self) -> list[str]:
+        members = await self.redis.smembers(pools_key(self.prefix))  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]  # redis-py types commands as sync or async
+        return sorted(member.decode() for member in members)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+
+    async def add_pool(self, name: str) -> None:
+        await self.redis.sadd(pools_key(self.prefix), name)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
+
+    async def close(self) -> None:
+        for client in [self.redis, *self._extra]:
+            await client.aclose()
+
+    def _client(self, timeout_s: float | None, *, retries: int, max_connections: int) -> redis.Redis:
+        # Blocking: when all connections are in use a call waits for one, where the plain pool raises.
+        pool = redis.BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+            self.url,
+            timeout=COMMAND_TIMEOUT_S,
+            decode_responses=False,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), retries),
+            retry_on_error=list(_RETRIED) if retries else [],
+            max_connections=max_connections,
+        )
+        return redis.Redis.from_pool(pool)
+
+
+def connect(url: str, prefix: str = DEFAULT_PREFIX) -> Store:
+    """Build a store; nothing is sent yet. Raises `ValueError` for a URL that is none of redis, rediss, unix."""
+    return Store(url, prefix)

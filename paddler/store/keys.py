@@ -1,0 +1,122 @@
+"""The data model: every Redis key, its type, writer, reader, TTL and bound.
+
+Every key of a pool carries the hash tag `{pool}`, so that one script touches one hash slot of a cluster.
+A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
+suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
+
+`demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
+"""
+
+from __future__ import annotations
+
+CLASSES = ("interactive", "normal", "batch")
+"""Request classes in the order in which they are served."""
+
+GROUP = "agent"
+"""The consumer group of every lane; the agent's id is its only consumer."""
+
+DEFAULT_PREFIX = "paddler"
+
+
+def pools_key(prefix: str) -> str:
+    """set · every pool that ever had an agent or a balancer · agents write, balancers and workers read · no TTL · one
+    member a pool."""
+    return f"{prefix}:pools"
+
+
+def inbox_channel(prefix: str, balancer_id: str) -> str:
+    """pub/sub channel of one balancer process · scripts publish deliveries (`wire.balancer`)."""
+    return f"{prefix}:inbox:{balancer_id}"
+
+
+class PoolKeys:
+    """The keys of one pool below `base` = `<prefix>:{<pool>}`."""
+
+    def __init__(self, prefix: str, pool: str) -> None:
+        self.prefix = prefix
+        self.pool = pool
+        self.base = f"{prefix}:{{{pool}}}"
+
+    def buffer(self) -> str:
+        """stream · tickets (id) of waiting requests · submit and whatever returns a ticket write, whatever
+        gives it away deletes · no TTL · bounded by admission."""
+        return f"{self.base}:buffer"
+
+    def order(self, request_class: str) -> str:
+        """zset · waiting ids of one class by the order in which they are served · with `buffer` · no TTL."""
+        return f"{self.base}:order:{request_class}"
+
+    def age(self) -> str:
+        """zset · waiting ids by the time they were first accepted (ms) · with `buffer` · no TTL."""
+        return f"{self.base}:age"
+
+    def lane(self, agent_id: str) -> str:
+        """stream + group · tickets (id, attempt) given to one agent · claim writes, settle and reap delete ·
+        deleted with the agent · at most `slots` entries."""
+        return f"{self.base}:lane:{agent_id}"
+
+    def demand(self) -> str:
+        """stream · ledger: one entry (id) an unfinished `interactive` or `normal` request · submit writes, the final
+        outcome deletes · no TTL · public."""
+        return f"{self.base}:demand"
+
+    def demand_batch(self) -> str:
+        """stream · the same for `batch` · public."""
+        return f"{self.base}:demand:batch"
+
+    def agents(self) -> str:
+        """zset · agent id by lease expiry (ms, server time) · register and renew write, leave and reap delete · no
+        TTL · one member a live agent."""
+        return f"{self.base}:agents"
+
+    def agent(self, agent_id: str) -> str:
+        """hash · an agent's snapshot: name, model, slots, state, ... · register and renew write · deleted by leave and
+        reap."""
+        return f"{self.base}:agent:{agent_id}"
+
+    def free(self) -> str:
+        """zset · agent id by free slots · re-derived by every script that touches a lane · no TTL."""
+        return f"{self.base}:free"
+
+    def request(self, request_id: str) -> str:
+        """hash · state, fence (attempt, agent), deaths, score, times, usage · all scripts · TTL after the end."""
+        return f"{self.base}:request:{request_id}"
+
+    def payload(self, request_id: str) -> str:
+        """string · the encoded request (`wire.agent`) · submit writes once, open reads · TTL after the end · at most
+        `--max-body`."""
+        return f"{self.base}:payload:{request_id}"
+
+    def journal(self, request_id: str) -> str:
+        """string · frames (`wire.balancer`) · open, emit, settle and whatever ends a request append · TTL after the
+        end · bounded by the output."""
+        return f"{self.base}:journal:{request_id}"
+
+    def watchers(self, request_id: str) -> str:
+        """set · inbox channels of the balancers that follow a request · submit and attach write · TTL after the end."""
+        return f"{self.base}:watchers:{request_id}"
+
+    def deadlines(self) -> str:
+        """zset · waiting ids by start deadline (ms) · with `buffer` · no TTL."""
+        return f"{self.base}:deadlines"
+
+    def vtime(self) -> str:
+        """string · the counter behind `order` · submit · no TTL."""
+        return f"{self.base}:vtime"
+
+    def models(self) -> str:
+        """hash · model name -> time first seen (s) of the models that agents of this pool served last · register
+        writes, balancers read · no TTL · one field a model."""
+        return f"{self.base}:models"
+
+    def dead(self) -> str:
+        """stream · requests (id, deaths) that lost `max_attempts` agents · reap · capped at 1,000."""
+        return f"{self.base}:dead"
+
+    def control(self, agent_id: str) -> str:
+        """pub/sub channel of one agent · scripts publish `wire.agent.Control`."""
+        return f"{self.base}:control:{agent_id}"
+
+    def permanent(self) -> frozenset[str]:
+        """The keys that may exist without a TTL while no agent and no unfinished request does."""
+        return frozenset({self.vtime(), self.models(), self.dead(), pools_key(self.prefix)})

@@ -1,0 +1,34 @@
+-- Step 10. Keys: agents, hash, lane and free of the agent; its requests; buffer, order, age, dead; what claim touches.
+-- ARGV: now, agent, max deaths, final frame after too many deaths, final frame of a cancelled request, leaving (0 or 1).
+-- Returns {tickets returned, requests failed}, or {-1, 0} while the agent lives (unless it says itself that it leaves).
+local agent, max_deaths, dead_frame, cancel_frame = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local leaving = ARGV[6] == '1'
+
+if is_leased(agent) and not leaving then return {-1, 0} end
+local returned, failed = 0, 0
+for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
+  local id = entry[2][2]
+  local key = request_key(id)
+  local fields = redis.call('HMGET', key, 'state', 'cancel', 'opened', 'attempt')
+  if fields[1] and not is_terminal(fields[1]) then
+    local deaths = tonumber(redis.call('HGET', key, 'deaths') or '0')
+    if not leaving and fields[3] == fields[4] then deaths = redis.call('HINCRBY', key, 'deaths', 1) end
+    if fields[2] then
+      redis.call('HINCRBY', key, 'attempt', 1)
+      finish(id, 'cancelled', cancel_frame)
+    elseif deaths >= max_deaths then
+      redis.call('HINCRBY', key, 'attempt', 1)
+      finish(id, 'failed', dead_frame)
+      redis.call('XADD', DEAD, 'MAXLEN', '~', 1000, '*', 'id', id, 'deaths', deaths)
+      failed = failed + 1
+    else
+      put_back(id)
+      returned = returned + 1
+    end
+  end
+end
+redis.call('DEL', lane_key(agent), agent_key(agent))
+redis.call('ZREM', AGENTS, agent)
+redis.call('ZREM', FREE, agent)
+dispatch()
+return {returned, failed}

