@@ -1,0 +1,166 @@
+"""The scheduler as a pure state machine, driven by a simulated engine with a known cost per token."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from workers.agent.scheduler import MIN_PREFILL_TOKENS, STEP_TARGET_S, Chunk, Plan, Scheduler, Work
+
+FAST = 1e-6  # seconds a token: time never limits a chunk
+
+
+class Simulated(Struct):
+    work: Work
+    num_to_generate: int
+
+
+class Simulation:
+    """Applies plans as the engine does, and checks what must hold in every step."""
+
+    def __init__(self, scheduler: Scheduler, *, step_s: float = 0.0, token_s: float = FAST) -> None:
+        self.scheduler = scheduler
+        self.step_s = step_s
+        self.token_s = token_s
+        self.sequences: list[Simulated] = []
+        self.finished: list[int] = []
+        self.num_computed = 0
+        self.elapsed: list[float] = []
+
+    def add(self, prompt: int, output: int) -> int:
+        key = len(self.sequences) + len(self.finished)
+        self.sequences.append(Simulated(Work(key, num_total=prompt), output))
+        return key
+
+    def step(self) -> Plan:
+        works = [sequence.work for sequence in self.sequences]
+        plan = self.scheduler.plan(works)
+        by_key = {sequence.work.key: sequence for sequence in self.sequences}
+        generating = {work.key for work in works if work.is_admitted and work.num_pending == 1}
+        for key in plan.preempted:
+            assert key != works[0].key, "the oldest is never preempted"
+            by_key[key].work.is_admitted, by_key[key].work.num_cached = False, 0
+        for key in plan.admitted:
+            by_key[key].work.is_admitted = True
+        for chunk in plan.chunks:
+            work = by_key[chunk.key].work
+            assert work.is_admitted
+            assert 0 < chunk.num_tokens <= work.num_pending
+            work.num_cached += chunk.num_tokens
+        assert sum(work.num_cached for work in works) <= self.scheduler.num_cells
+        assert generating - set(plan.preempted) <= {chunk.key for chunk in plan.chunks}, "decode comes first"
+        assert plan.chunks or not works, "somebody always moves"
+        num_tokens = sum(chunk.num_tokens for chunk in plan.chunks)
+        self.num_computed += num_tokens
+        self.elapsed.append(self.step_s + self.token_s * num_tokens)
+        self.scheduler.observe(plan, self.elapsed[-1])
+        for sequence in list(self.sequences):
+            if sequence.work.num_pending == 0:
+                sequence.num_to_generate -= 1
+                sequence.work.num_total += 1
+                if sequence.num_to_generate == 0:
+                    self.sequences.remove(sequence)
+                    self.finished.append(sequence.work.key)
+        return plan
+
+    def run(self) -> None:
+        for _ in range(100_000):
+            if not self.sequences:
+                return
+            self.step()
+        pytest.fail("the sequences do not end")
+
+
+def make(num_cells: int = 1000, max_batch: int = 512, prefill_token_s: float = FAST) -> Scheduler:
+    return Scheduler(num_cells=num_cells, max_batch=max_batch, prefill_token_s=prefill_token_s)
+
+
+jobs = st.lists(st.tuples(st.integers(1, 150), st.integers(1, 50)), min_size=1, max_size=8)
+
+
+@given(jobs, st.integers(200, 400), st.integers(8, 64))
+def test_every_sequence_ends_within_the_cells(jobs: list[tuple[int, int]], num_cells: int, max_batch: int) -> None:
+    simulation = Simulation(make(num_cells, max_batch))
+    for prompt, output in jobs:
+        simulation.add(prompt, output)
+    simulation.run()
+    assert sorted(simulation.finished) == list(range(len(jobs)))
+
+
+@given(jobs)
+def test_without_pressure_nothing_is_computed_twice(jobs: list[tuple[int, int]]) -> None:
+    simulation = Simulation(make(num_cells=10_000))
+    for prompt, output in jobs:
+        simulation.add(prompt, output)
+    simulation.run()
+    assert simulation.num_computed == sum(prompt + output - 1 for prompt, output in jobs)
+
+
+def test_a_long_prompt_does_not_stall_the_others() -> None:
+    simulation = Simulation(make(10_000, prefill_token_s=0.003), token_s=0.003)
+    running = simulation.add(5, 500)
+    simulation.step()
+    long = simulation.add(3000, 5)
+    while simulation.sequences[-1].work.num_cached < 3000:
+        plan = simulation.step()
+        assert plan.chunks[0] == Chunk(running, 1)
+        assert plan.chunks[1].key == long
+    assert max(simulation.elapsed) < 0.25
+
+
+@pytest.mark.parametrize("token_s", [0.0001, 0.004, 0.02])
+def test_the_chunk_follows_the_measured_speed(token_s: float) -> None:
+    """A machine that becomes ten times slower gets shorter chunks; while it is steady, the time is used."""
+    simulation = Simulation(make(100_000, 100_000, prefill_token_s=token_s), token_s=token_s)
+    simulation.add(20_000, 1)
+    simulation.step()
+    assert simulation.elapsed[-1] == pytest.approx(STEP_TARGET_S, rel=0.15)
+    simulation.token_s *= 10
+    for _ in range(6):
+        simulation.step()
+    num_tokens = STEP_TARGET_S / simulation.token_s
+    expected = STEP_TARGET_S if num_tokens > MIN_PREFILL_TOKENS else MIN_PREFILL_TOKENS * simulation.token_s
+    assert simulation.elapsed[-1] == pytest.approx(expected, rel=0.3)
+
+
+def test_one_mismeasured_step_does_not_allow_a_long_one() -> None:
+    scheduler = make(100_000, 100_000, prefill_token_s=0.004)
+    scheduler.observe(Plan(chunks=(Chunk(0, MIN_PREFILL_TOKENS),)), 0.0)
+    scheduler.observe(Plan(chunks=(Chunk(0, 2), Chunk(1, 2))), 0.0)
+    assert scheduler.prefill_token_s > 0.8 * 0.004
+
+
+def test_prefill_is_shared_and_a_short_prompt_leaves_its_rest_to_the_long_ones() -> None:
+    scheduler = make(max_batch=90)
+    works = [Work(0, 400), Work(1, 10), Work(2, 400)]
+    assert scheduler.plan(works).chunks == (Chunk(0, 40), Chunk(1, 10), Chunk(2, 40))
+
+
+def test_the_youngest_makes_room_and_comes_back() -> None:
+    scheduler = make(num_cells=100)
+    works = [Work(0, 60, 59, is_admitted=True), Work(1, 41, 40, is_admitted=True)]
+    plan = scheduler.plan(works)
+    assert (plan.preempted, plan.admitted, plan.chunks) == ((1,), (), (Chunk(0, 1),))
+    works = [Work(0, 61, 60, is_admitted=True), Work(1, 41)]
+    assert scheduler.plan(works).admitted == (), "no room yet"
+    assert scheduler.plan(works[1:]).admitted == (1,)
+
+
+def test_nobody_overtakes_a_large_prompt_that_waits_for_room() -> None:
+    scheduler = make(num_cells=100)
+    works = [Work(0, 50, 49, is_admitted=True), Work(1, 60), Work(2, 10)]
+    assert scheduler.plan(works).admitted == ()
+
+
+def test_after_slow_down_the_chunk_is_halved() -> None:
+    scheduler = make(10_000, 10_000, prefill_token_s=0.001)
+    assert scheduler.plan([Work(0, 5000)]).chunks == (Chunk(0, 200),)
+    scheduler.slow_down()
+    assert scheduler.plan([Work(0, 5000)]).chunks == (Chunk(0, 100),)
+
+
+def test_more_prefilling_sequences_than_tokens_to_give() -> None:
+    plan = make(max_batch=2).plan([Work(key, 50) for key in range(4)])
+    assert plan.chunks == (Chunk(0, 1), Chunk(1, 1))

@@ -1,0 +1,130 @@
+"""Which tokens the next step computes. Pure: sequences and measured durations in, a plan out.
+
+A step is bounded, because it bounds the others' inter-token latency, cancel latency and the agent's lease:
+every generating sequence gets its one token, and what is left of the time goes to prefill, shared fairly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+STEP_TARGET_S = 0.2
+"""Aimed at; the bound is 250 ms, the rest is for a machine that just became slower."""
+MIN_PREFILL_TOKENS = 8
+"""A smaller prefill chunk costs about as much as this one: the weights are read once a step either way."""
+
+
+class Work(Struct):
+    """One unfinished sequence. `num_total` tokens must be in the KV cache before its next token can be
+    sampled, `num_cached` of them are. `is_admitted`: it may use the KV cache."""
+
+    key: int
+    num_total: int
+    num_cached: int = 0
+    is_admitted: bool = False
+
+    @property
+    def num_pending(self) -> int:
+        return self.num_total - self.num_cached
+
+
+class Chunk(Struct, frozen=True):
+    """Compute the next `num_tokens` uncached tokens of the sequence `key`."""
+
+    key: int
+    num_tokens: int
+
+
+class Plan(Struct, frozen=True):
+    """Do in this order: take `preempted` out of the KV cache, mark `admitted`, compute `chunks`."""
+
+    preempted: tuple[int, ...] = ()
+    admitted: tuple[int, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+
+
+class Scheduler:
+    """Shares `num_cells` of KV cache and the time of a step among sequences.
+
+    Admission is optimistic: a sequence is admitted when what it needs *now* fits beside what the admitted
+    ones need now, in the order they came. When the cells do not suffice for their growth, the youngest is
+    preempted: it gives up its cells and computes them again when there is room. The oldest is never
+    preempted and one sequence alone always fits (the engine bounds each by `num_cells`), so every sequence
+    ends.
+    """
+
+    def __init__(self, *, num_cells: int, max_batch: int, prefill_token_s: float) -> None:
+        self.num_cells = num_cells
+        self._max_batch = max_batch
+        self._prefill_token_s = prefill_token_s
+        self._decode_s = 0.0
+
+    @property
+    def prefill_token_s(self) -> float:
+        """Measured seconds a token of prefill costs."""
+        return self._prefill_token_s
+
+    def plan(self, works: Sequence[Work]) -> Plan:
+        """Plan a step for all unfinished sequences, given oldest first. Changes nothing."""
+        running = [work for work in works if work.is_admitted]
+        num_used = sum(work.num_total for work in running)
+        preempted: list[Work] = []
+        while num_used > self.num_cells and len(running) > 1:
+            preempted.append(running.pop())
+            num_used -= preempted[-1].num_total
+        # Nobody is admitted in a step that preempts: the room is for those who were short of it.
+        admitted = self._admit(running, num_used, works) if not preempted else []
+        return Plan(
+            preempted=tuple(work.key for work in preempted),
+            admitted=tuple(work.key for work in admitted),
+            chunks=tuple(self._chunks([*running, *admitted])),
+        )
+
+    def observe(self, plan: Plan, elapsed_s: float) -> None:
+        """Learn from a step: how long this plan took."""
+        num_decode = sum(1 for chunk in plan.chunks if chunk.num_tokens == 1)
+        num_prefill = sum(chunk.num_tokens for chunk in plan.chunks) - num_decode
+        if num_prefill == 0:
+            self._decode_s += 0.3 * (elapsed_s - self._decode_s)
+        elif num_prefill >= MIN_PREFILL_TOKENS:
+            token_s = (elapsed_s - (self._decode_s if num_decode else 0.0)) / num_prefill
+            # Slower is believed quickly, faster slowly: one mismeasured small chunk must not allow a long step.
+            rate, token_s = (0.5, token_s) if token_s > self._prefill_token_s else (0.2, token_s)
+            self._prefill_token_s += rate * (max(token_s, 0.25 * self._prefill_token_s) - self._prefill_token_s)
+
+    def slow_down(self) -> None:
+        """Halve the prefill chunk: the KV cache refused this one although the cells were counted as free."""
+        self._prefill_token_s *= 2
+
+    def _admit(self, running: list[Work], num_used: int, works: Sequence[Work]) -> list[Work]:
+        admitted: list[Work] = []
+        for work in works:
+            if work.is_admitted:
+                continue
+            # Room to grow for everyone, or the newcomer would be preempted after a few tokens and prefill again.
+            num_growth = min(self.num_cells // 16, 32 * (len(running) + len(admitted)))
+            if num_used + work.num_total + num_growth > self.num_cells and (running or admitted):
+                break
+            admitted.append(work)
+            num_used += work.num_total
+        return admitted
+
+    def _chunks(self, works: list[Work]) -> list[Chunk]:
+        decoding = [work for work in works if work.num_pending == 1]
+        prefilling = [work for work in works if work.num_pending > 1]
+        chunks = [Chunk(work.key, 1) for work in decoding]
+        time_left = STEP_TARGET_S - (self._decode_s if decoding else 0.0)
+        budget = min(
+            max(int(time_left / self._prefill_token_s), MIN_PREFILL_TOKENS),
+            self._max_batch - len(decoding),
+        )
+        # Equal shares; what a short prompt does not need goes to the longer ones.
+        by_need = sorted(prefilling, key=lambda work: work.num_pending)
+        shares: dict[int, int] = {}
+        for num_before, work in enumerate(by_need):
+            share = min(work.num_pending, -(-budget // (len(by_need) - num_before)))
+            shares[work.key] = share
+            budget -= share
+        return chunks + [Chunk(work.key, shares[work.key]) for work in prefilling if shares[work.key] > 0]
