@@ -1,0 +1,129 @@
+"""The `paddler` command: a group whose subcommands are found by entry points and imported when they are run.
+
+So `paddler` imports neither `api` nor `workers`, `paddler --help` is quick, and another distribution can add
+commands (`[project.entry-points."paddler.commands"]`, a click command under the name it is called by).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from importlib import metadata
+
+import rich_click as click
+
+from paddler import __version__
+
+ENTRY_POINTS = "paddler.commands"
+
+SUMMARIES = {
+    "up": "Start everything on this machine: Redis, balancer, agents, worker, a model.",
+    "balancer": "Serve HTTP: turn calls into requests in Redis and stream the answers.",
+    "agent": "Load a model and work on requests from Redis, one in each slot.",
+    "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines.",
+}
+"""What `--help` says of our own commands without importing them, in the order it lists them."""
+
+
+class Listed(click.RichCommand):
+    """Stands in `--help` for a command that has not been imported."""
+
+    def __init__(self, entry_point: metadata.EntryPoint) -> None:
+        super().__init__(name=entry_point.name, help=SUMMARIES.get(entry_point.name, f"From {entry_point.module}."))
+        self._entry_point = entry_point
+
+    def load(self) -> click.Command:
+        """Import the real command. Raises `ClickException` naming the missing package and how to install it."""
+        try:
+            command = self._entry_point.load()
+        except ModuleNotFoundError as error:
+            raise click.ClickException(_explain(self._entry_point.name, error.name or "")) from error
+        if not isinstance(command, click.Command):
+            raise click.ClickException(f"The entry point {self._entry_point.value} is not a click command.")
+        return command
+
+
+class Commands(click.RichGroup):
+    """A group that lists its commands from entry points and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # the signature is click's
+        names = {entry_point.name for entry_point in metadata.entry_points(group=ENTRY_POINTS)}
+        known = [name for name in SUMMARIES if name in names]
+        return known + sorted(names.difference(known))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        found = metadata.entry_points(group=ENTRY_POINTS, name=cmd_name)
+        return Listed(next(iter(found))) if found else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Listed) else command, rest
+
+
+def version_text() -> str:
+    """Paddler's version and the llama.cpp build it runs, one a line."""
+    lines = [f"paddler {__version__}"]
+    try:
+        binding = metadata.distribution("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return "\n".join([*lines, "llama.cpp is not installed"])
+    build = _ggml_build(binding)
+    return "\n".join([*lines, f"llama.cpp {build} (llama-cpp-python {binding.version})"])
+
+
+def _ggml_build(binding: metadata.Distribution) -> str:
+    """Ask the small base library for its version and commit: importing the binding would take half a second."""
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    try:
+        library = ctypes.CDLL(str(binding.locate_file(f"llama_cpp/lib/libggml-base.{suffix}")))
+        library.ggml_version.restype = library.ggml_commit.restype = ctypes.c_char_p
+        version, commit = library.ggml_version().decode(), library.ggml_commit().decode()
+    except (OSError, AttributeError):
+        return "of an unknown build"
+    return f"{commit}, ggml {version}"
+
+
+def _explain(command: str, module: str) -> str:
+    """Why a command cannot be imported; an extra is named when one of ours brings the missing package."""
+    wanted = module.partition(".")[0].replace("_", "-").lower()
+    if wanted in {"paddler", "api", "workers"}:
+        return f"`paddler {command}` is not part of this installation: it has no module {module!r}."
+    for requirement in metadata.requires("paddler") or []:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", requirement)
+        if extra and name.replace("_", "-").lower() == wanted:
+            return f"`paddler {command}` needs {name}: pip install 'paddler[{extra[1]}]'"
+    return f"`paddler {command}` needs the Python module {module!r}, which is not installed."
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(version_text())
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.option(  # pyright: ignore[reportUnknownMemberType]  # rich-click leaves ParamType's parameter open
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version of Paddler and of llama.cpp.",
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Serve open-weight models from a fleet of machines, through a queue that loses nothing.
+
+    Start with `paddler up`. Every flag is also a variable: --redis-url is PADDLER_REDIS_URL.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="paddler")

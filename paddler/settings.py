@@ -1,0 +1,151 @@
+"""How every process of Paddler takes its settings: a flag, else the variable `PADDLER_<FLAG>`, else the default.
+
+A composition root (the click command of a process) is the one reader of the environment: it declares its flags
+with `option`, and everything below it is given plain values. Durations on flags are whole milliseconds.
+
+    @click.command()
+    @option("--slots", type=int, default=4, help="...")
+    @redis_options
+    @pool_option
+    @log_options
+    def command(*, slots: int, redis_url: str, redis_prefix: str, pool: str, log_level: str, log_format: str) -> None:
+        logs.configure("agent", log_level, log_format)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+from msgspec import Struct
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_REDIS_PREFIX = "paddler"
+DEFAULT_POOL = "default"
+ENV_PREFIX = "PADDLER_"
+
+LOG_LEVELS = ("error", "warning", "info", "debug")
+LOG_FORMATS = ("auto", "console", "json")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_POOL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_REDIS_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
+_REDIS_URL = re.compile(r"(rediss?|unix)://.+")
+
+
+class Address(Struct, frozen=True):
+    """Where a service listens. Port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `host:port`, an IPv6 host in brackets. Raises `ValueError` saying what is wrong."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host:
+            raise ValueError(f"{text!r} is not host:port, such as 127.0.0.1:8061")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"{text!r}: put an IPv6 host in brackets, such as [::1]:8061")
+        if not host:
+            raise ValueError(f"{text!r} names no host")
+        if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+            raise ValueError(f"{text!r}: {port!r} is not a port between 0 and 65535")
+        return cls(host, int(port))
+
+    @property
+    def url(self) -> str:
+        """`http://` and the address; a wildcard host becomes the loopback address, so that it can be called."""
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return f"http://{Address(reachable.get(self.host, self.host), self.port)}"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _AddressType(click.ParamType[Address, str | Address]):
+    name = "host:port"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return Address.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Matching(click.ParamType[str, str]):
+    """Text that matches a pattern as a whole; `rule` says in words what is allowed."""
+
+    def __init__(self, name: str, pattern: re.Pattern[str], rule: str) -> None:
+        self.name = name
+        self._pattern = pattern
+        self._rule = rule
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not self._pattern.fullmatch(value):
+            self.fail(f"{value!r}: {self._rule}.", param, ctx)
+        return value
+
+
+ADDRESS = _AddressType()
+POOL = _Matching("name", _POOL, "lower-case letters, digits and dashes, at most 63, no dash first")
+REDIS_PREFIX = _Matching("prefix", _REDIS_PREFIX, "letters, digits and any of _.:- , at most 63 (no braces or spaces)")
+REDIS_URL = _Matching("url", _REDIS_URL, "expected redis://host:port/db, rediss://... or unix:///path?db=0")
+
+
+def env_name(flag: str) -> str:
+    """The variable that stands for a flag: `--redis-url` is `PADDLER_REDIS_URL`."""
+    return ENV_PREFIX + flag.split("/")[0].lstrip("-").replace("-", "_").upper()
+
+
+def option(*flags: str, **attributes: Any) -> Callable[[_F], _F]:
+    """A click option that also reads its `PADDLER_*` variable; help shows the variable and the default."""
+    name = next(flag for flag in flags if flag.startswith("--"))
+    attributes.setdefault("envvar", env_name(name))
+    attributes.setdefault("show_envvar", True)
+    attributes.setdefault("show_default", True)
+    return click.option(*flags, **attributes)  # pyright: ignore[reportUnknownMemberType]  # ParamType's parameter is left open
+
+
+def _all_of(*options: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    def decorate(function: _F) -> _F:
+        # Click lists options in the order of decorators read from the top, so the last one is applied first.
+        for one in reversed(options):
+            function = one(function)
+        return function
+
+    return decorate
+
+
+redis_options = _all_of(
+    option(
+        "--redis-url",
+        type=REDIS_URL,
+        default=DEFAULT_REDIS_URL,
+        help="Redis or Valkey that holds the queue: redis://, rediss:// or unix://.",
+    ),
+    option(
+        "--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with."
+    ),
+)
+"""Adds `redis_url` and `redis_prefix`."""
+
+pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
+"""Adds `pool`."""
+
+log_options = _all_of(
+    option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="The least severe level to log."),
+    option(
+        "--log-format",
+        type=click.Choice(LOG_FORMATS),
+        default="auto",
+        help="auto is console on a terminal and json elsewhere.",
+    ),
+)
+"""Adds `log_level` and `log_format`, the arguments of `logs.configure`."""
