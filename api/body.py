@@ -1,0 +1,46 @@
+"""Reading the body of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request
+from litestar.datastructures import State
+from litestar.exceptions import ClientException, HTTPException, InternalServerException
+
+AnyRequest = Request[Any, Any, State]
+
+
+class UnsupportedMediaType(ClientException):
+    """The body is not sent as JSON."""
+
+    status_code = 415
+
+
+class ClientGone(HTTPException):
+    """The client closed its connection before its request was complete."""
+
+    status_code = 499
+
+
+async def read_json_body(request: AnyRequest) -> bytes:
+    """The bytes of a body that claims to be JSON; a client that claims nothing is believed.
+
+    The size limit is Litestar's `request_max_body_size`, checked on the bytes as they arrive.
+    """
+    for name, value in request.scope["headers"]:
+        # A page in a browser may send the types of HTML forms to any address, loopback included, unasked.
+        if name == b"content-type" and not _is_json(value):
+            raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise UnsupportedMediaType("Send the body without Content-Encoding.")
+    try:
+        return await request.body()
+    except InternalServerException as error:
+        # Litestar's word for a disconnect while it reads.
+        raise ClientGone(error.detail) from None
+
+
+def _is_json(value: bytes) -> bool:
+    kind = value.partition(b";")[0].strip().lower()
+    return not kind or kind == b"application/json" or kind.endswith(b"+json")

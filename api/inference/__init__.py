@@ -1,0 +1,1 @@
+"""The inference service: where clients send their requests."""

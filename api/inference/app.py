@@ -1,0 +1,15 @@
+"""The inference service (`--inference-addr`)."""
+
+from __future__ import annotations
+
+from litestar import Litestar
+
+from api.app import create_service
+from api.openai.errors import error_handlers
+from api.openai.routes import openai_routes
+from paddler.clock import Clock
+from paddler.jobs.gateway import Gateway
+
+
+def create_inference_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
+    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body)

@@ -1,0 +1,1 @@
+"""The management service: for operators, not for clients."""

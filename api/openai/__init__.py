@@ -1,0 +1,1 @@
+"""OpenAI's protocol: what it looks like on the wire, and nothing of how a request is answered."""

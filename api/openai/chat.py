@@ -1,0 +1,113 @@
+"""`POST /v1/chat/completions`: from a body to a payload for the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from api.openai.schema import NOT_YET, ChatMessage, ChatRequest, ContentPart
+from api.validation import decode_body, unsupported
+from paddler.errors import InvalidField
+from paddler.wire.agent import Generate, Message, Sampling
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_TOOL_ROLES = ("tool", "function")
+
+
+class ChatCall(Struct, frozen=True):
+    """A checked request: what to generate, and how the client wants to receive it."""
+
+    model: str
+    payload: Generate
+    stream: bool
+    include_usage: bool
+
+
+def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
+    """Decode, check and translate a body; `random_seed` (32 bits) serves requests that name no seed.
+
+    Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
+    """
+    request = decode_body(body, _decoder, NOT_YET)
+    if request.logprobs:
+        raise unsupported("logprobs")
+    options = request.stream_options
+    if options is not None and not request.stream:
+        raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")
+    if options is not None and options.include_obfuscation:
+        raise unsupported("stream_options.include_obfuscation", "`include_obfuscation`")
+
+    payload = Generate(
+        messages=tuple(_message(index, message) for index, message in enumerate(request.messages)),
+        max_tokens=_max_tokens(request),
+        stop=_stop(request),
+        sampling=_sampling(request, random_seed),
+    )
+    return ChatCall(
+        model=request.model,
+        payload=payload,
+        stream=bool(request.stream),
+        include_usage=options is not None and bool(options.include_usage),
+    )
+
+
+def _message(index: int, message: ChatMessage) -> Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        param = f"messages[{index}].role"
+        if message.role in _TOOL_ROLES:
+            raise unsupported(param, f"Role `{message.role}`")
+        raise InvalidField(f"`{param}` must be one of {', '.join(_ROLES)}.", param=param)
+    return Message(role, _text(f"messages[{index}].content", message.content), message.name)
+
+
+def _text(param: str, content: str | list[ContentPart] | None) -> str:
+    """Parts are joined with a newline, as llama.cpp's server does for templates that take strings."""
+    if isinstance(content, str):
+        return content
+    if not content:
+        raise InvalidField(f"`{param}` must be a string or a list of at least one text part.", param=param)
+    return "\n".join(_part(f"{param}[{index}]", part) for index, part in enumerate(content))
+
+
+def _part(param: str, part: ContentPart) -> str:
+    if part.type != "text":
+        raise unsupported(f"{param}.type", f"Content of type `{part.type[:60]}`")
+    if part.text is None:
+        raise InvalidField(f"`{param}.text` is required.", param=f"{param}.text")
+    return part.text
+
+
+def _max_tokens(request: ChatRequest) -> int | None:
+    old, new = request.max_tokens, request.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise InvalidField(
+            "`max_tokens` and `max_completion_tokens` differ; send only `max_completion_tokens`.", param="max_tokens"
+        )
+    return old if new is None else new
+
+
+def _stop(request: ChatRequest) -> tuple[str, ...]:
+    if request.stop is None:
+        return ()
+    return (request.stop,) if isinstance(request.stop, str) else tuple(dict.fromkeys(request.stop))
+
+
+def _sampling(request: ChatRequest, random_seed: int) -> Sampling:
+    """What the request leaves out keeps the wire's default. A seed is taken modulo 2**32."""
+    given: dict[str, Any] = {
+        "temperature": request.temperature,
+        "top_k": None if request.top_k is None else max(request.top_k, 0),
+        "top_p": request.top_p,
+        "min_p": request.min_p,
+        "penalty_last_n": request.repeat_last_n,
+        "penalty_repeat": request.repeat_penalty,
+        "penalty_frequency": request.frequency_penalty,
+        "penalty_presence": request.presence_penalty,
+    }
+    seed = random_seed if request.seed is None else request.seed % 2**32
+    return Sampling(seed=seed, **{name: value for name, value in given.items() if value is not None})

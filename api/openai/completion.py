@@ -1,0 +1,90 @@
+"""What a chat completion looks like on the wire: chunks of a stream, and the whole answer.
+
+Chunks are put together from constant parts that are encoded once a stream; only the text itself is encoded
+for every frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from api.openai.errors import error_object
+from paddler.errors import PaddlerError
+from paddler.wire.balancer import Finished, FinishReason, Usage
+
+_encode = msgspec.json.Encoder().encode
+
+DONE = b"data: [DONE]\n\n"
+_ROLE = b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
+
+
+class ChatStream:
+    """Renders one request as `text/event-stream`. It does no I/O; every result is whole events."""
+
+    def __init__(self, request_id: str, *, model: str, created: int, include_usage: bool) -> None:
+        head = _encode({"id": completion_id(request_id), "object": "chat.completion.chunk"} | _origin(model, created))
+        self._head = b"data: " + head[:-1]
+        self._include_usage = include_usage
+        # With `include_usage` every chunk but the last says that it has none.
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._before_text = self._head + b',"choices":[{"index":0,"delta":{"content":'
+        self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._is_begun = False
+
+    def tokens(self, text: str) -> bytes:
+        """The events for newly released text; nothing for none. The first has the role before it."""
+        if not text:
+            return b""
+        return self._begin() + self._before_text + _encode(text) + self._after_text
+
+    def finished(self, reason: FinishReason, usage: Usage) -> bytes:
+        """The last events of a stream that ended as asked."""
+        reason_json = _encode(reason.value)
+        last = b',"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":' + reason_json + b"}]"
+        events = self._begin() + self._head + last + self._tail
+        if self._include_usage:
+            events += self._head + b',"choices":[],"usage":' + _encode(usage_object(usage)) + b"}\n\n"
+        return events + DONE
+
+    def failed(self, error: PaddlerError) -> bytes:
+        """The last events of a stream that failed after its headers went out."""
+        return b"data: " + _encode(error_object(error)) + b"\n\n" + DONE
+
+    def _begin(self) -> bytes:
+        if self._is_begun:
+            return b""
+        self._is_begun = True
+        role = (
+            b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
+        )
+        return self._head + role + self._tail
+
+
+def chat_completion(request_id: str, text: str, end: Finished, *, model: str, created: int) -> bytes:
+    """The whole answer, encoded."""
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.reason.value}
+    return _encode(
+        {"id": completion_id(request_id), "object": "chat.completion"}
+        | _origin(model, created)
+        | {"choices": [choice], "usage": usage_object(end.usage)}
+    )
+
+
+def completion_id(request_id: str) -> str:
+    return f"chatcmpl-{request_id}"
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def _origin(model: str, created: int) -> dict[str, Any]:
+    return {"created": created, "model": model}

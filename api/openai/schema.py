@@ -1,0 +1,135 @@
+"""Bodies of OpenAI requests, with the extensions that users of llama.cpp send.
+
+`null` means absent. A field typed `None`, or held to the one value that changes nothing, belongs to the
+protocol and is not supported yet: `NOT_YET` has the words for its error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Unit = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+NonEmpty = Annotated[str, Meta(min_length=1)]
+Nothing = Annotated[list[object], Meta(max_length=0)]
+
+MAX_STOP = 16
+"""OpenAI allows 4; users of llama.cpp send more."""
+
+
+class ContentPart(Struct, forbid_unknown_fields=True):
+    type: str
+    text: str | None = None
+    image_url: object = None
+    input_audio: object = None
+    file: object = None
+    refusal: object = None
+    prompt_cache_breakpoint: None = None
+
+
+class ChatMessage(Struct, forbid_unknown_fields=True):
+    role: str
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: None = None
+    annotations: Nothing | None = None
+    audio: None = None
+    tool_calls: Nothing | None = None
+    tool_call_id: None = None
+    function_call: None = None
+
+
+class StreamOptions(Struct, forbid_unknown_fields=True):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class ResponseFormat(Struct, forbid_unknown_fields=True):
+    type: Literal["text"]
+
+
+class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    stop: NonEmpty | Annotated[list[NonEmpty], Meta(max_length=MAX_STOP)] | None = None
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Unit | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+
+    # As llama.cpp's server names them.
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Unit | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+
+    # Accepted without effect.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+
+    # Without effect as long as there are no tools.
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    # Supported in the one form that asks for nothing.
+    tools: Nothing | None = None
+    functions: Nothing | None = None
+    function_call: Literal["none", "auto"] | None = None
+    n: Literal[1] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Literal[0] | None = None
+    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
+    response_format: ResponseFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    audio: None = None
+    moderation: None = None
+    prediction: None = None
+    prompt_cache_key: None = None
+    prompt_cache_options: None = None
+    prompt_cache_retention: None = None
+    reasoning_effort: None = None
+    safety_identifier: None = None
+    verbosity: None = None
+    web_search_options: None = None
+
+
+_LLAMA_CPP = (
+    *("cache_prompt", "chat_template_kwargs", "dry_allowed_length", "dry_base", "dry_multiplier"),
+    *("dry_penalty_last_n", "dry_sequence_breakers", "dynatemp_exponent", "dynatemp_range", "grammar", "id_slot"),
+    *("ignore_eos", "json_schema", "lora", "min_keep", "mirostat", "mirostat_eta", "mirostat_tau", "n_keep"),
+    *("n_predict", "n_probs", "parse_tool_calls", "post_sampling_probs", "reasoning_format", "return_progress"),
+    *("return_tokens", "samplers", "t_max_predict_ms", "timings_per_token", "top_n_sigma", "typical_p"),
+    *("xtc_probability", "xtc_threshold"),
+)
+
+_PLAIN = (
+    *("tools", "functions", "function_call", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "audio"),
+    *("moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+    *("reasoning_effort", "safety_identifier", "verbosity", "web_search_options"),
+    *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].tool_calls"),
+    *("messages[].tool_call_id", "messages[].function_call", "messages[].reasoning_content"),
+    *("messages[].content[].prompt_cache_breakpoint", "messages[].content[].cache_control"),
+)
+
+NOT_YET: dict[str, str] = {
+    **{name: f"`{name.rpartition('[].')[2]}`" for name in (*_PLAIN, *_LLAMA_CPP)},
+    "n": "`n` other than 1",
+    "response_format.type": "`response_format` other than `text`",
+    "response_format.json_schema": "`response_format` other than `text`",
+    "modalities[]": "A modality other than `text`",
+}

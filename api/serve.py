@@ -1,0 +1,151 @@
+"""`paddler balancer`: the composition root of the process that speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+
+import rich_click as click
+import uvloop
+from msgspec import Struct
+
+from api.inference.app import create_inference_app
+from api.management.app import create_management_app
+from api.openai.app import create_openai_app
+from api.services import Service, run_services
+from api.sockets import AddressError, bind
+from paddler import logs
+from paddler.clock import SystemClock
+from paddler.jobs.gateway import Gateway, GatewaySettings
+from paddler.settings import ADDRESS, Address, log_options, option, redis_options
+from paddler.store.client import connect
+
+
+class BalancerSettings(Struct, frozen=True, kw_only=True):
+    """`max_body` is bytes; a service without an address is not started."""
+
+    inference_addr: Address
+    management_addr: Address
+    compat_openai_addr: Address | None
+    max_body: int
+    redis_url: str
+    redis_prefix: str
+    gateway: GatewaySettings
+
+
+@click.command()
+@option(
+    "--inference-addr",
+    type=ADDRESS,
+    default="127.0.0.1:8061",
+    help="Where clients send their requests.",
+)
+@option(
+    "--management-addr",
+    type=ADDRESS,
+    default="127.0.0.1:8060",
+    help="Where operators look after the fleet; keep it off public networks.",
+)
+@option(
+    "--compat-openai-addr",
+    type=ADDRESS,
+    default=None,
+    help="Start a service with the OpenAI routes alone, upstream's is 127.0.0.1:8070.",
+)
+@option(
+    "--buffered-request-timeout",
+    type=click.IntRange(min=0),
+    default=10_000,
+    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 is for ever.",
+)
+@option(
+    "--max-buffered-requests",
+    type=click.IntRange(min=0),
+    default=30,
+    help="How many requests may wait in a pool's buffer; one more is answered with 503.",
+)
+@option(
+    "--inference-item-timeout",
+    type=click.IntRange(min=1),
+    default=30_000,
+    help="Milliseconds between two tokens, and before the first, after which a request is given up with 504.",
+)
+@option(
+    "--max-body",
+    type=click.IntRange(min=1),
+    default=32 * 1024 * 1024,
+    help="Largest request body in bytes; a larger one is answered with 413.",
+)
+@redis_options
+@log_options
+def command(
+    *,
+    inference_addr: Address,
+    management_addr: Address,
+    compat_openai_addr: Address | None,
+    buffered_request_timeout: int,
+    max_buffered_requests: int,
+    inference_item_timeout: int,
+    max_body: int,
+    redis_url: str,
+    redis_prefix: str,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Serve HTTP: turn calls into requests in Redis and stream the answers.
+
+    Any number of balancers may share one Redis; none holds state that another cannot pick up.
+    """
+    logs.configure("balancer", log_level, log_format)
+    settings = BalancerSettings(
+        inference_addr=inference_addr,
+        management_addr=management_addr,
+        compat_openai_addr=compat_openai_addr,
+        max_body=max_body,
+        redis_url=redis_url,
+        redis_prefix=redis_prefix,
+        gateway=GatewaySettings(
+            max_buffered_requests=max_buffered_requests,
+            buffered_request_timeout_ms=buffered_request_timeout,
+            inference_item_timeout_ms=inference_item_timeout,
+        ),
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve(settings))
+        except AddressError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(2) from None
+
+
+async def serve(settings: BalancerSettings) -> None:
+    """Serve until a stop signal. Raises `AddressError` before anything starts when an address cannot be bound.
+
+    Redis need not be there: requests are answered with 503 until it is.
+    """
+    clock = SystemClock()
+    store = connect(settings.redis_url, settings.redis_prefix)
+    gateway = Gateway(store, settings.gateway, clock)
+    services = _services(settings, gateway, clock)
+    await gateway.start()
+    try:
+        await run_services(services, on_stop=gateway.stop_accepting)
+    finally:
+        await gateway.close()
+        await store.close()
+
+
+def _services(settings: BalancerSettings, gateway: Gateway, clock: SystemClock) -> list[Service]:
+    """One service for each address, management first, as its address says that the balancer is up."""
+    apps = [
+        ("management", "--management-addr", settings.management_addr, create_management_app(settings.max_body)),
+        (
+            "inference",
+            "--inference-addr",
+            settings.inference_addr,
+            create_inference_app(gateway, clock, settings.max_body),
+        ),
+    ]
+    if settings.compat_openai_addr is not None:
+        app = create_openai_app(gateway, clock, settings.max_body)
+        apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
+    return [Service(name, app, bind(flag, address)) for name, flag, address, app in apps]

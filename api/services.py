@@ -1,0 +1,91 @@
+"""Several HTTP services in one event loop, that start and stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Generator, Sequence
+
+import uvicorn
+from litestar import Litestar
+
+from api.sockets import bound_address
+from paddler.logs import get_logger
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GRACE_S = 3
+"""How long a client that does not read may hold up a stop."""
+
+KEEP_ALIVE_S = 75
+"""Longer than what common load balancers keep idle connections for, so that they close them and not we."""
+
+_log = get_logger(__name__)
+
+
+class Service(uvicorn.Server):
+    """One application on one listening socket. It leaves signals to `run_services`."""
+
+    def __init__(self, name: str, app: Litestar, listener: socket.socket) -> None:
+        # The application as an object: an import string would be looked up in the working directory first.
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        super().__init__(config)
+        self.name = name
+        self.listener = listener
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def run_services(services: Sequence[Service], on_stop: Callable[[], None]) -> None:
+    """Serve until a stop signal arrives, or a service fails (its error is raised).
+
+    `on_stop` is called first, to end what is being answered; then connections have `GRACE_S` to finish. A
+    second signal does not wait for them.
+    """
+    stop = asyncio.Event()
+
+    def stop_or_force(received: signal.Signals) -> None:
+        if stop.is_set():
+            for service in services:
+                service.force_exit = True
+        else:
+            _log.info("stopping", signal=received.name)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop_or_force, number)
+
+    tasks = [asyncio.create_task(service.serve([service.listener])) for service in services]
+    for service in services:
+        _log.info("listening", service=service.name, address=str(bound_address(service.listener)))
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        on_stop()
+        for service in services:
+            service.should_exit = True
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
