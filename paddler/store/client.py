@@ -7,6 +7,8 @@ timeout would cut the block. Nothing is decoded: payloads and frames are bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
@@ -37,27 +39,34 @@ class Store:
     def __init__(self, url: str, prefix: str = DEFAULT_PREFIX) -> None:
         self.url = url
         self.prefix = prefix
-        self.redis = self._client(COMMAND_TIMEOUT_S, retries=3, max_connections=MAX_CONNECTIONS)
+        # Any: redis-py types each command as "sync or async", which no checker can await.
+        self.redis: Any = self._client(COMMAND_TIMEOUT_S, retries=3, max_connections=MAX_CONNECTIONS)
         self._pools: dict[str, PoolScripts] = {}
-        self._extra: list[redis.Redis] = []
+        self._extra: list[Any] = []
 
     def pool(self, name: str) -> PoolScripts:
         if name not in self._pools:
             self._pools[name] = PoolScripts(self.redis, PoolKeys(self.prefix, name))
         return self._pools[name]
 
-    def dedicated(self) -> redis.Redis:
+    def dedicated(self) -> Any:
         """A client of its own for blocking reads or pub/sub: no reply timeout, no retries (its loop reconnects)."""
         client = self._client(None, retries=0, max_connections=2)
         self._extra.append(client)
         return client
 
+    async def release(self, client: Any) -> None:
+        """Close a dedicated client."""
+        if client in self._extra:
+            self._extra.remove(client)
+        await client.aclose()
+
     async def pool_names(self) -> list[str]:
-        members = await self.redis.smembers(pools_key(self.prefix))  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]  # redis-py types commands as sync or async
-        return sorted(member.decode() for member in members)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType]
+        members: set[bytes] = await self.redis.smembers(pools_key(self.prefix))
+        return sorted(member.decode() for member in members)
 
     async def add_pool(self, name: str) -> None:
-        await self.redis.sadd(pools_key(self.prefix), name)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
+        await self.redis.sadd(pools_key(self.prefix), name)
 
     async def close(self) -> None:
         for client in [self.redis, *self._extra]:

@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from msgspec import Struct
 
 from paddler.store.keys import PoolKeys
 from paddler.wire.balancer import Usage
-
-if TYPE_CHECKING:
-    import redis.asyncio as redis
 
 Value = str | bytes | int | float
 
@@ -132,7 +129,7 @@ def source(name: str) -> str:
 class PoolScripts:
     """The scripts, bound to one pool."""
 
-    def __init__(self, client: redis.Redis, keys: PoolKeys) -> None:
+    def __init__(self, client: Any, keys: PoolKeys) -> None:
         self.keys = keys
         self.redis = client
         self._scripts = {name: client.register_script(source(name)) for name in NAMES}
@@ -254,8 +251,16 @@ class PoolScripts:
         state, *rest = await self._call("attach", now_ms, request_id, inbox, offset)
         return Attached(None) if state == b"gone" else Attached(state.decode(), *rest)
 
+    async def expired_agents(self, *, limit: int = 100) -> list[str]:
+        """Agents whose lease is over by the server's clock; `reap` looks again before it acts."""
+        seconds, micros = await self.redis.time()
+        found = await self.redis.zrangebyscore(
+            self.keys.agents(), "-inf", seconds * 1000 + micros // 1000, start=0, num=limit
+        )
+        return [agent_id.decode() for agent_id in found]
+
     async def _call(self, name: str, now_ms: int, *args: Value) -> Any:
-        return await cast("Any", self._scripts[name](keys=[self.keys.base], args=[now_ms, *args]))
+        return await self._scripts[name](keys=[self.keys.base], args=[now_ms, *args])
 
 
 def _flat(fields: Mapping[str, Value]) -> list[Value]:

@@ -6,14 +6,12 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 async def wait_until(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, poll_s: float = 0.005, what: str = ""
-) -> T:
+    predicate: Callable[[], Any | Awaitable[Any]], *, timeout_s: float = 10.0, poll_s: float = 0.005, what: str = ""
+) -> Any:
     """Poll until the predicate is true and return its value. Raises `AssertionError` after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while True:

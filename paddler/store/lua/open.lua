@@ -3,6 +3,7 @@
 local agent, id, attempt, frame = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 
 local status = fence(id, agent, attempt)
+if status == 'cancelled' then return {status, '', redis.call('GET', journal_key(id)) or ''} end
 if status ~= 'ok' then return {status} end
 local key = request_key(id)
 if tonumber(redis.call('HGET', key, 'opened') or '0') ~= attempt then

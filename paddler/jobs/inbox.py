@@ -1,0 +1,170 @@
+"""One balancer's inbox: the subscription that brings frames, and the sweep that mends what it missed.
+
+Pub/sub may lose any message, the last one included. So after every reconnect, and for every request that
+has been silent for a while, state and journal length are compared with what was forwarded, and the rest is
+read from the journal (life of a request, step 8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from paddler.clock import Clock
+from paddler.errors import ItemTimeout, QueueUnavailable, RequestLost, StartTimeout, frame_of
+from paddler.ids import pool_of
+from paddler.jobs.mailbox import Fed, Mailbox
+from paddler.logs import get_logger
+from paddler.store.client import TROUBLE, Store
+from paddler.store.keys import inbox_channel
+from paddler.wire.balancer import decode_delivery, encode_frame
+
+log = get_logger(__name__)
+
+SWEEP_S = 0.1
+RECONNECT_S = 0.1
+MAX_RECONNECT_S = 1.0
+OUTAGE_GRACE_S = 5.0
+
+
+def start_timeout_frame(timeout_ms: int) -> bytes:
+    message = f"no slot became free within {timeout_ms} ms. Start more agents or raise --buffered-request-timeout."
+    return encode_frame(frame_of(StartTimeout(message)))
+
+
+class Inbox:
+    """The mailboxes of one balancer process, fed by one subscription."""
+
+    def __init__(
+        self, store: Store, clock: Clock, balancer_id: str, *, start_timeout_ms: int, item_timeout_ms: int
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._item_timeout_ms = item_timeout_ms
+        self._start_timeout_ms = start_timeout_ms
+        self._start_timeout_frame = start_timeout_frame(start_timeout_ms)
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._subscribed = asyncio.Event()
+        self.channel = inbox_channel(store.prefix, balancer_id)
+
+    async def wait_subscribed(self, timeout_s: float) -> None:
+        """Before anything is submitted the subscription is confirmed. Raises `QueueUnavailable`."""
+        if self._subscribed.is_set():
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._subscribed.wait()
+        except TimeoutError:
+            raise QueueUnavailable(
+                "Redis cannot be reached from this balancer; see its log.", retry_after_s=1
+            ) from None
+
+    def is_subscribed(self) -> bool:
+        return self._subscribed.is_set()
+
+    def open(self, request_id: str) -> Mailbox:
+        now = self._clock.monotonic()
+        deadline = now + self._start_timeout_ms / 1000 if self._start_timeout_ms else None
+        mailbox = Mailbox(request_id, now=now, start_deadline=deadline)
+        self._mailboxes[request_id] = mailbox
+        return mailbox
+
+    def close(self, request_id: str) -> None:
+        self._mailboxes.pop(request_id, None)
+
+    def mailboxes(self) -> list[Mailbox]:
+        return list(self._mailboxes.values())
+
+    async def subscribe_loop(self) -> None:
+        """Receive for ever; reconnects by itself."""
+        delay = RECONNECT_S
+        while True:
+            try:
+                await self._receive()
+            except TROUBLE as error:
+                if self._subscribed.is_set():
+                    delay = RECONNECT_S
+                    log.warning("lost the subscription to Redis, reconnecting", error=str(error))
+                self._subscribed.clear()
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, MAX_RECONNECT_S)
+
+    async def _receive(self) -> None:
+        client = self._store.dedicated()
+        try:
+            async with client.pubsub() as channel:
+                await channel.subscribe(self.channel)
+                async for message in channel.listen():
+                    if message["type"] == "message":
+                        self._deliver(message["data"])
+                    elif message["type"] == "subscribe":
+                        self._subscribed.set()
+                        # Whatever was published while nobody listened is in the journals.
+                        now = self._clock.monotonic()
+                        for mailbox in self._mailboxes.values():
+                            mailbox.next_check = now
+        finally:
+            await self._store.release(client)
+
+    def _deliver(self, data: bytes) -> None:
+        delivery = decode_delivery(data)
+        mailbox = self._mailboxes.get(delivery.request_id)
+        if mailbox is not None and mailbox.feed(delivery.offset, delivery.frames, self._clock.monotonic()) is Fed.GAP:
+            log.debug("gap in a stream, reading the journal", request=delivery.request_id)
+
+    async def sweep_loop(self) -> None:
+        while True:
+            try:
+                await self.run_sweep_once()
+            except TROUBLE as error:
+                log.debug("sweep failed, trying again", error=str(error))
+            await self._clock.sleep(SWEEP_S)
+
+    async def run_sweep_once(self) -> None:
+        """Mend gaps, time out the silent, expire what waited too long."""
+        now = self._clock.monotonic()
+        late_pools: set[str] = set()
+        for mailbox in self._mailboxes.values():
+            if mailbox.is_opened:
+                self._time_out_silent(mailbox, now)
+            elif mailbox.start_deadline is not None and now >= mailbox.start_deadline:
+                late_pools.add(pool_of(mailbox.request_id))
+                if now >= mailbox.start_deadline + OUTAGE_GRACE_S and not self._subscribed.is_set():
+                    mailbox.fail(
+                        QueueUnavailable("Redis could not be reached while the request waited.", retry_after_s=1)
+                    )
+        due = [mailbox for mailbox in self._mailboxes.values() if mailbox.is_check_due(now)]
+        if not self._subscribed.is_set():
+            return
+        for pool in late_pools:
+            await self._store.pool(pool).expire(self._start_timeout_frame)
+        if due:
+            await self._check(due)
+
+    def _time_out_silent(self, mailbox: Mailbox, now: float) -> None:
+        if now - mailbox.last_heard > self._item_timeout_ms / 1000 and not mailbox.is_ended:
+            mailbox.fail(
+                ItemTimeout(
+                    f"no token for {self._item_timeout_ms} ms. Raise --inference-item-timeout if the prompt "
+                    "takes longer to process."
+                )
+            )
+
+    async def _check(self, due: list[Mailbox]) -> None:
+        pipe = self._store.redis.pipeline(transaction=False)
+        for mailbox in due:
+            keys = self._store.pool(pool_of(mailbox.request_id)).keys
+            pipe.hget(keys.request(mailbox.request_id), "state")
+            pipe.strlen(keys.journal(mailbox.request_id))
+        answers: list[Any] = await pipe.execute()
+        now = self._clock.monotonic()
+        for mailbox, state, length in zip(due, answers[::2], answers[1::2], strict=True):
+            if length > mailbox.offset:
+                pool = self._store.pool(pool_of(mailbox.request_id))
+                offset = mailbox.offset
+                attached = await pool.attach(mailbox.request_id, self.channel, offset)
+                mailbox.feed(offset, attached.journal, self._clock.monotonic())
+            elif state is None or (length < mailbox.offset and state in (b"done", b"failed", b"cancelled")):
+                mailbox.fail(RequestLost("Redis lost this request; send it again."))
+            else:
+                mailbox.checked(now)

@@ -1,0 +1,100 @@
+"""The receiving end of one request (life of a request, step 8): pure, time is an argument.
+
+A mailbox accepts frames only at its own next journal offset, drops bytes it already has, and reports a gap.
+It holds at most `MAX_PENDING` bytes for a slow reader; what it refuses stays in the journal and is read
+from there when the reader has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import Enum, auto
+
+from paddler.errors import PaddlerError
+from paddler.wire.balancer import Failed, Finished, Frame, decode_frames
+
+MAX_PENDING = 1 << 20
+
+FIRST_CHECK_S = 1.0
+MAX_CHECK_S = 8.0
+
+
+class Fed(Enum):
+    ACCEPTED = auto()
+    REPEATED = auto()
+    GAP = auto()
+
+
+class Mailbox:
+    """Frames of one request on their way to its client; one reader."""
+
+    def __init__(self, request_id: str, *, now: float, start_deadline: float | None, offset: int = 0) -> None:
+        self.request_id = request_id
+        self.offset = offset
+        self.start_deadline = start_deadline
+        self.is_opened = False
+        self.is_ended = False
+        self.error: PaddlerError | None = None
+        self.last_heard = now
+        self.next_check = now + FIRST_CHECK_S
+        self._check_interval = FIRST_CHECK_S
+        self._pending: deque[bytes] = deque()
+        self._num_pending = 0
+        self._changed = asyncio.Event()
+
+    def feed(self, offset: int, frames: bytes, now: float) -> Fed:
+        """Take whole frames that start at journal byte `offset`."""
+        end = offset + len(frames)
+        if end <= self.offset:
+            return Fed.REPEATED
+        if offset > self.offset or self._num_pending > MAX_PENDING:
+            # Nothing is lost: the journal has it, and the next check reads it.
+            self.next_check = now
+            return Fed.GAP
+        self._pending.append(frames[self.offset - offset :])
+        self._num_pending += end - self.offset
+        self.offset = end
+        self.is_opened = True
+        self.last_heard = now
+        self._check_interval = FIRST_CHECK_S
+        self.next_check = now + FIRST_CHECK_S
+        self._changed.set()
+        return Fed.ACCEPTED
+
+    def fail(self, error: PaddlerError) -> None:
+        """End the request from this side; frames already received are still read first."""
+        if not self.is_ended:
+            self.error = self.error or error
+            self._changed.set()
+
+    def checked(self, now: float) -> None:
+        """Redis was asked and had nothing new: ask again later, less often while nothing happens."""
+        self._check_interval = min(self._check_interval * 2, MAX_CHECK_S)
+        self.next_check = now + self._check_interval
+
+    def is_check_due(self, now: float) -> bool:
+        return not self.is_ended and self.error is None and now >= self.next_check and self._num_pending <= MAX_PENDING
+
+    async def wait(self) -> None:
+        """Until there is something to read."""
+        await self._changed.wait()
+
+    def take(self) -> list[Frame]:
+        """All frames received since the last call. Raises the error `fail` was given once nothing is left."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._num_pending = 0
+        frames = list(decode_frames(data))
+        if frames and isinstance(frames[-1], Finished | Failed):
+            self.is_ended = True
+        if not frames and self.error is not None:
+            raise self.error
+        if self.error is None:
+            self._changed.clear()
+        return frames
+
+    def first_failure(self) -> Failed | None:
+        """The failure, when that is the first frame to read; nothing is consumed."""
+        first = next(decode_frames(self._pending[0]), None) if self._pending else None
+        return first if isinstance(first, Failed) else None

@@ -1,0 +1,119 @@
+"""The thread that owns the engine. Commands go in through a queue, events come out on the asyncio loop.
+
+Progress of this thread is what renews the agent's lease: a decode that hangs must lose it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from msgspec import Struct
+
+from paddler.engine import Done, Engine, Event, Job, Rejected
+from paddler.logs import get_logger
+from paddler.wire.balancer import FinishReason, Usage
+
+log = get_logger(__name__)
+
+IDLE_WAIT_S = 0.5
+
+
+class Start(Struct, frozen=True):
+    job: Job
+
+
+class Cancel(Struct, frozen=True):
+    request_id: str
+
+
+class Stop(Struct, frozen=True):
+    pass
+
+
+Command = Start | Cancel | Stop
+
+
+class EngineThread:
+    """Runs an engine until stopped or until it fails. `deliver` is called on the asyncio loop, events in order."""
+
+    def __init__(self, engine: Engine, deliver: Callable[[list[Event]], None]) -> None:
+        self.engine = engine
+        self.num_rounds = 0
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._deliver = deliver
+        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._num_running = 0
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start_thread(self) -> None:
+        self._thread.start()
+
+    def start(self, job: Job) -> None:
+        self._commands.put(Start(job))
+
+    def cancel(self, request_id: str) -> None:
+        self._commands.put(Cancel(request_id))
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask the thread to end and wait for it; a hung decode is left behind with its daemon thread."""
+        self._commands.put(Stop())
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping:
+                self.run_once()
+            self.engine.close()
+        except BaseException as error:
+            log.exception("the engine failed")
+            self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def run_once(self) -> None:
+        """One round: commands, one step, events."""
+        self._take_commands(is_idle=self._num_running == 0 and not self._waiting)
+        while self._waiting and self.engine.num_free_slots > 0:
+            self.engine.start(self._waiting.popleft())
+            self._num_running += 1
+        events = self.engine.step() if self._num_running else []
+        self._num_running -= sum(isinstance(event, Done | Rejected) for event in events)
+        self.num_rounds += 1
+        if events:
+            self._loop.call_soon_threadsafe(self._deliver, events)
+
+    def _take_commands(self, *, is_idle: bool) -> None:
+        try:
+            command = self._commands.get(timeout=IDLE_WAIT_S) if is_idle else self._commands.get_nowait()
+            while True:
+                self._apply(command)
+                command = self._commands.get_nowait()
+        except Empty:
+            pass
+
+    def _apply(self, command: Command) -> None:
+        match command:
+            case Start(job):
+                self._waiting.append(job)
+            case Cancel(request_id):
+                self._cancel(request_id)
+            case Stop():
+                self._is_stopping = True
+
+    def _cancel(self, request_id: str) -> None:
+        for job in self._waiting:
+            if job.request_id == request_id:
+                self._waiting.remove(job)
+                done: list[Event] = [Done(request_id, FinishReason.CANCELLED, Usage())]
+                self._loop.call_soon_threadsafe(self._deliver, done)
+                return
+        self.engine.cancel(request_id)

@@ -1,0 +1,176 @@
+"""`paddler agent`: load an engine, enter a pool, take requests while slots are free."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import rich_click as click
+import uvloop
+
+from paddler import __version__, logs
+from paddler.clock import SystemClock
+from paddler.engine import Engine
+from paddler.logs import get_logger
+from paddler.settings import log_options, option, pool_option, redis_options
+from paddler.store.client import TROUBLE, Store, connect
+from workers.agent.loop import AgentLoop
+
+log = get_logger(__name__)
+
+ENGINE_STOP_S = 2.0
+REGISTER_RETRY_S = 0.5
+
+
+async def serve(
+    store: Store, build: Callable[[], Engine], *, pool: str, name: str, lease_ms: int, grace_ms: int
+) -> int:
+    """Run until a signal or a failed engine. Returns the exit code."""
+    clock = SystemClock()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    # Loading takes seconds to minutes and the thread cannot be interrupted: a signal ends the process instead.
+    loading = asyncio.create_task(asyncio.to_thread(build))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        log.info("stopped while loading")
+        os._exit(0)
+    engine = await loading
+    snapshot = {"version": __version__, "build": engine.info.build, "context_size": engine.info.context_size}
+    snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
+    agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, lease_ms=lease_ms, snapshot=snapshot)
+    agent.engine.start_thread()
+    while not stopping.is_set():
+        try:
+            await agent.register()
+            break
+        except TROUBLE as error:
+            log.warning("cannot register, trying again", error=str(error))
+            await clock.sleep(REGISTER_RETRY_S)
+    loops = [agent.deliver_loop(), agent.reply_loop(), agent.renew_loop(), agent.control_loop()]
+    tasks = [asyncio.create_task(one) for one in loops]
+    await asyncio.wait({stop, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if stopping.is_set():
+        leaving = asyncio.create_task(agent.leave(grace_ms / 1000))
+        hurry = asyncio.create_task(hurrying.wait())
+        await asyncio.wait({leaving, hurry, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if leaving.done() and (error := leaving.exception()):
+            log.warning("could not hand over; the lease will end by itself", error=str(error))
+        leaving.cancel()
+    for task in tasks:
+        if task.done() and (failure := task.exception()):
+            log.error("a loop of the agent failed", exc_info=failure)
+            code = 1
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    code = 1 if agent.engine.failed.done() else code
+    agent.engine.stop(ENGINE_STOP_S)
+    await store.close()
+    return code
+
+
+def build_llama(
+    model: Path, *, slots: int, context_size: int, threads: int | None, n_gpu_layers: int, model_name: str | None
+) -> Engine:
+    # Imported here: the binding takes a second to load and only this engine needs it.
+    from workers.agent.llama_engine import EngineSettings, load
+
+    settings = EngineSettings(
+        model_path=str(model),
+        slots=slots,
+        context_size=context_size,
+        threads=threads,
+        n_gpu_layers=n_gpu_layers,
+        model_name=model_name,
+    )
+    return load(settings)
+
+
+def build_scripted(*, slots: int, tokens_per_second: float, model_name: str | None) -> Engine:
+    from paddler.testing.scripted import ScriptedEngine
+
+    return ScriptedEngine(
+        slots=slots, tokens_per_second=tokens_per_second, model=model_name or "scripted", can_die=True
+    )
+
+
+@click.command(name="agent")
+@option("--model", type=click.Path(path_type=Path), help="The GGUF file to serve; required with --engine llama.")
+@option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
+@option("--slots", type=click.IntRange(1, 256), required=True, help="Requests generated at once.")
+@option("--name", help="A label for people; by default the host's name.")
+@pool_option
+@option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
+@option("--threads", type=click.IntRange(1, 1024), help="CPU threads; by default one a core.")
+@option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all of them.")
+@option(
+    "--lease", "lease_ms", type=click.IntRange(min=500), default=5000, help="Lost after this long without progress, ms."
+)
+@option(
+    "--grace", "grace_ms", type=click.IntRange(min=0), default=20_000, help="Time for running requests on SIGTERM, ms."
+)
+@option(
+    "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
+)
+@option(
+    "--scripted-tokens-per-second",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Of each scripted slot; 0 is unpaced.",
+)
+@redis_options
+@log_options
+def command(
+    *,
+    model: Path | None,
+    model_name: str | None,
+    slots: int,
+    name: str | None,
+    pool: str,
+    context_size: int,
+    threads: int | None,
+    n_gpu_layers: int,
+    lease_ms: int,
+    grace_ms: int,
+    engine: str,
+    scripted_tokens_per_second: float,
+    redis_url: str,
+    redis_prefix: str,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Run an agent: serve one model on a number of slots."""
+    logs.configure("agent", log_level, log_format)
+    if engine == "llama" and model is None:
+        raise click.UsageError("--model is required with --engine llama: the path of a GGUF file.")
+
+    def build() -> Engine:
+        if engine == "scripted":
+            return build_scripted(slots=slots, tokens_per_second=scripted_tokens_per_second, model_name=model_name)
+        assert model is not None
+        return build_llama(
+            model,
+            slots=slots,
+            context_size=context_size,
+            threads=threads,
+            n_gpu_layers=n_gpu_layers,
+            model_name=model_name,
+        )
+
+    store = connect(redis_url, redis_prefix)
+    label = name or socket.gethostname()
+    sys.exit(uvloop.run(serve(store, build, pool=pool, name=label, lease_ms=lease_ms, grace_ms=grace_ms)))

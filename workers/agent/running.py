@@ -1,0 +1,107 @@
+"""One request on this agent, from open to settle: its journal, and what of it Redis has confirmed."""
+
+from __future__ import annotations
+
+from paddler.engine import Done, Event, Job, Progress, Rejected
+from paddler.errors import leaves
+from paddler.store.scripts import Emission, Outcome
+from paddler.wire.agent import Payload
+from paddler.wire.balancer import (
+    Failed,
+    Finished,
+    FinishReason,
+    Tokens,
+    Usage,
+    decode_frames,
+    encode_frame,
+)
+
+
+class Running:
+    """Frames are kept until the request is settled, because a crashed Redis may have forgotten its last second.
+
+    One emission is in flight at a time and is repeated byte for byte until it is answered; tokens that arrive
+    meanwhile become the next frame. That is what makes `emit` idempotent.
+    """
+
+    def __init__(self, request_id: str, attempt: int, journal: bytes) -> None:
+        self.request_id = request_id
+        self.attempt = attempt
+        self.is_dropped = False
+        self.is_last = False
+        self.outcome: Outcome | None = None
+        self.usage = Usage()
+        self._journal = bytearray(journal)
+        self._confirmed = len(journal)
+        self._ids: list[int] = []
+        self._text: list[str] = []
+        self._final: Finished | Failed | None = None
+
+    def job(self, payload: Payload) -> Job:
+        """The engine's job, continuing from what earlier attempts have emitted."""
+        ids: list[int] = []
+        text_length = 0
+        for frame in decode_frames(bytes(self._journal)):
+            if isinstance(frame, Tokens):
+                ids.extend(frame.ids)
+                text_length += len(frame.text)
+        return Job(request_id=self.request_id, payload=payload, resume_ids=tuple(ids), resume_text_length=text_length)
+
+    def take_event(self, event: Event) -> None:
+        match event:
+            case Progress(ids=ids, text=text):
+                self._ids.extend(ids)
+                self._text.append(text)
+            case Done(reason=reason, usage=usage, text=text):
+                self._text.append(text)
+                self._final = Finished(reason, usage)
+                self.usage = usage
+                self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
+            case Rejected(code=code, message=message, status=status, param=param):
+                retryable = code in leaves() and leaves()[code].retryable
+                self._final = Failed(code, message, status, retryable, param)
+                self.outcome = Outcome.FAILED
+
+    def discard(self) -> None:
+        """Forget what Redis has not confirmed; nobody will read it."""
+        del self._journal[self._confirmed :]
+        self._ids.clear()
+        self._text.clear()
+        self._final = None
+        self.is_last = False
+
+    def end_cancelled(self) -> None:
+        """The request was cancelled: it ends so, whatever the engine made of it."""
+        self.discard()
+        self._final = Finished(FinishReason.CANCELLED, self.usage)
+        self.outcome = Outcome.CANCELLED
+
+    def fail(self, failure: Failed) -> None:
+        self._final = failure
+        self.outcome = Outcome.FAILED
+
+    def emission(self) -> Emission | None:
+        """What to send next: what is still in flight, or everything taken since; None when there is nothing.
+
+        `is_last` afterwards: it holds the final frame and goes through settle."""
+        if self._confirmed == len(self._journal):
+            self._encode()
+        if self._confirmed == len(self._journal):
+            return None
+        frames = bytes(self._journal[self._confirmed :])
+        return Emission(self.request_id, self.attempt, self._confirmed, frames)
+
+    def confirm(self, length: int) -> None:
+        """Redis's journal has this many bytes. Fewer than were confirmed: it lost its tail, which is sent again."""
+        self._confirmed = length
+
+    def _encode(self) -> None:
+        text = "".join(self._text)
+        if self._ids or text:
+            self._journal += encode_frame(Tokens(tuple(self._ids), text))
+            self._ids.clear()
+            self._text.clear()
+        if self._final is not None:
+            self._journal += encode_frame(self._final)
+            self._final = None
+            self.is_last = True

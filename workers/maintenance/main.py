@@ -1,0 +1,100 @@
+"""`paddler worker`: the arq worker with the upkeep as a cron job, run by one worker at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import Any
+
+import rich_click as click
+import uvloop
+from arq import cron
+from arq.connections import ArqRedis
+from arq.worker import Worker
+from redis.asyncio import BlockingConnectionPool
+
+from paddler import logs
+from paddler.clock import SystemClock
+from paddler.logs import get_logger
+from paddler.settings import log_options, option, redis_options
+from paddler.store.client import TROUBLE, Store, connect
+from workers.maintenance.upkeep import Upkeep
+
+log = get_logger(__name__)
+
+MAX_RETRY_S = 2.0
+
+
+async def upkeep(ctx: dict[Any, Any]) -> None:
+    """The cron job of every second."""
+    job: Upkeep = ctx["upkeep"]
+    try:
+        await job.run_once()
+    except TROUBLE as error:
+        log.warning("upkeep failed, trying again in a second", error=str(error))
+
+
+def build_worker(store: Store, work: Upkeep) -> Worker:
+    """An arq worker on the same Redis, its keys below the same prefix."""
+    queue_name = f"{store.prefix}:arq"
+    pool = BlockingConnectionPool.from_url(store.url, max_connections=8, timeout=5)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+    # `unique` makes arq give a run to one worker only; results are of no use and would pile up.
+    job = cron(upkeep, second=set(range(60)), unique=True, keep_result=0, timeout=30, max_tries=1)
+    return Worker(
+        cron_jobs=[job],
+        queue_name=queue_name,
+        redis_pool=ArqRedis(connection_pool=pool, default_queue_name=queue_name),
+        ctx={"upkeep": work},
+        handle_signals=False,
+        log_results=False,
+        poll_delay=0.25,
+        health_check_interval=30,
+    )
+
+
+async def serve(store: Store, *, lease_ms: int) -> None:
+    """Run until a signal; trouble with Redis is waited out."""
+    clock = SystemClock()
+    work = Upkeep(store, clock, lease_ms=lease_ms)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stopping.set)
+    runner = asyncio.create_task(_run_for_ever(store, work, clock))
+    await stopping.wait()
+    runner.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await runner
+    await store.close()
+    log.info("stopped")
+
+
+async def _run_for_ever(store: Store, work: Upkeep, clock: SystemClock) -> None:
+    delay = 0.1
+    while True:
+        worker = build_worker(store, work)
+        try:
+            await worker.async_run()
+        except TROUBLE as error:
+            log.warning("Redis trouble, starting the worker again", error=str(error))
+        finally:
+            await worker.close()
+        await clock.sleep(delay)
+        delay = min(delay * 2, MAX_RETRY_S)
+
+
+@click.command(name="worker")
+@redis_options
+@option(
+    "--lease",
+    "lease_ms",
+    type=click.IntRange(min=500),
+    default=5000,
+    help="The lease of the agents, ms: nobody is reaped before Redis has answered for that long.",
+)
+@log_options
+def command(*, redis_url: str, redis_prefix: str, lease_ms: int, log_level: str, log_format: str) -> None:
+    """Run the upkeep: return the requests of lost agents to the queue, expire what waited too long."""
+    logs.configure("worker", log_level, log_format)
+    uvloop.run(serve(connect(redis_url, redis_prefix), lease_ms=lease_ms))

@@ -1,0 +1,50 @@
+"""The upkeep of every pool, one round at a time: reap lost agents, expire what waited too long.
+
+Agents reap each other and balancers expire their own requests; this is the backstop that works while there
+is no agent and no balancer.
+"""
+
+from __future__ import annotations
+
+from paddler.clock import Clock
+from paddler.errors import StartTimeout, frame_of
+from paddler.jobs.reaping import ReapGate, reap_agent
+from paddler.logs import get_logger
+from paddler.store.client import TROUBLE, Store
+from paddler.wire.balancer import encode_frame
+
+log = get_logger(__name__)
+
+EXPIRE_BATCH = 100
+TIMEOUT_FRAME = encode_frame(
+    frame_of(StartTimeout("no slot became free in time. Start more agents or raise --buffered-request-timeout."))
+)
+
+
+class Upkeep:
+    """`run_once` every second, on one worker at a time."""
+
+    def __init__(self, store: Store, clock: Clock, *, lease_ms: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._gate = ReapGate(lease_ms)
+
+    async def run_once(self) -> None:
+        """Raises whatever Redis raises; nothing is half done then."""
+        try:
+            for name in await self._store.pool_names():
+                await self._pool_once(name)
+        except TROUBLE:
+            self._gate.failed()
+            raise
+        self._gate.answered(self._clock.monotonic())
+
+    async def _pool_once(self, name: str) -> None:
+        pool = self._store.pool(name)
+        while (num_expired := await pool.expire(TIMEOUT_FRAME, limit=EXPIRE_BATCH)) > 0:
+            log.info("expired waiting requests", pool=name, requests=num_expired)
+            if num_expired < EXPIRE_BATCH:
+                break
+        if self._gate.is_open(self._clock.monotonic()):
+            for agent_id in await pool.expired_agents():
+                await reap_agent(pool, agent_id)
