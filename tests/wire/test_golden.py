@@ -1,0 +1,93 @@
+"""The bytes on the wire, pinned: processes of different versions read each other's."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddler.wire.agent import (
+    CancelRequest,
+    Generate,
+    Message,
+    Poke,
+    Sampling,
+    decode_control,
+    decode_payload,
+    encode_control,
+    encode_payload,
+)
+from paddler.wire.balancer import (
+    Delivery,
+    Failed,
+    Finished,
+    FinishReason,
+    Frame,
+    Opened,
+    Tokens,
+    Usage,
+    decode_delivery,
+    decode_frames,
+    encode_frame,
+)
+
+FRAMES: list[tuple[Frame, str]] = [
+    (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
+    (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
+    (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
+    (
+        Failed("buffer_full", "no", 503, True, None),
+        "0000001c96a66661696c6564ab6275666665725f66756c6ca26e6fcd01f7c3c0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("frame", "golden"), FRAMES)
+def test_frames(frame: Frame, golden: str) -> None:
+    assert encode_frame(frame).hex() == golden
+    assert list(decode_frames(bytes.fromhex(golden))) == [frame]
+
+
+def test_payload() -> None:
+    payload = Generate(
+        messages=(Message("user", "hi"),), max_tokens=5, stop=("x",), sampling=Sampling(temperature=0.0, seed=9)
+    )
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {
+        "type": "generate",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 5,
+        "stop": ["x"],
+        "sampling": {"temperature": 0.0, "seed": 9},
+    }
+    assert decode_payload(encoded) == payload
+
+
+def test_an_older_agent_skips_fields_it_does_not_know() -> None:
+    newer = msgspec.msgpack.encode({"type": "generate", "prompt": "p", "invented_later": 1})
+    assert decode_payload(newer) == Generate(prompt="p")
+
+
+@pytest.mark.parametrize(
+    ("message", "golden"), [(Poke(), "91a4706f6b65"), (CancelRequest("p.1"), "92a663616e63656ca3702e31")]
+)
+def test_control(message: Poke | CancelRequest, golden: str) -> None:
+    assert encode_control(message).hex() == golden
+    assert decode_control(bytes.fromhex(golden)) == message
+
+
+def test_delivery() -> None:
+    assert decode_delivery(b"\x00\x03p.1\x00\x00\x01\x00frames") == Delivery("p.1", 256, b"frames")
+
+
+@given(st.lists(st.sampled_from([frame for frame, _ in FRAMES]), max_size=5), st.data())
+def test_a_cut_journal_is_an_error_not_a_shorter_one(frames: list[Frame], data: st.DataObject) -> None:
+    journal = b"".join(map(encode_frame, frames))
+    ends = {len(b"".join(map(encode_frame, frames[:n]))) for n in range(len(frames) + 1)}
+    cut = data.draw(st.integers(0, len(journal)))
+    if cut in ends:
+        assert all(isinstance(frame, Frame) for frame in decode_frames(journal[:cut]))
+    else:
+        with pytest.raises(ValueError, match="ends within"):
+            list(decode_frames(journal[:cut]))
