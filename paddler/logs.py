@@ -39,7 +39,7 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
 
     def in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
-        return {name: event.pop(name) for name in FIRST_FIELDS if name in event} | event
+        return {**{name: event[name] for name in FIRST_FIELDS if name in event}, **event}
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
