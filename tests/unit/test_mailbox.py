@@ -10,7 +10,7 @@ from paddler.errors import ItemTimeout
 from paddler.jobs.mailbox import MAX_PENDING, Fed, Mailbox
 from paddler.wire.balancer import Failed, Finished, FinishReason, Frame, Tokens, encode_frame
 
-STREAM: list[Frame] = [Tokens((n,), f"t{n}") for n in range(8)] + [Finished(FinishReason.STOP)]
+STREAM: list[Frame] = [*(Tokens((n,), f"t{n}") for n in range(8)), Finished(FinishReason.STOP)]
 PIECES = [encode_frame(frame) for frame in STREAM]
 JOURNAL = b"".join(PIECES)
 STARTS = [len(b"".join(PIECES[:n])) for n in range(len(PIECES) + 1)]

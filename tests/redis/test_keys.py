@@ -1,0 +1,69 @@
+"""`keys.py` is the data model and `common.lua` repeats it: the two must say the same."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+
+from paddler.store.client import Store
+from paddler.store.keys import CLASSES, GROUP, PoolKeys
+from paddler.store.scripts import NAMES, PoolScripts, source
+
+pytestmark = pytest.mark.anyio
+
+EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
+    "BUFFER": lambda keys: keys.buffer(),
+    "AGE": lambda keys: keys.age(),
+    "AGENTS": lambda keys: keys.agents(),
+    "FREE": lambda keys: keys.free(),
+    "DEADLINES": lambda keys: keys.deadlines(),
+    "DEAD": lambda keys: keys.dead(),
+    "VTIME": lambda keys: keys.vtime(),
+    "order_key('normal')": lambda keys: keys.order("normal"),
+    "lane_key('x')": lambda keys: keys.lane("x"),
+    "agent_key('x')": lambda keys: keys.agent("x"),
+    "control_key('x')": lambda keys: keys.control("x"),
+    "request_key('x')": lambda keys: keys.request("x"),
+    "payload_key('x')": lambda keys: keys.payload("x"),
+    "journal_key('x')": lambda keys: keys.journal("x"),
+    "watchers_key('x')": lambda keys: keys.watchers("x"),
+    "demand_key('normal')": lambda keys: keys.demand(),
+    "demand_key('interactive')": lambda keys: keys.demand(),
+    "demand_key('batch')": lambda keys: keys.demand_batch(),
+    "table.concat(CLASSES, ' ')": lambda keys: " ".join(CLASSES),
+    "GROUP": lambda keys: GROUP,
+}
+
+
+async def test_lua_and_python_build_the_same_keys(store: Store) -> None:
+    keys = store.pool("default").keys
+    common = source("claim").split("-- Step 4. Keys:")[0]
+    script = common + "return {" + ", ".join(EXPECTED) + "}"
+    built = await store.redis.eval(script, 1, keys.base, 0)
+    assert [item.decode() for item in built] == [build(keys) for build in EXPECTED.values()]
+
+
+def test_every_pool_key_carries_the_hash_tag() -> None:
+    keys = PoolKeys("paddler", "chat")
+    for name, method in inspect.getmembers(keys, inspect.ismethod):
+        if name.startswith("_") or name == "permanent":
+            continue
+        arguments = ["x"] * len(inspect.signature(method).parameters)
+        assert method(*arguments).startswith("paddler:{chat}:"), name
+        assert "·" in (method.__doc__ or "") or "pub/sub" in (method.__doc__ or ""), (
+            f"{name}: type, writer, reader, TTL"
+        )
+
+
+def test_the_public_keys_of_autoscalers() -> None:
+    """Changing these breaks every deployed KEDA trigger."""
+    keys = PoolKeys("paddler", "default")
+    assert (keys.demand(), keys.demand_batch()) == ("paddler:{default}:demand", "paddler:{default}:demand:batch")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_script_has_a_typed_function(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(PoolScripts, name))
+    assert "ARGV: now" in source(name), "a script says what its arguments are"
