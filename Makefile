@@ -1,0 +1,41 @@
+# Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format bench-engine bench-queue clean
+
+BIN := .venv/bin
+JOBS ?= 2
+ARGS ?=
+# Else the wrapper asks the package index whether there is a newer pyright; uv.lock decides that.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## build .venv: packages, and llama.cpp for this CPU (minutes, once)
+	@.ci/setup
+
+run: setup ## a whole fleet on this machine; ARGS="--slots 8" goes to `paddler up`
+	@exec $(BIN)/paddler up $(ARGS)
+
+test: lint ## lint, types and all tests; ARGS="tests/unit -k name" goes to pytest, JOBS=2
+	@.ci/test-packages
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+lint: setup ## ruff and pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: setup ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench-engine: setup ## tokens/s of the engine beside the bare llama_decode loop
+	@$(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-queue: setup ## latency that the queue adds, with the scripted engine
+	@$(BIN)/python -m tests.bench.queue_latency $(ARGS)
+
+clean: ## remove .venv, caches and built packages
+	rm -rf .venv .cache dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
