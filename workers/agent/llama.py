@@ -1,0 +1,348 @@
+"""The only file that imports the binding: llama.cpp's C API as three small classes.
+
+`Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits) and `SamplerChain`.
+All of it belongs to one thread, except `Context.interrupt`. Sizes are in tokens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+# libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
+# two threads on two cores then fall from 97 to 7.5 tokens/s, with it to 33; idle it costs 4 %.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import llama_cpp  # after the environment above
+
+lib: Any = llama_cpp
+"""The binding. Its annotations name C types where ctypes returns Python's, so they are not used."""
+TokenArray = NDArray[np.int32]
+LogitArray = NDArray[np.float32]
+
+_RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed instead
+_UBATCH = 512
+_logger = logging.getLogger("paddler.llama")
+_log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
+_last_problems: deque[str] = deque(maxlen=3)
+
+
+class ModelError(Exception):
+    """The model cannot be served; the message says why and what to do."""
+
+
+class DecodeError(RuntimeError):
+    """llama.cpp failed in a way that no retry mends; the context must not be used any more."""
+
+
+class Decoded(IntEnum):
+    OK = 0
+    NO_ROOM = 1
+    """No free cells in the KV cache; nothing was computed."""
+    ABORTED = 2
+    """Interrupted; part of the batch may be in the KV cache."""
+
+
+def _log(level: int, text: bytes, _user_data: Any) -> None:
+    line = text.decode("utf-8", "replace").rstrip()
+    if level in _log_levels and line:
+        _last_problems.append(line)
+    if line and _logger.isEnabledFor(python_level := _log_levels.get(level, logging.DEBUG)):
+        _logger.log(python_level, "%s", line)
+
+
+_log_callback = lib.llama_log_callback(_log)  # llama.cpp keeps the pointer, so this object must stay
+
+
+@cache
+def _init_library() -> None:
+    lib.llama_log_set(_log_callback, ctypes.c_void_p(None))
+    lib.llama_backend_init()
+
+
+def build_info() -> str:
+    """Which llama.cpp this is, and the CPU features it was built for."""
+    features = [
+        part.split("=")[0].strip() for part in lib.llama_print_system_info().decode().split("|") if "= 1" in part
+    ]
+    version = lib.llama_version().decode()
+    return f"llama-cpp-python {lib.__version__}, llama.cpp {version}, {' '.join(features).replace('CPU : ', '')}"
+
+
+class Model:
+    """A loaded GGUF. Raises `ModelError`.
+
+    `on_progress` gets 0..1 while the weights are read; an exception from it stops the loading and comes out.
+    """
+
+    def __init__(
+        self, path: Path, *, num_gpu_layers: int = 0, on_progress: Callable[[float], None] | None = None
+    ) -> None:
+        _init_library()
+        _check_file(path)
+        _last_problems.clear()
+        raised: list[BaseException] = []
+
+        def progress(fraction: float, _user_data: Any) -> bool:
+            try:
+                if on_progress is not None:
+                    on_progress(fraction)
+            except BaseException as error:  # must not cross C; raised again below
+                raised.append(error)
+            return not raised
+
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = num_gpu_layers
+        params.progress_callback = lib.llama_progress_callback(progress)
+        pointer = lib.llama_model_load_from_file(os.fsencode(path), params)
+        if raised:
+            raise raised[0]
+        if not pointer:
+            raise ModelError(f"llama.cpp cannot load {path}: {_problems()}. Is the file complete and of a known kind?")
+        self.pointer = pointer
+        self.close = weakref.finalize(self, lib.llama_model_free, pointer)
+        if lib.llama_model_has_encoder(pointer) or not lib.llama_model_has_decoder(pointer):
+            raise ModelError(f"{path} holds no text generation model (encoder): choose a decoder-only model")
+        self.path = path
+        self.metadata = _metadata(pointer)
+        self.context_length: int = lib.llama_model_n_ctx_train(pointer)
+        template = lib.llama_model_chat_template(pointer, None)
+        self.chat_template = template.decode("utf-8", "replace") if template else None
+        self._vocab: Any = lib.llama_model_get_vocab(pointer)
+        self.vocab_size: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
+        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
+        self.pieces = [self.piece(token) for token in range(self.vocab_size)]
+        """Output bytes of every token; control tokens have none."""
+        self.max_piece = max(map(len, self.pieces))
+        self.end_tokens = frozenset(
+            token for token in range(self.vocab_size) if lib.llama_vocab_is_eog(self._vocab, token)
+        )
+        """Tokens that end the output."""
+        self.suppressed = _suppressed(self._vocab)
+        """Tokens the model's author forbids as output."""
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes of a token; with `special` control tokens are written out."""
+        if token < 0:
+            return b""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            written = lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            if written >= 0:
+                return buffer.raw[:written]
+            size = -written
+
+    def tokenize(self, text: str) -> TokenArray:
+        """Tokens of `text`, where control tokens written out count as such; adds none of its own."""
+        data = text.encode("utf-8", "replace")
+        size = len(data) + 8
+        while True:
+            tokens = np.empty(size, np.int32)
+            into = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+            written = lib.llama_tokenize(self._vocab, data, len(data), into, size, False, True)
+            if written >= 0:
+                return tokens[:written].copy()
+            size = -written
+
+
+class Batch:
+    """The tokens of one decode, filled through numpy views so that no token costs a ctypes access."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self.tokens = np.zeros(max_tokens, np.int32)
+        self.positions = np.zeros(max_tokens, np.int32)
+        self.sequences = np.zeros(max_tokens, np.int32)
+        self.outputs = np.zeros(max_tokens, np.int8)
+        self._ones = np.ones(max_tokens, np.int32)
+        stride, base = self.sequences.itemsize, self.sequences.ctypes.data
+        self._pointers = np.arange(base, base + stride * max_tokens, stride, dtype=np.uintp)
+        self._range = np.arange(max_tokens, dtype=np.int32)
+        self.struct = lib.llama_batch(
+            token=_pointer(self.tokens, ctypes.c_int32),
+            pos=_pointer(self.positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._ones, ctypes.c_int32),
+            seq_id=_pointer(self._pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self.outputs, ctypes.c_int8),
+        )
+        self.size = 0
+
+    def clear(self) -> None:
+        self.size = 0
+
+    def add(self, tokens: TokenArray, position: int, sequence: int, *, wants_logits: bool) -> int:
+        """Append consecutive tokens of a sequence, the first at `position`; logits of the last one if wanted.
+        Returns the last one's index in the batch. The caller keeps within the size."""
+        start, end = self.size, self.size + len(tokens)
+        self.tokens[start:end] = tokens
+        np.add(self._range[: end - start], position, out=self.positions[start:end])
+        self.sequences[start:end] = sequence
+        self.outputs[start:end] = 0
+        self.outputs[end - 1] = wants_logits
+        self.size = end
+        return end - 1
+
+
+class Context:
+    """KV cache and compute buffers for `num_sequences` sequences that share `num_cells` cells (unified KV)."""
+
+    def __init__(
+        self, model: Model, *, num_sequences: int, context_size: int, max_batch: int, num_threads: int
+    ) -> None:
+        self._model = model  # must outlive the context
+        params = lib.llama_context_default_params()
+        params.n_ctx = context_size
+        params.n_batch = max_batch
+        params.n_ubatch = min(max_batch, _UBATCH)
+        params.n_seq_max = num_sequences
+        params.n_outputs_max = num_sequences  # the default reserves logits for every token of a batch
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = num_threads
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+        # Asked after every graph node. A Python callback would take the GIL about 1,000 times a decode; strlen
+        # answers natively: 0 while the flag is an empty string, 1 after `interrupt` wrote a character.
+        self._flag = ctypes.create_string_buffer(2)
+        params.abort_callback = _strlen()
+        params.abort_callback_data = ctypes.addressof(self._flag)
+        _last_problems.clear()
+        pointer = lib.llama_init_from_model(model.pointer, params)
+        if not pointer:
+            raise ModelError(
+                f"llama.cpp cannot make a context of {context_size} tokens: {_problems()}. Choose a smaller one"
+            )
+        self._pointer: Any = pointer
+        self.close = weakref.finalize(self, lib.llama_free, pointer)
+        self._memory: Any = lib.llama_get_memory(pointer)
+        self.num_cells: int = lib.llama_n_ctx(pointer)
+        self.max_batch: int = lib.llama_n_batch(pointer)
+        self.batch = Batch(self.max_batch)
+        self._num_outputs = 0
+
+    def decode(self) -> Decoded:
+        """Compute `batch`; afterwards `logits` has one row for every token that wanted them, in batch order.
+        Raises `DecodeError`."""
+        batch = self.batch
+        batch.struct.n_tokens = batch.size
+        self._num_outputs = int(np.count_nonzero(batch.outputs[: batch.size]))
+        code = lib.llama_decode(self._pointer, batch.struct)
+        if code == Decoded.OK:
+            lib.llama_synchronize(self._pointer)
+            return Decoded.OK
+        if code == Decoded.ABORTED:
+            self._flag.value = b""
+        if code not in (Decoded.NO_ROOM, Decoded.ABORTED):
+            raise DecodeError(f"llama_decode failed with code {code} on {batch.size} tokens: {_problems()}")
+        return Decoded(code)
+
+    def logits(self) -> LogitArray:
+        """View of the logits, shape (outputs, vocabulary); writable, valid until the next decode."""
+        return np.ctypeslib.as_array(lib.llama_get_logits(self._pointer), (self._num_outputs, self._model.vocab_size))
+
+    def remove(self, sequence: int, start: int = 0) -> bool:
+        """Free the cells of a sequence from position `start` on. False when the model's memory cannot drop a
+        part of a sequence (recurrent); dropping all of it never fails."""
+        return lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+
+    def copy(self, source: int, target: int, end: int) -> None:
+        """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def clear(self) -> None:
+        lib.llama_memory_clear(self._memory, False)
+
+    def interrupt(self) -> None:
+        """Abort the decode that runs now, else the next one. From any thread; CPU only."""
+        self._flag.value = b"1"
+
+    def sample(self, chain: SamplerChain, index: int) -> int:
+        """Draw from the logits of the token at `index` of the last batch."""
+        return lib.llama_sampler_sample(chain.pointer, self._pointer, index)
+
+
+class SamplerChain:
+    """top_k, top_p, min_p, temperature, then a draw whose seed is given anew for every token."""
+
+    def __init__(self, *, top_k: int, top_p: float, min_p: float, temperature: float) -> None:
+        params = lib.llama_sampler_chain_default_params()
+        params.no_perf = True
+        self.pointer: Any = lib.llama_sampler_chain_init(params)
+        self.close = weakref.finalize(self, lib.llama_sampler_free, self.pointer)
+        if top_k > 0:
+            self._add(lib.llama_sampler_init_top_k(top_k))
+        if top_p < 1:
+            self._add(lib.llama_sampler_init_top_p(top_p, 1))
+        if min_p > 0:
+            self._add(lib.llama_sampler_init_min_p(min_p, 1))
+        self._add(lib.llama_sampler_init_temp(temperature))
+        self._draw_at: int = lib.llama_sampler_chain_n(self.pointer)
+        self._add(lib.llama_sampler_init_dist(0))
+
+    def reseed(self, seed: int) -> None:
+        """Seed of the next draw."""
+        lib.llama_sampler_free(lib.llama_sampler_chain_remove(self.pointer, self._draw_at))
+        self._add(lib.llama_sampler_init_dist(seed if seed != _RANDOM_SEED else _RANDOM_SEED - 1))
+
+    def _add(self, sampler: Any) -> None:
+        lib.llama_sampler_chain_add(self.pointer, sampler)
+
+
+def max_sequences() -> int:
+    return lib.llama_max_parallel_sequences()
+
+
+@cache
+def _strlen() -> Any:
+    return lib.ggml_abort_callback(("strlen", ctypes.CDLL(None)))
+
+
+def _pointer(array: NDArray[Any], ctype: Any) -> Any:
+    return cast(Any, array.ctypes).data_as(ctypes.POINTER(ctype))
+
+
+def _problems() -> str:
+    return "; ".join(line.removeprefix("llama_model_load: ") for line in _last_problems) or "it gives no reason"
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror}. Give the path of a GGUF file") from error
+    if magic != b"GGUF":
+        raise ModelError(f"{path} is no GGUF file (it begins with {magic!r}): download it again or convert it to GGUF")
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    def read(function: Any, index: int) -> str:
+        size = 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = function(model, index, buffer, size)
+            if length < size:
+                return buffer.value.decode("utf-8", "replace")
+            size = length + 1
+
+    return {
+        read(lib.llama_model_meta_key_by_index, index): read(lib.llama_model_meta_val_str_by_index, index)
+        for index in range(lib.llama_model_meta_count(model))
+    }
+
+
+def _suppressed(vocab: Any) -> tuple[int, ...]:
+    count = ctypes.c_int32(0)
+    tokens = lib.llama_vocab_get_suppress_tokens(vocab, ctypes.byref(count))
+    return tuple(tokens[index] for index in range(count.value))

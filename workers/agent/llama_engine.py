@@ -1,0 +1,257 @@
+"""The engine: continuous batching over llama.cpp. See DESIGN.md for the life of a job and what must hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import structlog
+from msgspec import Struct
+
+from paddler.clock import Clock, SystemClock
+from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Rejected
+from paddler.errors import PaddlerError
+from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.cores import num_usable_cores
+from workers.agent.llama import Context, Decoded, Model, ModelError, build_info, max_sequences
+from workers.agent.prompt import PromptEncoder, check_payload
+from workers.agent.scheduler import Plan, Scheduler
+from workers.agent.sequence import Sequence
+from workers.agent.templates import ChatTemplate, TemplateError
+
+log = structlog.get_logger(__name__)
+
+PREPARE_S = 0.05
+"""Time of a step for turning new jobs into tokens; at least one is done."""
+WARM_UP_TOKENS = 32
+SAMPLE_TEXT = (
+    "A fleet of machines serves open-weight language models. Each request waits in a queue until an agent has a free "
+    'slot; then {"tokens": 42} come back one by one, as text - in order, none missing.\n'
+) * 3
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """`context_size` tokens are shared by `slots`. `threads` None means one per usable core. `model_name` None
+    means a name made from the file's."""
+
+    model_path: str
+    slots: int
+    context_size: int = 8192
+    n_batch: int = 2048
+    threads: int | None = None
+    n_gpu_layers: int = 0
+    model_name: str | None = None
+
+
+def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine:
+    """Load the model and warm it up; takes seconds to minutes. `on_progress` gets 0..1; an exception from it
+    stops the loading. Raises `ModelError`."""
+    model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
+    return LlamaEngine(model, settings, SystemClock())
+
+
+class LlamaEngine:
+    """Implements `paddler.engine.Engine` with one llama.cpp context, a sequence of it for every slot."""
+
+    def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
+        if not 1 <= settings.slots <= min(max_sequences(), settings.n_batch):
+            limit = min(max_sequences(), settings.n_batch)
+            raise ModelError(f"the number of slots must be between 1 and {limit}, not {settings.slots}")
+        self._model = model
+        self._clock = clock
+        self._context = Context(
+            model,
+            num_sequences=settings.slots,
+            context_size=settings.context_size,
+            max_batch=min(settings.n_batch, settings.context_size),
+            num_threads=settings.threads or num_usable_cores(),
+        )
+        num_cells = self._context.num_cells
+        self._max_tokens = min(num_cells, model.context_length or num_cells)
+        self.info = EngineInfo(
+            model=settings.model_name or name_of(model),
+            slots_total=settings.slots,
+            context_size=num_cells,
+            build=build_info(),
+            bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
+        )
+        template = _template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
+        self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
+        self._scheduler = Scheduler(
+            num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
+        )
+        self._free_slots = list(range(settings.slots))
+        self._started: dict[int, Job] = {}
+        """By slot, jobs whose prompt is not tokenised yet, the oldest first."""
+        self._sequences: dict[int, Sequence] = {}
+        """By slot, the oldest first."""
+        self._cancelled: set[int] = set()
+
+    @property
+    def num_free_slots(self) -> int:
+        return len(self._free_slots)
+
+    def start(self, job: Job) -> None:
+        if not self._free_slots:
+            raise NoFreeSlot(f"no free slot for request {job.request_id}")
+        self._started[self._free_slots.pop()] = job
+
+    def cancel(self, request_id: str) -> None:
+        jobs = self._started | {slot: sequence.job for slot, sequence in self._sequences.items()}
+        # Slots, not ids: the same request may be started again before the next step.
+        self._cancelled.update(slot for slot, job in jobs.items() if job.request_id == request_id)
+
+    def interrupt(self) -> None:
+        """Make a running decode return early; its step has no effect and is repeated. From any thread."""
+        self._context.interrupt()
+
+    def close(self) -> None:
+        for sequence in self._sequences.values():
+            sequence.close()
+        self._sequences.clear()
+        self._context.close()
+
+    def step(self) -> list[Event]:
+        events: list[Event] = []
+        self._take_commands(events)
+        self._prepare(events)
+        plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()])
+        for slot in plan.preempted:
+            self._preempt(slot)
+        for slot in plan.admitted:
+            self._sequences[slot].work.is_admitted = True
+        if not plan.chunks:
+            return events
+        outputs = self._build_batch(plan)
+        started_at = self._clock.monotonic()
+        decoded = self._context.decode()
+        if decoded is not Decoded.OK:
+            self._undo(plan, decoded, events)
+            return events
+        self._scheduler.observe(plan, self._clock.monotonic() - started_at)
+        for chunk in plan.chunks:
+            self._sequences[chunk.key].work.num_cached += chunk.num_tokens
+        self._sample(outputs, events)
+        return events
+
+    def _take_commands(self, events: list[Event]) -> None:
+        for slot in self._cancelled:
+            if slot in self._sequences:
+                self._end(slot, FinishReason.CANCELLED, events)
+            else:
+                self._free_slots.append(slot)
+                events.append(Done(self._started.pop(slot).request_id, FinishReason.CANCELLED, Usage()))
+        self._cancelled.clear()
+
+    def _prepare(self, events: list[Event]) -> None:
+        """Turn started jobs into sequences, as far as the time allows."""
+        deadline = self._clock.monotonic() + PREPARE_S
+        while self._started:
+            slot = next(iter(self._started))
+            job = self._started.pop(slot)
+            try:
+                check_payload(job.payload)
+                prompt = self._encoder.encode(job.payload)
+                sequence = Sequence(job, slot, prompt, self._model, max_tokens=self._max_tokens)
+            except PaddlerError as error:
+                self._free_slots.append(slot)
+                events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
+            else:
+                self._sequences[slot] = sequence
+                if sequence.finished is not None:
+                    self._end(slot, sequence.finished, events)
+            if self._clock.monotonic() >= deadline:
+                break
+
+    def _build_batch(self, plan: Plan) -> list[tuple[int, int]]:
+        """Fill the batch; returns slot and batch index of every token whose logits are wanted."""
+        batch = self._context.batch
+        batch.clear()
+        outputs: list[tuple[int, int]] = []
+        for chunk in plan.chunks:
+            sequence = self._sequences[chunk.key]
+            is_last = chunk.num_tokens == sequence.work.num_pending
+            tokens = sequence.pending(chunk.num_tokens)
+            index = batch.add(tokens, sequence.work.num_cached, chunk.key, wants_logits=is_last)
+            if is_last:
+                outputs.append((chunk.key, index))
+        return outputs
+
+    def _sample(self, outputs: list[tuple[int, int]], events: list[Event]) -> None:
+        if not outputs:
+            return
+        logits = self._context.logits()
+        for row, (slot, index) in enumerate(outputs):
+            sequence = self._sequences[slot]
+            events.append(sequence.sample(self._context, index, logits[row]))
+            if sequence.finished is not None:
+                self._end(slot, sequence.finished, events)
+
+    def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
+        """The batch was not computed. Interrupted: drop what was of it. No room, although the cells were counted
+        as free (memory of another kind than one cell a token): with less at once it will fit."""
+        if decoded is Decoded.ABORTED:
+            for chunk in plan.chunks:
+                if not self._context.remove(chunk.key, self._sequences[chunk.key].work.num_cached):
+                    self._preempt(chunk.key)
+            return
+        running = [slot for slot, sequence in self._sequences.items() if sequence.work.is_admitted]
+        if len(running) > 1:
+            self._preempt(running[-1])
+        elif plan.chunks[0].num_tokens > 1:
+            self._scheduler.slow_down()
+        else:
+            self._end(running[0], FinishReason.LENGTH, events)
+
+    def _preempt(self, slot: int) -> None:
+        """Take a sequence out of the KV cache; it waits in its slot and is computed again when there is room."""
+        work = self._sequences[slot].work
+        log.debug("preempted", slot=slot, num_tokens=work.num_cached)
+        self._context.remove(slot)
+        work.num_cached, work.is_admitted = 0, False
+
+    def _end(self, slot: int, reason: FinishReason, events: list[Event]) -> None:
+        sequence = self._sequences.pop(slot)
+        self._context.remove(slot)
+        self._free_slots.append(slot)
+        events.append(sequence.done(reason))
+        sequence.close()
+
+    def _warm_up(self) -> float:
+        """Seconds a token of prefill costs. The first decode reads the weights, the second is measured."""
+        batch, elapsed_s = self._context.batch, 0.0
+        tokens = np.arange(min(WARM_UP_TOKENS, self._context.max_batch), dtype=np.int32) % self._model.vocab_size
+        for _ in range(2):
+            batch.clear()
+            batch.add(tokens, 0, 0, wants_logits=True)
+            started_at = self._clock.monotonic()
+            if self._context.decode() is not Decoded.OK:
+                raise ModelError("the model does not fit its context: choose a larger one")
+            elapsed_s = self._clock.monotonic() - started_at
+            self._context.clear()
+        return max(elapsed_s, 1e-6) / len(tokens)
+
+
+def _template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:
+    if model.chat_template is None:
+        return None
+    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
+    try:
+        return ChatTemplate(model.chat_template, bos=bos, eos=eos, today=today)
+    except TemplateError as error:
+        log.warning("chat requests will be refused", reason=str(error))
+        return None
+
+
+def name_of(model: Model) -> str:
+    """A name for URLs and logs from the file's, without its quantisation, else from the metadata."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", model.path.stem)
+    stem = re.sub(r"[-._](?:(?:I?Q|TQ)\d\w*|B?F(?:16|32)|MXFP4\w*)$", "", stem, flags=re.IGNORECASE)
+    for name in (stem, model.metadata.get("general.name", "")):
+        slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+        if slug and not re.fullmatch(r"[0-9a-f]{32,}|model|ggml-model", slug):
+            return slug
+    return "model"

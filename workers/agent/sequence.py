@@ -1,0 +1,74 @@
+"""One job of the llama engine: its tokens, and the state that turns logits into text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paddler.detokenizer import Detokenizer
+from paddler.engine import Done, Job, Progress
+from paddler.errors import EngineFailed
+from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.llama import Context, LogitArray, Model, TokenArray
+from workers.agent.sampling import Sampler
+from workers.agent.scheduler import Work
+
+
+class Sequence:
+    """Prompt and output tokens of a job, `work` for the scheduler, sampler and detokeniser.
+
+    Made with the tokens of an earlier attempt it is in the state that attempt had after the last of them;
+    `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output.
+    """
+
+    def __init__(self, job: Job, slot: int, prompt: TokenArray, model: Model, *, max_tokens: int) -> None:
+        if not all(0 <= token < model.vocab_size for token in job.resume_ids):
+            raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
+        self.job = job
+        self.num_prompt = len(prompt)
+        self._model = model
+        self._max_output = max_tokens - self.num_prompt
+        if job.payload.max_tokens is not None:
+            self._max_output = min(self._max_output, job.payload.max_tokens)
+        self._num_output = len(job.resume_ids)
+        self._tokens = np.empty(self.num_prompt + max(self._max_output, self._num_output), np.int32)
+        self._tokens[: self.num_prompt] = prompt
+        self._tokens[self.num_prompt : self.num_prompt + self._num_output] = job.resume_ids
+        self.work = Work(slot, num_total=self.num_prompt + self._num_output)
+        self._sampler = Sampler(job.payload.sampling, suppressed=model.suppressed)
+        self._sampler.accept(job.resume_ids)
+        self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
+        self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
+        self.finished = self._reason_to_finish(job.resume_ids[-1] if job.resume_ids else None)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompt_tokens=self.num_prompt, completion_tokens=self._num_output)
+
+    def pending(self, num_tokens: int) -> TokenArray:
+        """The next tokens to compute."""
+        return self._tokens[self.work.num_cached : self.work.num_cached + num_tokens]
+
+    def sample(self, context: Context, index: int, logits: LogitArray) -> Progress:
+        """Draw and take the next output token; see `Sampler.draw`. Sets `finished` when it was the last."""
+        token = self._sampler.draw(context, index, logits, self._num_output)
+        self._sampler.accept((token,))
+        self._tokens[self.work.num_total] = token
+        self._num_output += 1
+        self.work.num_total += 1
+        text = self._unsent + self._detokenizer.push(self._model.pieces[token])
+        self._unsent = ""
+        self.finished = self._reason_to_finish(token)
+        return Progress(self.job.request_id, (token,), text)
+
+    def done(self, reason: FinishReason) -> Done:
+        """The last event of the job; a cancelled one releases no more text."""
+        text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
+        return Done(self.job.request_id, reason, self.usage, text)
+
+    def close(self) -> None:
+        self._sampler.close()
+
+    def _reason_to_finish(self, last: int | None) -> FinishReason | None:
+        if self._detokenizer.is_stopped or last in self._model.end_tokens:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self._num_output >= self._max_output else None
