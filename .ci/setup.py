@@ -44,9 +44,9 @@ EXTRAS = {
 }
 
 REMEDIES = {
-    r"No space left on device": "the disk is full: free about 3 GB and run it again.",
-    r"Killed signal|cannot allocate memory|out of memory": "out of memory: CMAKE_BUILD_PARALLEL_LEVEL=1 make setup",
-    r"error sending request|dns error|Failed to (fetch|download)": "the package index did not answer: run it again.",
+    r"No space left on device": "The disk is full: free about 3 GB and run it again.",
+    r"Killed signal|cannot allocate memory|out of memory": "Out of memory: CMAKE_BUILD_PARALLEL_LEVEL=1 make setup",
+    r"error sending request|dns error|Failed to (fetch|download)": "The package index did not answer: run it again.",
 }
 
 
@@ -115,7 +115,7 @@ def find_uv() -> str:
                 return path
     print(f"setup: fetching uv {UV_VERSION}", flush=True)
     shutil.rmtree(own, ignore_errors=True)
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
     # Debian splits venv and pip off: either alone is enough.
     if subprocess.run([sys.executable, "-m", "venv", str(own)], capture_output=True, check=False).returncode == 0:
         command = [str(own / "bin" / "python"), *install]
@@ -187,7 +187,7 @@ def sync(uv: str, flags: Flags, python: str) -> None:
         text = "\n".join(errors[-15:] + own[-15:])
         remedy = next((words for pattern, words in REMEDIES.items() if re.search(pattern, text)), "")
         print(text, file=sys.stderr)
-        fail(f"uv sync failed; the whole log is {LOG.relative_to(ROOT)}. {remedy}".rstrip())
+        fail(f"uv sync failed (whole log: {LOG.relative_to(ROOT)}). {remedy}".rstrip())
 
 
 def follow(lines: Iterable[str], progress: Progress) -> deque[str]:
