@@ -25,6 +25,21 @@ SUMMARIES = {
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 
+CONTEXT_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "rich_help_config": {
+        # A column for metavars would leave 25 characters for the text and cut long flags on a terminal of 80.
+        "options_table_column_types": ["required", "opt_long", "opt_short", "help"],
+        "options_table_help_sections": ["help", "metavar", "default", "envvar", "required", "deprecated"],
+        "append_metavars_help_string": "({})",
+        "default_string": "\\[default: {}]",
+        "envvar_string": "\\[{}]",
+        "required_long_string": "\\[required]",
+        "max_width": 120,
+    },
+}
+"""Subcommands inherit it from the group's context."""
+
 
 class Listed(click.RichCommand):
     """Stands in `--help` for a command that has not been imported."""
@@ -105,7 +120,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         ctx.exit()
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(cls=Commands, context_settings=CONTEXT_SETTINGS, invoke_without_command=True)
 @click.option(  # pyright: ignore[reportUnknownMemberType]  # rich-click leaves ParamType's parameter open
     "--version",
     is_flag=True,

@@ -1,0 +1,169 @@
+"""`paddler up`: the composition root of the supervising process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import rich_click as click
+
+from paddler import logs
+from paddler.clock import Clock, SystemClock
+from paddler.settings import (
+    ADDRESS,
+    DEFAULT_REDIS_PREFIX,
+    REDIS_PREFIX,
+    REDIS_URL,
+    Address,
+    log_options,
+    option,
+)
+from paddler.store.client import connect
+from paddler.up import valkey
+from paddler.up.output import Output
+from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
+from paddler.up.ports import settle_addresses
+from paddler.up.problems import CannotStart
+from paddler.up.ready import ready_message, wait_for_agent, wait_for_balancer
+from paddler.up.runner import Runner
+from paddler.up.starter import find_starter
+from paddler.up.supervisor import Spec
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True, path_type=Path)
+
+
+@click.command(name="up")
+@option("--model", type=_FILE, help="The GGUF file to serve; by default the starter model, SmolLM2-135M-Instruct.")
+@option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
+@option("--agents", type=click.IntRange(0, 64), default=1, help="How many agents to start; 0 to add them by hand.")
+@option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
+@option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
+@option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core.")
+@option(
+    "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
+)
+@option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
+@option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
+@option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="Where the OpenAI routes alone are.")
+@option(
+    "--buffered-request-timeout",
+    type=click.IntRange(min=0),
+    default=10_000,
+    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 is for ever.",
+)
+@option(
+    "--max-buffered-requests",
+    type=click.IntRange(min=0),
+    default=30,
+    help="How many requests may wait; one more is answered with 503.",
+)
+@option(
+    "--inference-item-timeout",
+    type=click.IntRange(min=1),
+    default=30_000,
+    help="Milliseconds between two tokens after which a request is given up with 504.",
+)
+@option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
+@option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")
+@option(
+    "--state-dir",
+    type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
+    help="Where the embedded Valkey keeps the queue; by default below $XDG_STATE_HOME or ~/.local/state.",
+)
+@log_options
+def command(**given: Any) -> None:
+    """Start everything on this machine: Redis, balancer, agents, worker, a model.
+
+    A process that crashes is started again. Ctrl-C stops everything; the queue is kept for the next time.
+    """
+    if given["log_format"] == "auto":  # the children write to a pipe, whatever our own stderr is
+        given["log_format"] = "console" if sys.stderr.isatty() else "json"
+    given["state_dir"] = given["state_dir"] or default_state_dir(os.environ)
+    logs.configure("up", given["log_level"], given["log_format"])
+    settings = Settings(**given)
+    try:
+        failure = asyncio.run(run(settings, os.environ, SystemClock()))
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from None
+    if failure is not None:
+        sys.exit(1)
+
+
+async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) -> str | None:
+    """Start the fleet and stay until it is stopped (None) or cannot go on (why). Raises `CannotStart` before that."""
+    began = clock.monotonic()
+    if settings.model is None and settings.engine == "llama":
+        settings = msgspec.structs.replace(settings, model=find_starter())
+    settings = _with_free_ports(settings)
+    with ExitStack() as stack:
+        specs: list[Spec] = []
+        if settings.redis_url is None:
+            embedded = await valkey.reserve(settings.state_dir, _runtime_dirs(environment), clock)
+            stack.callback(embedded.close)
+            redis_url = embedded.url
+            specs.append(embedded.spec(settings.log_level))
+        else:
+            redis_url = settings.redis_url
+            if trouble := await valkey.trouble_with(redis_url):
+                raise CannotStart(f"--redis-url {without_password(redis_url)} cannot be used: {trouble}")
+        specs += paddler_specs(settings, awaits=valkey.NAME if settings.redis_url is None else None)
+        output = Output(sys.stderr, is_json=settings.log_format == "json", names=[spec.name for spec in specs])
+        runner = Runner(
+            specs,
+            environment=child_environment(environment, redis_url),
+            output=output,
+            clock=clock,
+            probes={valkey.NAME: partial(valkey.wait_until_ready, redis_url, clock)} if not settings.redis_url else {},
+        )
+        announcing = asyncio.create_task(_announce(settings, redis_url, runner, output, clock, began))
+        try:
+            return await runner.run()
+        finally:
+            announcing.cancel()
+            await asyncio.wait({announcing})
+
+
+async def _announce(
+    settings: Settings, redis_url: str, runner: Runner, output: Output, clock: Clock, began: float
+) -> None:
+    await wait_for_balancer(settings.inference_addr, clock)
+    if settings.agents:
+        store = connect(redis_url, settings.redis_prefix)
+        try:
+            await wait_for_agent(store, lambda: runner.pids, clock, output.say)
+        finally:
+            await store.close()
+    output.print(ready_message(settings, redis_url, _program(), clock.monotonic() - began))
+
+
+def default_state_dir(environment: Mapping[str, str]) -> Path:
+    """`paddler/up` in the XDG state directory."""
+    base = environment.get("XDG_STATE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "paddler" / "up"
+
+
+def _runtime_dirs(environment: Mapping[str, str]) -> list[Path]:
+    base = environment.get("XDG_RUNTIME_DIR", "")
+    own = [Path(base) / "paddler"] if base.startswith("/") else []
+    return [*own, Path(f"/tmp/paddler-{os.geteuid()}")]
+
+
+def _program() -> str:
+    """How the reader calls us: by name where the shell finds that, else by path."""
+    return "paddler" if shutil.which("paddler") else f"{sys.executable} -P -m paddler"
+
+
+def _with_free_ports(settings: Settings) -> Settings:
+    names = ("management_addr", "inference_addr", "compat_openai_addr")
+    wanted: dict[str, Address] = {f"--{name.replace('_', '-')}": getattr(settings, name) for name in names}
+    settled = settle_addresses(wanted)
+    return msgspec.structs.replace(settings, **dict(zip(names, settled.values(), strict=True)))

@@ -1,0 +1,110 @@
+"""From settings to children: which processes, with which flags, stopped in which order. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from paddler.settings import ENV_PREFIX, Address, env_name
+from paddler.up.supervisor import Spec
+
+AGENT_GRACE_MS = 1000
+"""What an agent may finish when everything stops; shorter than a stage of stopping. The rest stays in the queue."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What `paddler up` was asked for. `redis_url` is None for the embedded Valkey; durations are milliseconds."""
+
+    redis_url: str | None
+    redis_prefix: str
+    state_dir: Path
+    model: Path | None
+    model_name: str | None
+    engine: str
+    agents: int
+    slots: int
+    context_size: int | None
+    threads: int | None
+    inference_addr: Address
+    management_addr: Address
+    compat_openai_addr: Address
+    buffered_request_timeout: int
+    max_buffered_requests: int
+    inference_item_timeout: int
+    log_level: str
+    log_format: str
+
+
+def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
+    """The balancer, the agents and the worker. `awaits` is the child that must be ready first, if we start Redis."""
+    shared = ["--redis-prefix", settings.redis_prefix]
+    shared += ["--log-level", settings.log_level, "--log-format", settings.log_format]
+    balancer = flags(
+        inference_addr=settings.inference_addr,
+        management_addr=settings.management_addr,
+        compat_openai_addr=settings.compat_openai_addr,
+        buffered_request_timeout=settings.buffered_request_timeout,
+        max_buffered_requests=settings.max_buffered_requests,
+        inference_item_timeout=settings.inference_item_timeout,
+    )
+    specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
+    for name in agent_names(settings.agents):
+        agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS)
+        specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
+    specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
+    return specs
+
+
+def agent_names(num_agents: int) -> list[str]:
+    return [f"agent-{number}" for number in range(1, num_agents + 1)]
+
+
+def agent_flags(settings: Settings, name: str) -> list[str]:
+    """What makes an agent one of this fleet, apart from the Redis."""
+    return flags(
+        name=name,
+        slots=settings.slots,
+        engine=settings.engine,
+        model=settings.model,
+        model_name=settings.model_name,
+        context_size=settings.context_size,
+        threads=settings.threads,
+    )
+
+
+def child_environment(environment: Mapping[str, str], redis_url: str) -> dict[str, str]:
+    """The environment of the children: our own `PADDLER_*` are in their flags already, and must not count twice.
+
+    The Redis URL goes this way instead of by flag, because a command line is readable by everyone on the machine and
+    the URL may hold a password.
+    """
+    kept = {name: value for name, value in environment.items() if not name.startswith(ENV_PREFIX)}
+    return kept | {env_name("--redis-url"): redis_url, "PYTHONUNBUFFERED": "1"}
+
+
+def without_password(url: str) -> str:
+    """A Redis URL fit to be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
+
+
+def flags(**values: object) -> list[str]:
+    """`slots=4` becomes `--slots 4`; None is left out."""
+    return [
+        part
+        for name, value in values.items()
+        if value is not None
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def _paddler(*arguments: str) -> tuple[str, ...]:
+    # -P: a folder named `api` or `workers` in the working directory must not be taken for ours.
+    return (sys.executable, "-P", "-m", "paddler", *arguments)

@@ -1,0 +1,117 @@
+"""When the fleet is ready, and what is said then."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Callable, Mapping
+
+from paddler.clock import Clock
+from paddler.settings import DEFAULT_POOL, Address
+from paddler.store.client import TROUBLE, Store
+from paddler.store.keys import PoolKeys
+from paddler.up.plan import Settings, agent_flags, without_password
+
+POLL_S = 0.1
+HTTP_TIMEOUT_S = 2.0
+REMIND_S = 20.0
+RULE = "─" * 80
+
+
+async def wait_for_balancer(address: Address, clock: Clock) -> None:
+    """Return once `GET /health` of the inference service answers 200."""
+    while not await is_healthy(address):
+        await clock.sleep(POLL_S)
+
+
+async def is_healthy(address: Address) -> bool:
+    host, _, _ = address.url.removeprefix("http://").rpartition(":")
+    try:
+        async with asyncio.timeout(HTTP_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), address.port)
+            try:
+                writer.write(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def wait_for_agent(
+    store: Store, pids: Callable[[], Mapping[str, int]], clock: Clock, remind: Callable[[str], None]
+) -> None:
+    """Return once an agent among our children has registered, which it does when its model is loaded.
+
+    By process id, because the queue of an earlier run may still name its agents, and one that is busy from the start
+    (requests waited for it) is not among the free ones. `remind` is called now and then while it takes long.
+    """
+    keys = PoolKeys(store.prefix, DEFAULT_POOL)
+    next_reminder = clock.monotonic() + REMIND_S
+    while True:
+        ours = {str(pid).encode() for name, pid in pids().items() if name.startswith("agent-")}
+        try:
+            found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
+            for agent in found:
+                if await store.redis.hget(keys.agent(agent.decode()), "pid") in ours:  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
+                    return
+        except TROUBLE:
+            pass  # Redis is starting again, and its supervisor says so
+        if clock.monotonic() > next_reminder:
+            next_reminder += REMIND_S
+            remind("no agent is ready yet; a large model takes long to load")
+        await clock.sleep(POLL_S)
+
+
+def ready_message(settings: Settings, redis_url: str, program: str, seconds: float) -> str:
+    """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted."""
+    rows = {
+        "OpenAI": f"{settings.compat_openai_addr.url}/v1",
+        "inference": settings.inference_addr.url,
+        "management": settings.management_addr.url,
+        "Redis": without_password(redis_url),
+        "agents": _describe_agents(settings),
+    }
+    table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
+    body = _curl(settings) if settings.agents else _add_agent(settings, redis_url, program)
+    kept = "" if settings.redis_url else " What is in the queue is kept."
+    stop = f"Stop with Ctrl-C.{kept}"
+    return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
+
+
+def curl_command(address: Address) -> str:
+    """A chat completion that works when pasted into any POSIX shell."""
+    request = {
+        "model": DEFAULT_POOL,
+        "messages": [{"role": "user", "content": "Say hello in five words."}],
+        "max_tokens": 32,
+    }
+    url = f"{address.url}/v1/chat/completions"
+    return f"curl {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+
+
+def agent_command(settings: Settings, redis_url: str, program: str) -> str:
+    """How to add an agent to this fleet from another terminal."""
+    own = agent_flags(settings, "agent-1")
+    prefix = [] if settings.redis_prefix == "paddler" else ["--redis-prefix", settings.redis_prefix]
+    return f"{program} {shlex.join(['agent', *own, '--redis-url', without_password(redis_url), *prefix])}"
+
+
+def _curl(settings: Settings) -> str:
+    return f"Try it:\n\n{curl_command(settings.compat_openai_addr)}"
+
+
+def _add_agent(settings: Settings, redis_url: str, program: str) -> str:
+    wait = settings.buffered_request_timeout / 1000
+    return (
+        f"There is no agent: a request waits up to {wait:g} s for one. Start one in another terminal:\n\n"
+        f"{agent_command(settings, redis_url, program)}\n\nThen try it:\n\n{curl_command(settings.compat_openai_addr)}"
+    )
+
+
+def _describe_agents(settings: Settings) -> str:
+    if not settings.agents:
+        return "none"
+    model = settings.model.name if settings.model else f"the {settings.engine} engine"
+    return f"{settings.agents} with {settings.slots} slots each, {model}"
