@@ -15,7 +15,8 @@ PaddlerError
     ├── ItemTimeout           504 item_timeout
     ├── AgentsLost            502 agents_lost
     ├── RequestLost           503 request_lost
-    └── EngineFailed          500 engine_failed
+    ├── EngineFailed          500 engine_failed
+    └── UnknownFailure        500 unknown
 
 Each leaf has a stable `code`, an HTTP `status` and says whether a retry can help. `frame_of` and
 `error_of` carry them through a journal.
