@@ -19,6 +19,9 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
+QUIETER = ("arq.worker",)
+"""Loggers that at info write two lines a second; they are heard from warning on, or at debug."""
+
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")
 
 
@@ -69,7 +72,9 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
-    # asyncio at debug tells of every selector; it is of no use to who debugs Paddler.
+    for name in QUIETER:
+        logging.getLogger(name).setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
+    # At debug asyncio tells of its selectors, which is of no use to who debugs Paddler.
     logging.getLogger("asyncio").setLevel(max(number, logging.INFO))
     logging.captureWarnings(capture=True)
 
