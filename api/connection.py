@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Send
 
@@ -40,27 +40,27 @@ class Outgoing:
         self.last_write_s = self._clock.monotonic()
 
 
+class Talk(Protocol):
+    """What to say when an answer has been silent for too long."""
+
+    def patience_s(self) -> float: ...
+    async def break_silence(self) -> None: ...
+
+
 async def run_while_connected(
-    work: Coroutine[Any, Any, None],
-    receive: Receive,
-    out: Outgoing,
-    clock: Clock,
-    *,
-    idle_s: float | None = None,
-    on_idle: Callable[[], Awaitable[None]] | None = None,
+    work: Coroutine[Any, Any, None], receive: Receive, out: Outgoing, clock: Clock, talk: Talk | None = None
 ) -> None:
     """Run `work` to its end, or cancel it when the client goes away; either way it has cleaned up on return.
 
-    `on_idle` is called whenever nothing was written for `idle_s`. Errors of `work` pass through; a
-    `PaddlerError` concerns nobody once the client has gone. `work` runs in a task of its own and is cancelled
-    once, so that its clean-up may await: the cancel scope of Litestar's own streams would cut every such
-    await short.
+    Errors of `work` pass through; a `PaddlerError` concerns nobody once the client has gone. `work` runs in a
+    task of its own and is cancelled once, so that its clean-up may await: the cancel scope of Litestar's own
+    streams would cut every such await short.
     """
     worker = asyncio.create_task(work)
     watcher = asyncio.create_task(_disconnected(receive))
     is_gone = False
     try:
-        is_gone = await _watch(worker, watcher, out, clock, idle_s, on_idle)
+        is_gone = await _watch(worker, watcher, out, clock, talk)
     finally:
         watcher.cancel()
         worker.cancel()
@@ -70,34 +70,29 @@ async def run_while_connected(
 
 
 async def _watch(
-    worker: asyncio.Task[None],
-    watcher: asyncio.Task[None],
-    out: Outgoing,
-    clock: Clock,
-    idle_s: float | None,
-    on_idle: Callable[[], Awaitable[None]] | None,
+    worker: asyncio.Task[None], watcher: asyncio.Task[None], out: Outgoing, clock: Clock, talk: Talk | None
 ) -> bool:
     """Wait until the work is done (False) or the client has gone (True)."""
     waiting = {worker, watcher}
-    idle_since_s = out.last_write_s
-    timeout_s = idle_s
+    silent_since_s = clock.monotonic()
     while not worker.done():
+        timeout_s = None
+        if talk is not None:
+            silent_since_s = max(silent_since_s, out.last_write_s)
+            timeout_s = silent_since_s + talk.patience_s() - clock.monotonic()
+            # A write that waits for a slow client is no silence, and nothing may follow the end of an answer.
+            if out.is_writing or out.is_ended:
+                timeout_s = talk.patience_s()
+            elif timeout_s <= 0:
+                silent_since_s = clock.monotonic()
+                await talk.break_silence()
+                continue
         done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if watcher in done:
             # The server reports a disconnect also once the answer is out, while the work still cleans up.
             if not out.is_ended:
                 return True
             waiting.discard(watcher)
-        if idle_s is not None and on_idle is not None:
-            now = clock.monotonic()
-            idle_since_s = max(idle_since_s, out.last_write_s)
-            # A write that waits for a slow client counts as talking, and nothing follows the end of an answer.
-            if out.is_writing or out.is_ended:
-                idle_since_s = now
-            elif now >= idle_since_s + idle_s:
-                idle_since_s = now
-                await on_idle()
-            timeout_s = idle_since_s + idle_s - now
     return False
 
 

@@ -3,8 +3,8 @@
 They know no protocol: a `Rendering`, or a function, makes the bytes.
 
 1. Submit. An error is raised, and Litestar's exception handlers answer with its HTTP status.
-2. Hold the headers of a stream back until the request is opened, for `HOLD_BACK_S` at most: an error that
-   comes quickly still has its status. After that, say that the request is queued.
+2. Hold the headers of a stream back until there is text, for `HOLD_BACK_S` at most: an error that comes
+   quickly (the buffer is full, the prompt too long) still has its status. After that, say what goes on.
 3. Render frames; say something after every `KEEPALIVE_S` without one.
 4. End with the terminal frame, or with the error as the last event of the stream.
 
@@ -57,42 +57,63 @@ class StreamedAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
+        stream = _Stream(out)
+        await run_while_connected(self._answer(scope, stream), receive, out, self._clock, stream)
 
-        async def keep_alive() -> None:
-            if out.is_started:
-                await out.write(KEEPALIVE)
-
-        work = self._answer(scope, out)
-        await run_while_connected(work, receive, out, self._clock, idle_s=KEEPALIVE_S, on_idle=keep_alive)
-
-    async def _answer(self, scope: Scope, out: Outgoing) -> None:
+    async def _answer(self, scope: Scope, stream: _Stream) -> None:
         async with await self._submit() as reply:
             _remember(scope, reply.request_id)
+            stream.request_id = reply.request_id
             rendering = self._render(reply.request_id)
-            is_opened = await reply.wait_opened(HOLD_BACK_S)
-            await out.start(200, _stream_headers(reply.request_id))
             try:
-                if not is_opened:
-                    await out.write(QUEUED)
-                await self._frames(reply, rendering, out)
+                await self._frames(reply, rendering, stream)
             except Exception as error:
-                if out.is_ended:
+                if stream.can_tell_by_status or stream.is_ended:
                     raise
-                await out.write(rendering.failed(_told(error, reply.request_id)), last=True)
+                await stream.write(rendering.failed(_told(error, reply.request_id)), last=True)
 
-    async def _frames(self, reply: Reply, rendering: Rendering, out: Outgoing) -> None:
+    async def _frames(self, reply: Reply, rendering: Rendering, stream: _Stream) -> None:
         async for frame in reply:
             match frame:
                 case Tokens():
                     if events := rendering.tokens(frame.text):
-                        await out.write(events)
+                        await stream.write(events)
                 case Opened():
-                    pass
+                    stream.is_opened = True
                 case Finished():
                     _check_reason(frame)
-                    await out.write(rendering.finished(frame.reason, frame.usage), last=True)
+                    await stream.write(rendering.finished(frame.reason, frame.usage), last=True)
                 case _:
                     assert_never(frame)
+
+
+class _Stream:
+    """An `Outgoing` that starts with its first write, or says that the client has to wait."""
+
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+        self.request_id = ""
+        self.is_opened = False
+
+    @property
+    def can_tell_by_status(self) -> bool:
+        return not self._out.is_started
+
+    @property
+    def is_ended(self) -> bool:
+        return self._out.is_ended
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        if not self._out.is_started:
+            await self._out.start(200, _stream_headers(self.request_id))
+        await self._out.write(data, last=last)
+
+    def patience_s(self) -> float:
+        return KEEPALIVE_S if self._out.is_started else HOLD_BACK_S
+
+    async def break_silence(self) -> None:
+        if self.request_id:
+            await self.write(KEEPALIVE if self.is_opened else QUEUED)
 
 
 class WholeAnswer:

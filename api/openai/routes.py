@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from api.body import AnyRequest, read_json_body
@@ -38,7 +39,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         return {"object": "list", "data": [_model_object(entry) for entry in await gateway.models()]}
 
     @get("/v1/models/{model_path:path}")
-    async def get_model(model_path: str) -> dict[str, Any]:
+    async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:

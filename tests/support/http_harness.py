@@ -1,0 +1,192 @@
+"""A balancer in the test's own event loop on real sockets, and an agent whose every step the test takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI, OpenAI
+
+from api.inference.app import create_inference_app
+from api.management.app import create_management_app
+from api.openai.app import create_openai_app
+from api.services import Service
+from api.sockets import bind, bound_address
+from paddler.clock import SystemClock
+from paddler.errors import PaddlerError, frame_of
+from paddler.ids import new_process_id
+from paddler.jobs.gateway import Gateway, GatewaySettings
+from paddler.settings import Address
+from paddler.store.client import Store, connect
+from paddler.store.scripts import Disposition, Emission, Outcome
+from paddler.testing.waiting import wait_until
+from paddler.wire.agent import Payload, decode_payload
+from paddler.wire.balancer import Finished, FinishReason, Frame, Opened, Tokens, Usage, encode_frame
+
+MAX_BODY = 64 * 1024
+USAGE = Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1)
+STOPPED = encode_frame(Finished(FinishReason.CANCELLED))
+
+
+class HandRequest:
+    """A request that a `HandAgent` has begun."""
+
+    def __init__(self, agent: HandAgent, request_id: str, attempt: int, payload: Payload, offset: int) -> None:
+        self.request_id = request_id
+        self.payload = payload
+        self._agent = agent
+        self._attempt = attempt
+        self._offset = offset
+
+    async def say(self, text: str) -> None:
+        (placed,) = await self._agent.pool.emit(self._agent.agent_id, [self._emission(Tokens((1,), text))])
+        assert placed.disposition is Disposition.OK
+        self._offset = placed.length
+
+    async def finish(self, reason: FinishReason = FinishReason.STOP, usage: Usage = USAGE) -> None:
+        outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
+        await self._settle(Finished(reason, usage), outcome)
+
+    async def fail(self, error: PaddlerError) -> None:
+        await self._settle(frame_of(error), Outcome.FAILED)
+
+    async def cancelled(self) -> None:
+        """Wait until the balancer has asked to stop, then stop."""
+
+        async def is_asked() -> bool:
+            renewed = await self._agent.pool.renew(self._agent.agent_id, lease_ms=60_000)
+            return self.request_id in renewed.cancelled
+
+        await wait_until(is_asked, timeout_s=3, what="the request is cancelled")
+        await self.finish(FinishReason.CANCELLED)
+
+    async def _settle(self, frame: Frame, outcome: Outcome) -> None:
+        placed = await self._agent.pool.settle(self._agent.agent_id, self._emission(frame), outcome, USAGE)
+        assert placed.disposition is Disposition.OK
+
+    def _emission(self, frame: Frame) -> Emission:
+        return Emission(self.request_id, self._attempt, self._offset, encode_frame(frame))
+
+
+class HandAgent:
+    """An agent without engine and loops: the real scripts, called when the test says so."""
+
+    def __init__(self, store: Store, pool: str = "default", slots: int = 1) -> None:
+        self.agent_id = new_process_id("agent")
+        self.pool = store.pool(pool)
+        self.slots = slots
+
+    async def register(self, model: str = "tiny") -> None:
+        snapshot = {"slots": self.slots, "state": "ready", "name": "hand"}
+        await self.pool.register(self.agent_id, lease_ms=60_000, model=model, seen_s=1_700_000_000, snapshot=snapshot)
+
+    async def take(self) -> HandRequest:
+        """Wait for the next ticket and begin it."""
+        lane = self.pool.keys.lane(self.agent_id)
+        found: Any = await wait_until(
+            lambda: self.pool.redis.xreadgroup("agent", self.agent_id, {lane: ">"}, count=1), what="a ticket arrives"
+        )
+        ((_, ((_, fields),)),) = found
+        request_id, attempt = fields[b"id"].decode(), int(fields[b"attempt"])
+        opened = await self.pool.open(self.agent_id, request_id, attempt, encode_frame(Opened("hand", attempt)))
+        assert opened.disposition is Disposition.OK
+        return HandRequest(self, request_id, attempt, decode_payload(opened.payload), len(opened.journal))
+
+    async def leave(self) -> None:
+        await self.pool.reap(self.agent_id, max_deaths=3, dead_frame=b"", cancel_frame=STOPPED, is_leaving=True)
+
+
+class HttpBalancer:
+    """All services of one balancer process, and clients for them."""
+
+    def __init__(self, store: Store, gateway: Gateway, services: dict[str, Service]) -> None:
+        self.store = store
+        self.gateway = gateway
+        self._services = services
+
+    def url(self, service: str = "inference") -> str:
+        return bound_address(self._services[service].listener).url
+
+    def http(self, service: str = "inference") -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False)
+
+    def openai(self, service: str = "inference") -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
+
+    def openai_sync(self, service: str = "inference") -> OpenAI:
+        return OpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
+
+    def num_connections(self, service: str = "inference") -> int:
+        return len(self._services[service].server_state.connections)
+
+    def num_tasks(self, service: str = "inference") -> int:
+        """HTTP requests that are being worked on."""
+        return len(self._services[service].server_state.tasks)
+
+    async def num_waiting(self) -> int:
+        pool = self.store.pool("default")
+        return await pool.redis.xlen(pool.keys.buffer())
+
+    async def demand(self) -> int:
+        pool = self.store.pool("default")
+        return await pool.redis.xlen(pool.keys.demand())
+
+    async def is_idle(self) -> bool:
+        return await self.demand() == 0
+
+
+NewBalancer = Callable[..., Awaitable[HttpBalancer]]
+NewAgent = Callable[..., Awaitable[HandAgent]]
+
+
+@asynccontextmanager
+async def http_balancer(url: str, prefix: str, **settings: int) -> AsyncGenerator[HttpBalancer]:
+    """Serve on free ports of the loopback address until the context ends."""
+    clock = SystemClock()
+    store = connect(url, prefix)
+    gateway = Gateway(store, GatewaySettings(**settings), clock)
+    apps = {
+        "management": create_management_app(MAX_BODY),
+        "inference": create_inference_app(gateway, clock, MAX_BODY),
+        "openai": create_openai_app(gateway, clock, MAX_BODY),
+    }
+    services = {name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0))) for name, app in apps.items()}
+    await gateway.start()
+    tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
+    await wait_until(lambda: all(service.started for service in services.values()), what="services start")
+    try:
+        yield HttpBalancer(store, gateway, services)
+    finally:
+        gateway.stop_accepting()
+        for service in services.values():
+            service.should_exit = True
+        await asyncio.gather(*tasks)
+        await gateway.close()
+        await store.close()
+
+
+def chat(content: str = "hello", **fields: Any) -> dict[str, Any]:
+    """A chat request's body."""
+    return {"model": "default", "messages": [{"role": "user", "content": content}], **fields}
+
+
+async def open_raw(url: str, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a chat request over a socket that the test can read by the byte, and close at any moment."""
+    address = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    data = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await writer.drain()
+    return reader, writer
+
+
+async def read_events(response: httpx.Response) -> list[str]:
+    """All events of a stream, comments included."""
+    text = (await response.aread()).decode()
+    assert text.endswith("\n\n")
+    return text.removesuffix("\n\n").split("\n\n")
