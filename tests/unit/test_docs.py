@@ -1,0 +1,55 @@
+"""What a document names exists: files, flags, variables, verbs of the Makefile, relative links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(path for top in ("paddler", "api", "workers", "docs") for path in (ROOT / top).rglob("*.md")),
+]
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+OTHER_PROGRAMS = {"--help", "--randomly-seed"}
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def source() -> str:
+    return "\n".join(path.read_text() for top in ("paddler", "api", "workers") for path in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_named_in_code_marks_exist(name: str) -> None:
+    """A path is looked for from the root; a bare name may be anywhere in the packages."""
+    quoted = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|lua|md|toml|lock)|(?:\.?[\w-]+/)+[\w.-]*)`", text(name))
+    files = {path.name for top in ("paddler", "api", "workers") for path in (ROOT / top).rglob("*.*")}
+    assert [path for path in quoted if not (ROOT / path).exists() and path not in files] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_to_files_lead_somewhere(name: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text(name)) if "://" not in link]
+    assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flags_and_variables_are_real(name: str) -> None:
+    known = source()
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text(name))) - OTHER_PROGRAMS
+    assert [flag for flag in sorted(flags) if flag not in known] == []
+    variables = {name.removeprefix("PADDLER_") for name in re.findall(r"PADDLER_[A-Z_]+", text(name))}
+    assert [name for name in sorted(variables) if f"--{name.lower().replace('_', '-')}" not in known] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verbs_of_make_are_in_the_makefile(name: str) -> None:
+    verbs = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    assert verbs
+    assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`?", " ".join(re.findall(r"`[^`\n]+`", text(name))))) <= verbs
