@@ -1,0 +1,133 @@
+"""From settings to command lines that the real commands accept."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import pytest
+import rich_click as click
+
+from paddler import cli
+from paddler.settings import DEFAULT_REDIS_PREFIX, Address
+from paddler.up.plan import Settings, child_environment, flags, paddler_specs, without_password
+from paddler.up.ready import agent_command, curl_command, ready_message
+
+SETTINGS = Settings(
+    redis_url=None,
+    redis_prefix=DEFAULT_REDIS_PREFIX,
+    state_dir=Path("/state"),
+    model=None,
+    model_name="tiny",
+    engine="scripted",
+    agents=2,
+    slots=3,
+    context_size=2048,
+    threads=2,
+    inference_addr=Address("127.0.0.1", 1),
+    management_addr=Address("127.0.0.1", 2),
+    compat_openai_addr=Address("::1", 3),
+    buffered_request_timeout=4000,
+    max_buffered_requests=5,
+    inference_item_timeout=6000,
+    log_level="debug",
+    log_format="json",
+)
+
+
+def parsed(command: tuple[str, ...] | list[str]) -> dict[str, object]:
+    """What the real command makes of its part of a command line."""
+    name, *arguments = command[command.index("paddler") + 1 :]
+    (point,) = metadata.entry_points(group=cli.ENTRY_POINTS, name=name)
+    loaded: click.Command = point.load()
+    return loaded.make_context(name, arguments).params
+
+
+def test_every_setting_reaches_the_process_it_is_for() -> None:
+    given = {spec.name: parsed(spec.command) for spec in paddler_specs(SETTINGS, awaits="valkey")}
+    assert list(given) == ["balancer", "agent-1", "agent-2", "worker"]
+    shared = {"redis_prefix": "paddler", "log_level": "debug", "log_format": "json"}
+    assert (
+        given["balancer"].items()
+        >= {
+            "inference_addr": SETTINGS.inference_addr,
+            "management_addr": SETTINGS.management_addr,
+            "compat_openai_addr": SETTINGS.compat_openai_addr,
+            "buffered_request_timeout": 4000,
+            "max_buffered_requests": 5,
+            "inference_item_timeout": 6000,
+            **shared,
+        }.items()
+    )
+    wanted = {"slots": 3, "engine": "scripted", "model_name": "tiny", "context_size": 2048, "threads": 2, **shared}
+    assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()
+    assert given["agent-2"].items() >= {"name": "agent-2", **wanted}.items()
+    assert given["worker"].items() >= shared.items()
+
+
+def test_what_was_not_asked_for_is_left_to_the_command() -> None:
+    settings = msgspec.structs.replace(SETTINGS, context_size=None, threads=None, model_name=None)
+    agent = paddler_specs(settings, awaits=None)[1]
+    assert not {"--context-size", "--threads", "--model-name", "--model"} & set(agent.command)
+
+
+def test_the_balancer_stops_first_and_all_wait_for_the_server() -> None:
+    specs = {spec.name: spec for spec in paddler_specs(SETTINGS, awaits="valkey")}
+    assert {spec.awaits for spec in specs.values()} == {"valkey"}
+    assert specs["balancer"].stop_stage < specs["agent-1"].stop_stage == specs["worker"].stop_stage
+
+
+def test_no_agent() -> None:
+    names = [spec.name for spec in paddler_specs(msgspec.structs.replace(SETTINGS, agents=0), awaits=None)]
+    assert names == ["balancer", "worker"]
+
+
+def test_our_own_variables_do_not_reach_the_children_twice() -> None:
+    environment = child_environment({"PADDLER_SLOTS": "9", "PADDLER_REDIS_URL": "redis://x", "HOME": "/h"}, "unix:///s")
+    assert environment == {"HOME": "/h", "PADDLER_REDIS_URL": "unix:///s", "PYTHONUNBUFFERED": "1"}
+
+
+def test_no_command_line_holds_the_redis_url() -> None:
+    settings = msgspec.structs.replace(SETTINGS, redis_url="redis://:secret@127.0.0.1:6379/0")
+    assert "secret" not in repr(paddler_specs(settings, awaits=None))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("unix:///run/valkey.sock?db=0", "unix:///run/valkey.sock?db=0"),
+        ("rediss://:secret@h:1/2", "rediss://:***@h:1/2"),
+        ("redis://me:se%40cret@[::1]:1/2", "redis://me:***@[::1]:1/2"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+def test_flags() -> None:
+    assert flags(max_buffered_requests=30, model=None, name="a b") == ["--max-buffered-requests", "30", "--name", "a b"]
+
+
+def test_the_command_that_adds_an_agent_is_one_that_the_agent_accepts() -> None:
+    settings = msgspec.structs.replace(SETTINGS, agents=0, model_name="two words", redis_prefix="p")
+    line = agent_command(settings, "unix:///s?db=0", "paddler")
+    given = parsed(shlex.split(line))
+    assert given["model_name"] == "two words"
+    assert given["redis_url"] == "unix:///s?db=0"
+    assert given["redis_prefix"] == "p"
+    assert given["slots"] == 3
+    message = ready_message(settings, "unix:///s?db=0", "paddler", 1.0)
+    assert line in message.splitlines()
+    assert "waits up to 4 s" in message
+
+
+def test_the_message_says_where_everything_is_and_hides_a_password() -> None:
+    settings = msgspec.structs.replace(SETTINGS, redis_url="redis://:secret@h:1/0")
+    message = ready_message(settings, "redis://:secret@h:1/0", "paddler", 2.34)
+    for part in ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://[::1]:3/v1", "redis://:***@h:1/0", "2.3 s"):
+        assert part in message
+    assert "secret" not in message
+    assert curl_command(settings.compat_openai_addr) in message.splitlines()
