@@ -41,11 +41,25 @@ class Service(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
+            timeout_graceful_shutdown=GRACE_S + 1,
         )
         super().__init__(config)
         self.name = name
         self.listener = listener
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Uvicorn would cancel what is left with a traceback each; to an application this is a client that left.
+        abort = asyncio.get_running_loop().call_later(GRACE_S, self._abort_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            abort.cancel()
+
+    def _abort_connections(self) -> None:
+        connections = list(self.server_state.connections)
+        _log.warning("closing connections that do not read", service=self.name, connections=len(connections))
+        for connection in connections:
+            connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

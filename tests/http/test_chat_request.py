@@ -18,6 +18,7 @@ from openai.types.chat.completion_create_params import (
 from api.openai.chat import ChatCall, read_chat_call
 from api.openai.schema import NOT_YET, ChatRequest
 from paddler.errors import InvalidField
+from paddler.payload import check_payload
 from paddler.wire.agent import Message, Sampling, decode_payload, encode_payload
 
 SEED = 7
@@ -213,7 +214,7 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"top_k": 1.5}, "top_k", "got `float`"),
         ({"presence_penalty": 3}, "presence_penalty", "<= 2"),
         ({"frequency_penalty": -3}, "frequency_penalty", ">= -2"),
-        ({"repeat_penalty": 0}, "repeat_penalty", "> 0"),
+        ({"repeat_penalty": 0}, "repeat_penalty", ">= 0.01"),
         ({"repeat_last_n": -2}, "repeat_last_n", ">= -1"),
         ({"seed": 2**63}, "seed", "9223372036854775807"),
         ({"seed": 10**30}, "seed", "<="),
@@ -223,6 +224,7 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"stop": ""}, "stop", "length >= 1"),
         ({"stop": ["a", ""]}, "stop[1]", "length >= 1"),
         ({"stop": ["x"] * 17}, "stop", "length <= 16"),
+        ({"stop": "x" * 5000}, "stop", "length <= 4096"),
         ({"stop": 3}, "stop", "got `int`"),
         ({"stream": "yes"}, "stream", "got `str`"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "needs `stream`"),
@@ -323,5 +325,6 @@ def test_any_json_gives_a_payload_or_a_named_field(fields: dict[str, Any]) -> No
         named = error.param
     else:
         named = "nothing"
+        check_payload(call.payload)
         assert decode_payload(encode_payload(call.payload)) == call.payload
     assert named
