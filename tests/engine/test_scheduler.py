@@ -154,11 +154,14 @@ def test_nobody_overtakes_a_large_prompt_that_waits_for_room() -> None:
     assert scheduler.plan(works).admitted == ()
 
 
-def test_after_slow_down_the_chunk_is_halved() -> None:
-    scheduler = make(10_000, 10_000, prefill_token_s=0.001)
-    assert scheduler.plan([Work(0, 5000)]).chunks == (Chunk(0, 200),)
-    scheduler.slow_down()
-    assert scheduler.plan([Work(0, 5000)]).chunks == (Chunk(0, 100),)
+def test_a_cache_that_holds_less_than_counted_is_planned_for() -> None:
+    scheduler = make(num_cells=1000)
+    works = [Work(0, 60, 59, is_admitted=True), Work(1, 60, 59, is_admitted=True)]
+    assert scheduler.plan(works).preempted == ()
+    scheduler.shrink(119)
+    assert scheduler.plan(works).preempted == (1,)
+    scheduler.shrink(500)
+    assert scheduler.num_cells == 119, "it never grows"
 
 
 def test_more_prefilling_sequences_than_tokens_to_give() -> None:

@@ -14,10 +14,11 @@ from msgspec import Struct
 from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Rejected
 from paddler.errors import PaddlerError
+from paddler.payload import check_payload
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Context, Decoded, Model, ModelError, build_info, max_sequences
-from workers.agent.prompt import PromptEncoder, check_payload
+from workers.agent.prompt import PromptEncoder
 from workers.agent.scheduler import Plan, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.templates import ChatTemplate, TemplateError
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 WARM_UP_TOKENS = 32
+MAX_CONTEXT = 1 << 24
+"""llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
 SAMPLE_TEXT = (
     "A fleet of machines serves open-weight language models. Each request waits in a queue until an agent has a free "
     'slot; then {"tokens": 42} come back one by one, as text - in order, none missing.\n'
@@ -57,9 +60,8 @@ class LlamaEngine:
     """Implements `paddler.engine.Engine` with one llama.cpp context, a sequence of it for every slot."""
 
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
-        if not 1 <= settings.slots <= min(max_sequences(), settings.n_batch):
-            limit = min(max_sequences(), settings.n_batch)
-            raise ModelError(f"the number of slots must be between 1 and {limit}, not {settings.slots}")
+        _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
+        _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
         self._context = Context(
@@ -89,6 +91,7 @@ class LlamaEngine:
         self._sequences: dict[int, Sequence] = {}
         """By slot, the oldest first."""
         self._cancelled: set[int] = set()
+        self.num_preempted = 0
 
     @property
     def num_free_slots(self) -> int:
@@ -191,19 +194,17 @@ class LlamaEngine:
                 self._end(slot, sequence.finished, events)
 
     def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
-        """The batch was not computed. Interrupted: drop what was of it. No room, although the cells were counted
-        as free (memory of another kind than one cell a token): with less at once it will fit."""
+        """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
+        counted as free (memory of another kind than one cell a token): the next plan counts fewer."""
         if decoded is Decoded.ABORTED:
             for chunk in plan.chunks:
                 if not self._context.remove(chunk.key, self._sequences[chunk.key].work.num_cached):
                     self._preempt(chunk.key)
             return
         running = [slot for slot, sequence in self._sequences.items() if sequence.work.is_admitted]
-        if len(running) > 1:
-            self._preempt(running[-1])
-        elif plan.chunks[0].num_tokens > 1:
-            self._scheduler.slow_down()
-        else:
+        num_used = sum(self._sequences[slot].work.num_cached for slot in running)
+        self._scheduler.shrink(num_used + self._context.batch.size - 1)
+        if len(running) == 1:
             self._end(running[0], FinishReason.LENGTH, events)
 
     def _preempt(self, slot: int) -> None:
@@ -212,6 +213,7 @@ class LlamaEngine:
         log.debug("preempted", slot=slot, num_tokens=work.num_cached)
         self._context.remove(slot)
         work.num_cached, work.is_admitted = 0, False
+        self.num_preempted += 1
 
     def _end(self, slot: int, reason: FinishReason, events: list[Event]) -> None:
         sequence = self._sequences.pop(slot)
@@ -233,6 +235,11 @@ class LlamaEngine:
             elapsed_s = self._clock.monotonic() - started_at
             self._context.clear()
         return max(elapsed_s, 1e-6) / len(tokens)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ModelError(f"{name} must be between {low} and {high}, not {value}")
 
 
 def _template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:

@@ -1,4 +1,4 @@
-"""From a request's payload to prompt tokens, with every check that needs the model."""
+"""From a request's payload to prompt tokens, with the checks that need the model."""
 
 from __future__ import annotations
 
@@ -7,26 +7,7 @@ import numpy as np
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate
 from workers.agent.llama import Model, TokenArray
-from workers.agent.sampling import check_sampling
 from workers.agent.templates import ChatTemplate
-
-MAX_STOPS = 64
-MAX_STOP_CHARS = 4096
-
-
-def check_payload(payload: Generate) -> None:
-    """Raises `InvalidField` for what needs no model to be seen as wrong."""
-    if (payload.messages is None) == (payload.prompt is None):
-        raise InvalidField("give exactly one of messages and prompt", param="messages")
-    if payload.messages is not None and not payload.messages:
-        raise InvalidField("messages must not be empty", param="messages")
-    if payload.max_tokens is not None and payload.max_tokens < 0:
-        raise InvalidField(f"max_tokens must not be negative, but is {payload.max_tokens}", param="max_tokens")
-    if len(payload.stop) > MAX_STOPS:
-        raise InvalidField(f"at most {MAX_STOPS} stop strings are allowed, not {len(payload.stop)}", param="stop")
-    if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in payload.stop):
-        raise InvalidField(f"a stop string must have 1 to {MAX_STOP_CHARS} characters", param="stop")
-    check_sampling(payload.sampling)
 
 
 class PromptEncoder:

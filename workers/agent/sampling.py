@@ -7,13 +7,11 @@ are a function of the tokens accepted so far.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
 
-from paddler.errors import InvalidField
 from paddler.wire.agent import Sampling
 from workers.agent.llama import Context, LogitArray, SamplerChain
 
@@ -115,22 +113,3 @@ def position_seed(seed: int, n: int) -> int:
     mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK64
     mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK64
     return (mixed ^ mixed >> 31) >> 32
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Raises `InvalidField` for what would be undefined in native code: values out of range, infinities, NaN."""
-    ranges: dict[str, tuple[float, float]] = {
-        "temperature": (-math.inf, 1e3),
-        "top_k": (-(2**31), 2**31 - 1),
-        "top_p": (0, 1),
-        "min_p": (0, 1),
-        "penalty_last_n": (-1, 2**31 - 1),
-        "penalty_repeat": (1e-3, 1e3),
-        "penalty_frequency": (-1e3, 1e3),
-        "penalty_presence": (-1e3, 1e3),
-        "seed": (0, 2**32 - 1),
-    }
-    for name, (low, high) in ranges.items():
-        value: float = getattr(sampling, name)
-        if not low <= value <= high:
-            raise InvalidField(f"{name} must be between {low:g} and {high:g}, not {value:g}", param=name)

@@ -94,9 +94,9 @@ class Scheduler:
             rate, token_s = (0.5, token_s) if token_s > self._prefill_token_s else (0.2, token_s)
             self._prefill_token_s += rate * (max(token_s, 0.25 * self._prefill_token_s) - self._prefill_token_s)
 
-    def slow_down(self) -> None:
-        """Halve the prefill chunk: the KV cache refused this one although the cells were counted as free."""
-        self._prefill_token_s *= 2
+    def shrink(self, num_cells: int) -> None:
+        """The KV cache refused a plan: it holds no more than `num_cells`."""
+        self.num_cells = min(self.num_cells, num_cells)
 
     def _admit(self, running: list[Work], num_used: int, works: Sequence[Work]) -> list[Work]:
         admitted: list[Work] = []

