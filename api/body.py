@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Request
 from litestar.datastructures import State
-from litestar.exceptions import ClientException, HTTPException, InternalServerException
+from litestar.exceptions import ClientException
 
 AnyRequest = Request[Any, Any, State]
 
@@ -15,12 +15,6 @@ class UnsupportedMediaType(ClientException):
     """The body is not sent as JSON."""
 
     status_code = 415
-
-
-class ClientGone(HTTPException):
-    """The client closed its connection before its request was complete."""
-
-    status_code = 499
 
 
 async def read_json_body(request: AnyRequest) -> bytes:
@@ -34,11 +28,7 @@ async def read_json_body(request: AnyRequest) -> bytes:
             raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
         if name == b"content-encoding" and value.lower() != b"identity":
             raise UnsupportedMediaType("Send the body without Content-Encoding.")
-    try:
-        return await request.body()
-    except InternalServerException as error:
-        # Litestar's word for a disconnect while it reads.
-        raise ClientGone(error.detail) from None
+    return await request.body()
 
 
 def _is_json(value: bytes) -> bool:
