@@ -69,6 +69,7 @@ class StreamedAnswer:
                 await self._frames(reply, rendering, stream)
             except Exception as error:
                 if stream.can_tell_by_status or stream.is_ended:
+                    stream.is_failed = True
                     raise
                 await stream.write(rendering.failed(_told(error, reply.request_id)), last=True)
 
@@ -94,6 +95,7 @@ class _Stream:
         self._out = out
         self.request_id = ""
         self.is_opened = False
+        self.is_failed = False
 
     @property
     def can_tell_by_status(self) -> bool:
@@ -112,7 +114,8 @@ class _Stream:
         return KEEPALIVE_S if self._out.is_started else HOLD_BACK_S
 
     async def break_silence(self) -> None:
-        if self.request_id:
+        # Nothing may be written while an error is on its way to be told by its status.
+        if self.request_id and not self.is_failed:
             await self.write(KEEPALIVE if self.is_opened else QUEUED)
 
 

@@ -30,10 +30,10 @@ def error_handlers(max_body: int) -> ErrorHandlers:
         status, message = error.status_code, error.detail
         code = _CODES.get(status)
         if status == 404:
-            message = (
-                f"This service has no route {request.method} {request.scope['path'][:100]}; "
-                "OpenAI clients need a base URL that ends in /v1."
-            )
+            path = request.scope["path"]
+            message = f"This service has no route {request.method} {path[:100]}."
+            if any(route.path == f"/v1{path}" for route in request.app.routes):
+                message += " The base URL of OpenAI clients must end in /v1."
         elif status == 405:
             message = f"{request.method} is not allowed here."
         elif status == 413:
