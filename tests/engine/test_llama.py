@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.llama import Context, Decoded, DecodeError, Model, ModelError, build_info
+from workers.agent.llama import Context, Decoded, DecodeError, Model, ModelError, build_info, generates_text
 
 
 @pytest.fixture
@@ -86,6 +86,11 @@ def test_tokens_are_the_text(model: Model, text: str) -> None:
     """Of usual characters: this vocabulary lacks a few bytes, of control characters and of the unused planes."""
     pieces = [model.piece(int(token), special=True) for token in model.tokenize(text)]
     assert b"".join(pieces) == text.encode("utf-8", "replace")
+
+
+def test_models_that_predict_no_next_token_are_known(model: Model) -> None:
+    assert generates_text(model.metadata)
+    assert not generates_text({"general.architecture": "bert", "bert.attention.causal": "false"})
 
 
 def test_control_tokens_written_out_are_control_tokens(model: Model) -> None:

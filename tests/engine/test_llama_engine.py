@@ -119,7 +119,14 @@ def test_load_reports_progress_and_names_the_model(model_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"slots": 0}, {"slots": 10_000}, {"slots": 4, "n_batch": 2}, {"context_size": 0}, {"context_size": 2**31}],
+    [
+        {"slots": 0},
+        {"slots": 10_000},
+        {"slots": 4, "n_batch": 2},
+        {"context_size": 0},
+        {"context_size": 2**31},
+        {"threads": 0},
+    ],
 )
 def test_settings_out_of_range_are_a_clear_error(model: Model, model_path: Path, wrong: dict[str, int]) -> None:
     settings = replace(EngineSettings(model_path=str(model_path), slots=2), **wrong)

@@ -11,7 +11,7 @@ import logging
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -112,10 +112,11 @@ class Model:
             raise ModelError(f"llama.cpp cannot load {path}: {_problems()}. Is the file complete and of a known kind?")
         self.pointer = pointer
         self.close = weakref.finalize(self, lib.llama_model_free, pointer)
-        if lib.llama_model_has_encoder(pointer) or not lib.llama_model_has_decoder(pointer):
-            raise ModelError(f"{path} holds no text generation model (encoder): choose a decoder-only model")
         self.path = path
         self.metadata = _metadata(pointer)
+        has_decoder = lib.llama_model_has_decoder(pointer) and not lib.llama_model_has_encoder(pointer)
+        if not has_decoder or not generates_text(self.metadata):
+            raise ModelError(f"{path} generates no text token by token (an embedding model?): choose a chat model")
         self.context_length: int = lib.llama_model_n_ctx_train(pointer)
         template = lib.llama_model_chat_template(pointer, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
@@ -297,6 +298,11 @@ class SamplerChain:
 
     def _add(self, sampler: Any) -> None:
         lib.llama_sampler_chain_add(self.pointer, sampler)
+
+
+def generates_text(metadata: Mapping[str, str]) -> bool:
+    """Whether the model predicts the next token: embedding and diffusion models look both ways."""
+    return metadata.get(f"{metadata.get('general.architecture')}.attention.causal") != "false"
 
 
 def max_sequences() -> int:

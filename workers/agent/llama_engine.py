@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 WARM_UP_TOKENS = 32
+MAX_THREADS = 512
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
 SAMPLE_TEXT = (
@@ -61,6 +62,7 @@ class LlamaEngine:
 
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
         _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
+        _check_range("threads", 1 if settings.threads is None else settings.threads, 1, MAX_THREADS)
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
@@ -69,7 +71,7 @@ class LlamaEngine:
             num_sequences=settings.slots,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
-            num_threads=settings.threads or num_usable_cores(),
+            num_threads=num_usable_cores() if settings.threads is None else settings.threads,
         )
         num_cells = self._context.num_cells
         self._max_tokens = min(num_cells, model.context_length or num_cells)
