@@ -27,7 +27,7 @@ def source() -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_named_in_code_marks_exist(name: str) -> None:
-    """A path is looked for from the root and from the document's folder; a bare name may be anywhere in the packages."""
+    """A path is looked for from the root and the document's folder; a bare name may be anywhere in the packages."""
     quoted = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|lua|md|toml|lock)|(?:\.?[\w-]+/)+[\w.-]*)`", text(name))
     files = {path.name for top in ("paddler", "api", "workers") for path in (ROOT / top).rglob("*.*")}
     starts = (ROOT, (ROOT / name).parent)
