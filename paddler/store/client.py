@@ -7,9 +7,13 @@ timeout would cut the block. Nothing is decoded: payloads and frames are bytes.
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis.asyncio as redis
+from redis.asyncio import connection
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import (
@@ -73,18 +77,67 @@ class Store:
             await client.aclose()
 
     def _client(self, timeout_s: float | None, *, retries: int, max_connections: int) -> redis.Redis:
-        # Blocking: when all connections are in use a call waits for one, where the plain pool raises.
-        pool = redis.BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
-            self.url,
-            timeout=COMMAND_TIMEOUT_S,
-            decode_responses=False,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            retry=Retry(EqualJitterBackoff(cap=0.5, base=0.05), retries),
-            retry_on_error=list(_RETRIED) if retries else [],
-            max_connections=max_connections,
+        return redis.Redis.from_pool(
+            connection_pool(self.url, timeout_s=timeout_s, retries=retries, max_connections=max_connections)
         )
-        return redis.Redis.from_pool(pool)
+
+
+class _Cancellable:
+    """Sends without `asyncio.wait_for`, which redis-py uses when a timeout is set.
+
+    On Python 3.11 it can swallow a cancellation that arrives as the write ends (python/cpython issue 86296), and a
+    task that was cancelled would run on; it also costs a task a command.
+    """
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        this: Any = self
+        if not this.is_connected:
+            await this.connect()
+        elif check_health:
+            await this.check_health()
+        timeout_s, self.socket_timeout = self.socket_timeout, None
+        parent: Any = super()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await parent.send_packed_command(command, check_health=False)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout writing to Redis") from None
+        finally:
+            self.socket_timeout = timeout_s
+
+
+class _Tcp(_Cancellable, connection.Connection):  # pyright: ignore[reportIncompatibleMethodOverride]  # same, untyped
+    pass
+
+
+class _Tls(_Cancellable, connection.SSLConnection):  # pyright: ignore[reportIncompatibleMethodOverride]
+    pass
+
+
+class _Unix(_Cancellable, connection.UnixDomainSocketConnection):  # pyright: ignore[reportIncompatibleMethodOverride]
+    pass
+
+
+_CLASSES: dict[str, type[connection.AbstractConnection]] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}
+
+
+def connection_pool(url: str, *, timeout_s: float | None, retries: int, max_connections: int) -> Any:
+    """A pool for one client. Blocking: when all connections are in use a call waits for one, where the plain pool
+    raises. Raises `ValueError` for a URL that is none of redis, rediss, unix."""
+    options: dict[str, Any] = {
+        "timeout": COMMAND_TIMEOUT_S,
+        "decode_responses": False,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.05), retries),
+        "retry_on_error": list(_RETRIED) if retries else [],
+        "max_connections": max_connections,
+        **connection.parse_url(url),
+        "connection_class": _CLASSES[urlsplit(url).scheme],
+    }
+    return redis.BlockingConnectionPool(**options)
 
 
 def connect(url: str, prefix: str = DEFAULT_PREFIX) -> Store:

@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, assert_never
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from paddler.clock import Clock
 from paddler.engine import Engine, Event
 from paddler.errors import EngineFailed, frame_of
-from paddler.ids import new_process_id
-from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
 from paddler.store.scripts import Disposition, Emission, PoolScripts, Value
-from paddler.wire.agent import CancelRequest, Poke, decode_control, decode_payload
+from paddler.wire.agent import CancelRequest, Control, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
+from workers.agent.control import hear
 from workers.agent.engine_thread import EngineThread
 from workers.agent.lane import Ticket, read_new, read_pending
+from workers.agent.membership import Membership
+from workers.agent.retrying import repeat
 from workers.agent.running import Running
 
 log = get_logger(__name__)
 
 BLOCK_MS = 2000
-RETRY_S = 0.1
-MAX_RETRY_S = 1.0
 
 
 class AgentLoop:
@@ -52,72 +51,55 @@ class AgentLoop:
         self._store = store
         self._pool = pool
         self._clock = clock
-        self._lease_ms = lease_ms
-        self._snapshot = dict(snapshot)
         self._name = name
         self._slots = engine.info.slots_total
-        self._model = engine.info.model
+        self._membership = Membership(
+            store,
+            pool,
+            clock,
+            lease_ms=lease_ms,
+            model=engine.info.model,
+            snapshot={**snapshot, "name": name, "slots": self._slots},
+        )
         self._running: dict[str, Running] = {}
         self._dirty: set[str] = set()
         self._has_news = asyncio.Event()
         self._has_room = asyncio.Event()
         self._early_cancels: deque[str] = deque(maxlen=1024)
-        self._gate = ReapGate(lease_ms)
         self._rounds_renewed = -1
         self._next_net = 0.0
-        self._is_leaving = False
         self.engine = EngineThread(engine, self._on_events)
-        self.agent_id = ""
+
+    @property
+    def agent_id(self) -> str:
+        return self._membership.agent_id
 
     @property
     def num_running(self) -> int:
         return len(self._running)
 
-    # Registration and the lease (step 10)
+    # The lease (step 10)
 
     async def register(self) -> None:
-        """Enter the pool under a new id, with empty slots."""
-        self.agent_id = new_process_id("agent")
-        for running in self._running.values():
+        """Enter the pool anew, with empty slots."""
+        for running in list(self._running.values()):
             self._drop(running)
-        snapshot: dict[str, Value] = {
-            **self._snapshot,
-            "name": self._name,
-            "model": self._model,
-            "slots": self._slots,
-            "state": "ready",
-        }
-        # Slots of dropped requests are free within one step, before a ticket can be opened.
-        await self._store.add_pool(self._pool.keys.pool)
-        await self._pool.register(
-            self.agent_id,
-            lease_ms=self._lease_ms,
-            model=self._model,
-            seen_s=int(self._clock.wall()),
-            snapshot=snapshot,
-        )
-        self._has_room.set()
-        log.info("registered", agent=self.agent_id, name=self._name, slots=self._slots, model=self._model)
+        await self._membership.register()
 
     async def run_renew_once(self) -> None:
-        """Renew if the engine has moved since the last time, reap whoever did not, hear what was cancelled."""
-        busy = any(not running.is_dropped for running in self._running.values())
-        if busy and self.engine.num_rounds == self._rounds_renewed:
+        """Renew if the engine has moved since the last time; hear what was cancelled."""
+        is_busy = any(not running.is_dropped for running in self._running.values())
+        if is_busy and self.engine.num_rounds == self._rounds_renewed:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        renewed = await self._pool.renew(self.agent_id, lease_ms=self._lease_ms)
-        now = self._clock.monotonic()
-        self._gate.answered(now)
-        if not renewed.is_alive:
+        cancelled = await self._membership.renew()
+        if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
-            if not self._is_leaving:
-                await self.register()
+            await self.register()
             return
-        for request_id in renewed.cancelled:
+        for request_id in cancelled:
             self.engine.cancel(request_id)
-        for agent_id in renewed.expired_agents if self._gate.is_open(now) else ():
-            await reap_agent(self._pool, agent_id)
 
     # Tickets in (steps 3 to 5)
 
@@ -125,7 +107,7 @@ class AgentLoop:
         if len(self._running) >= self._slots:
             self._has_room.clear()
             await self._has_room.wait()
-        lane = self._pool.keys.lane(self.agent_id)
+        lane = self._membership.lane_key
         if pending:
             tickets = await read_pending(client, lane, self.agent_id)
         else:
@@ -243,13 +225,11 @@ class AgentLoop:
 
     async def leave(self, grace_s: float) -> None:
         """Take nothing new, let running requests end within the grace time, hand the rest over."""
-        self._is_leaving = True
-        await self._pool.drain(self.agent_id)
+        await self._membership.drain()
         end = self._clock.monotonic() + grace_s
         while self._running and self._clock.monotonic() < end:
             await self._clock.sleep(0.02)
-        handed = await reap_agent(self._pool, self.agent_id, is_leaving=True)
-        log.info("left", agent=self.agent_id, handed_over=handed.num_returned)
+        await self._membership.leave()
 
     # Loops
 
@@ -274,48 +254,37 @@ class AgentLoop:
 
         async def once() -> None:
             await self.run_renew_once()
-            await self._clock.sleep(self._lease_ms / 4000)
+            await self._clock.sleep(self._membership.lease_ms / 4000)
 
         await self._for_ever(once)
 
     async def control_loop(self) -> None:
+        """Listen under the present id; a new registration listens anew."""
+
         async def once() -> None:
-            client = self._store.dedicated()
-            try:
-                async with client.pubsub() as channel:
-                    agent_id = self.agent_id
-                    await channel.subscribe(self._pool.keys.control(agent_id))
-                    while agent_id == self.agent_id:
-                        message = await channel.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                        if message:
-                            await self._on_control(message["data"])
-            finally:
-                await self._store.release(client)
+            agent_id = self.agent_id
+            async with aclosing(hear(self._store, self._pool.keys.control(agent_id))) as messages:
+                async for message in messages:
+                    if message is not None:
+                        await self._on_control(message)
+                    if agent_id != self.agent_id:
+                        return
 
         await self._for_ever(once)
 
-    async def _on_control(self, data: bytes) -> None:
-        match decode_control(data):
+    async def _on_control(self, message: Control) -> None:
+        match message:
             case CancelRequest(request_id):
                 self._early_cancels.append(request_id)
                 self.engine.cancel(request_id)
             case Poke():
                 await self._pool.claim(self.agent_id)
+            case _:
+                assert_never(message)
 
-    async def _for_ever(self, once: Callable[[], Any]) -> None:
-        """Repeat; trouble with Redis is waited out with backoff."""
-        delay = RETRY_S
-        while True:
-            try:
-                await once()
-                delay = RETRY_S
-            except ResponseError as error:
-                # The lane is gone (reaped, or Redis forgot it): the next renewal finds out and registers again.
-                log.debug("refused by Redis", error=str(error))
-                await self._clock.sleep(delay)
-            except TROUBLE as error:
-                self._gate.failed()
-                self._next_net = 0.0
-                log.warning("Redis trouble, trying again", error=str(error))
-                await self._clock.sleep(delay)
-                delay = min(delay * 2, MAX_RETRY_S)
+    async def _for_ever(self, once: Callable[[], Awaitable[None]]) -> None:
+        await repeat(once, self._clock, on_trouble=self._on_trouble)
+
+    def _on_trouble(self) -> None:
+        self._membership.lost_touch()
+        self._next_net = 0.0

@@ -100,11 +100,11 @@ def build_llama(
     return load(settings)
 
 
-def build_scripted(*, slots: int, tokens_per_second: float, model_name: str | None) -> Engine:
+def build_scripted(*, slots: int, step_ms: float, model_name: str | None, context_size: int) -> Engine:
     from paddler.testing.scripted import ScriptedEngine
 
     return ScriptedEngine(
-        slots=slots, tokens_per_second=tokens_per_second, model=model_name or "scripted", can_die=True
+        slots=slots, step_s=step_ms / 1000, model=model_name or "scripted", context_size=context_size, is_deadly=True
     )
 
 
@@ -127,10 +127,11 @@ def build_scripted(*, slots: int, tokens_per_second: float, model_name: str | No
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )
 @option(
-    "--scripted-tokens-per-second",
+    "--scripted-step",
+    "scripted_step_ms",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Of each scripted slot; 0 is unpaced.",
+    help="A step of the scripted engine, ms.",
 )
 @redis_options
 @log_options
@@ -147,7 +148,7 @@ def command(
     lease_ms: int,
     grace_ms: int,
     engine: str,
-    scripted_tokens_per_second: float,
+    scripted_step_ms: float,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
@@ -160,7 +161,9 @@ def command(
 
     def build() -> Engine:
         if engine == "scripted":
-            return build_scripted(slots=slots, tokens_per_second=scripted_tokens_per_second, model_name=model_name)
+            return build_scripted(
+                slots=slots, step_ms=scripted_step_ms, model_name=model_name, context_size=context_size
+            )
         assert model is not None
         return build_llama(
             model,

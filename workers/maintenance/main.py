@@ -12,13 +12,12 @@ import uvloop
 from arq import cron
 from arq.connections import ArqRedis
 from arq.worker import Worker
-from redis.asyncio import BlockingConnectionPool
 
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, redis_options
-from paddler.store.client import TROUBLE, Store, connect
+from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from workers.maintenance.upkeep import Upkeep
 
 log = get_logger(__name__)
@@ -38,7 +37,7 @@ async def upkeep(ctx: dict[Any, Any]) -> None:
 def build_worker(store: Store, work: Upkeep) -> Worker:
     """An arq worker on the same Redis, its keys below the same prefix."""
     queue_name = f"{store.prefix}:arq"
-    pool = BlockingConnectionPool.from_url(store.url, max_connections=8, timeout=5)  # pyright: ignore[reportUnknownMemberType]  # untyped kwargs
+    pool = connection_pool(store.url, timeout_s=COMMAND_TIMEOUT_S, retries=3, max_connections=8)
     # `unique` makes arq give a run to one worker only; results are of no use and would pile up.
     job = cron(upkeep, second=set(range(60)), unique=True, keep_result=0, timeout=30, max_tries=1)
     return Worker(

@@ -1,0 +1,33 @@
+"""Fleets in one process for the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from fleet_harness import Fleet
+
+from paddler.store.client import Store
+
+NewFleet = Callable[[str, str], Awaitable[Fleet]]
+
+
+@pytest.fixture
+async def new_fleet() -> AsyncIterator[NewFleet]:
+    async with AsyncExitStack() as stack:
+        fleets: list[Fleet] = []
+
+        async def build(url: str, prefix: str) -> Fleet:
+            fleets.append(Fleet(url, prefix, stack))
+            return fleets[-1]
+
+        yield build
+        for fleet in fleets:
+            await fleet.close()
+
+
+@pytest.fixture
+async def fleet(store: Store, new_fleet: NewFleet) -> Fleet:
+    """On the worker's Valkey; the `store` fixture looks for leaked keys afterwards."""
+    return await new_fleet(store.url, store.prefix)

@@ -1,0 +1,89 @@
+"""An agent's place in its pool: registration, the lease, and leaving (life of a request, steps 10 and 11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from paddler.clock import Clock
+from paddler.ids import new_process_id
+from paddler.jobs.reaping import ReapGate, reap_agent
+from paddler.logs import get_logger
+from paddler.store.client import Store
+from paddler.store.scripts import PoolScripts, Value
+
+log = get_logger(__name__)
+
+
+class Membership:
+    """`agent_id` is new with every registration, so that whoever lost its lease can never pass for its old self."""
+
+    def __init__(
+        self,
+        store: Store,
+        pool: PoolScripts,
+        clock: Clock,
+        *,
+        lease_ms: int,
+        model: str,
+        snapshot: Mapping[str, Value],
+    ) -> None:
+        self.agent_id = ""
+        self.lease_ms = lease_ms
+        self._store = store
+        self._pool = pool
+        self._clock = clock
+        self._model = model
+        self._snapshot: dict[str, Value] = {**snapshot, "model": model, "state": "ready"}
+        self._gate = ReapGate(lease_ms)
+        self._is_leaving = False
+        self._changing = asyncio.Lock()
+
+    @property
+    def lane_key(self) -> str:
+        return self._pool.keys.lane(self.agent_id)
+
+    async def register(self) -> None:
+        """Enter the pool under a new id, with an empty lane; not while leaving."""
+        async with self._changing:
+            if self._is_leaving:
+                return
+            if self.agent_id:
+                # Its own former self is certainly lost: what it held need not wait for somebody to notice.
+                await reap_agent(self._pool, self.agent_id)
+            self.agent_id = new_process_id("agent")
+            await self._store.add_pool(self._pool.keys.pool)
+            await self._pool.register(
+                self.agent_id,
+                lease_ms=self.lease_ms,
+                model=self._model,
+                seen_s=int(self._clock.wall()),
+                snapshot=self._snapshot,
+            )
+        log.info("registered", agent=self.agent_id, **self._snapshot)
+
+    async def renew(self) -> tuple[str, ...] | None:
+        """Prolong the lease and reap whoever lost theirs. Returns requests to stop; None when the lease was over."""
+        renewed = await self._pool.renew(self.agent_id, lease_ms=self.lease_ms)
+        now = self._clock.monotonic()
+        self._gate.answered(now)
+        if not renewed.is_alive:
+            return None
+        for agent_id in renewed.expired_agents if self._gate.is_open(now) else ():
+            await reap_agent(self._pool, agent_id)
+        return renewed.cancelled
+
+    def lost_touch(self) -> None:
+        """Redis did not answer: other agents' leases may be over for the same reason."""
+        self._gate.failed()
+
+    async def drain(self) -> None:
+        """Take no more work; what has not begun goes back."""
+        self._is_leaving = True
+        async with self._changing:  # a registration under way ends first, or it would stay behind
+            await self._pool.drain(self.agent_id)
+
+    async def leave(self) -> None:
+        """Hand over what still runs, without counting a death, and be forgotten."""
+        handed = await reap_agent(self._pool, self.agent_id, is_leaving=True)
+        log.info("left", agent=self.agent_id, handed_over=handed.num_returned)
