@@ -55,7 +55,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     "--buffered-request-timeout",
     type=click.IntRange(min=0),
     default=10_000,
-    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 is for ever.",
+    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 waits not at all.",
 )
 @option(
     "--max-buffered-requests",

@@ -37,7 +37,7 @@ CANCELLED_FRAME = encode_frame(Finished(FinishReason.CANCELLED))
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """`buffered_request_timeout_ms` 0 lets requests wait for ever."""
+    """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`."""
 
     max_buffered_requests: int = 30
     buffered_request_timeout_ms: int = 10_000
@@ -157,7 +157,7 @@ class Gateway:
                 tenant=tenant,
                 payload=encode_payload(payload),
                 inbox=self._inbox.channel,
-                start_timeout_ms=self._settings.buffered_request_timeout_ms,
+                start_timeout_ms=max(1, self._settings.buffered_request_timeout_ms),
                 max_waiting=self._settings.max_buffered_requests,
             )
         except TROUBLE as error:

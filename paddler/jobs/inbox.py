@@ -64,8 +64,7 @@ class Inbox:
 
     def open(self, request_id: str) -> Mailbox:
         now = self._clock.monotonic()
-        deadline = now + self._start_timeout_ms / 1000 if self._start_timeout_ms else None
-        mailbox = Mailbox(request_id, now=now, start_deadline=deadline)
+        mailbox = Mailbox(request_id, now=now, start_deadline=now + self._start_timeout_ms / 1000)
         self._mailboxes[request_id] = mailbox
         return mailbox
 
@@ -84,7 +83,7 @@ class Inbox:
             except TROUBLE as error:
                 if self._subscribed.is_set():
                     delay = RECONNECT_S
-                    log.warning("lost the subscription to Redis, reconnecting", error=str(error))
+                log.warning("no subscription to Redis, trying again", error=str(error))
                 self._subscribed.clear()
             await self._clock.sleep(delay)
             delay = min(delay * 2, MAX_RECONNECT_S)

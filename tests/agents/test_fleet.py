@@ -99,6 +99,14 @@ async def test_buffer_full_and_start_timeout(fleet: Fleet) -> None:
     assert (await fleet.num_waiting(), await fleet.demand()) == (0, 0)
 
 
+async def test_a_timeout_of_zero_serves_free_slots_and_nothing_else(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(buffered_request_timeout_ms=0)
+    with pytest.raises(StartTimeout):
+        await ask(gateway, "nobody is here")
+    await fleet.agent(slots=1)
+    assert len((await ask(gateway, "now there is")).ids) == 20
+
+
 async def test_cancel_while_waiting(fleet: Fleet) -> None:
     gateway = await fleet.gateway()
     async with await gateway.submit("default", prompt("never")):
