@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -158,8 +159,11 @@ def _runtime_dirs(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _program() -> str:
-    """How the reader calls us: by name where the shell finds that, else by path."""
-    return "paddler" if shutil.which("paddler") else f"{sys.executable} -P -m paddler"
+    """How the reader calls us from another terminal: by name where the shell finds that, else by path."""
+    script = Path(sys.executable).with_name("paddler")
+    if shutil.which("paddler"):
+        return "paddler"
+    return shlex.quote(str(script)) if script.exists() else f"{shlex.quote(sys.executable)} -P -m paddler"
 
 
 def _with_free_ports(settings: Settings) -> Settings:

@@ -80,8 +80,9 @@ class Runner:
     async def run(self) -> str | None:
         """Return when every child is gone: None when asked to stop, else why the supervisor gave up."""
         loop = asyncio.get_running_loop()
-        # Under nohup SIGHUP is ignored, and stays so.
-        handled = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # Under nohup SIGHUP is ignored, and stays so. (A shell's background jobs ignore SIGINT, which we still obey.)
+        has_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        handled = [number for number in STOP_SIGNALS if not (has_nohup and number is signal.SIGHUP)]
         for number in handled:
             loop.add_signal_handler(number, self.stop)
         try:
