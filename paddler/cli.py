@@ -85,20 +85,21 @@ def version_text() -> str:
         binding = metadata.distribution("llama-cpp-python")
     except metadata.PackageNotFoundError:
         return "\n".join([*lines, "llama.cpp is not installed"])
-    build = _ggml_build(binding)
-    return "\n".join([*lines, f"llama.cpp {build} (llama-cpp-python {binding.version})"])
+    return "\n".join([*lines, f"llama.cpp {_llama_version(binding)} (llama-cpp-python {binding.version})"])
 
 
-def _ggml_build(binding: metadata.Distribution) -> str:
-    """Ask the small base library for its version and commit: importing the binding would take half a second."""
+def _llama_version(binding: metadata.Distribution) -> str:
+    """Ask the library itself: importing the binding would take half a second.
+
+    Its commit is not asked for. A build from the sdist has none of its own and names that of any repository around.
+    """
     suffix = "dylib" if sys.platform == "darwin" else "so"
     try:
-        library = ctypes.CDLL(str(binding.locate_file(f"llama_cpp/lib/libggml-base.{suffix}")))
-        library.ggml_version.restype = library.ggml_commit.restype = ctypes.c_char_p
-        version, commit = library.ggml_version().decode(), library.ggml_commit().decode()
+        library = ctypes.CDLL(str(binding.locate_file(f"llama_cpp/lib/libllama.{suffix}")))
+        library.llama_version.restype = ctypes.c_char_p
+        return library.llama_version().decode()
     except (OSError, AttributeError):
-        return "of an unknown build"
-    return f"{commit}, ggml {version}"
+        return "of an unknown version"
 
 
 def _explain(command: str, module: str) -> str:

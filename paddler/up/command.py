@@ -103,7 +103,6 @@ async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) 
     began = clock.monotonic()
     if settings.model is None and settings.engine == "llama":
         settings = msgspec.structs.replace(settings, model=find_starter())
-    settings = _with_free_ports(settings)
     with ExitStack() as stack:
         specs: list[Spec] = []
         if settings.redis_url is None:
@@ -115,6 +114,8 @@ async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) 
             redis_url = settings.redis_url
             if trouble := await valkey.trouble_with(redis_url):
                 raise CannotStart(f"--redis-url {without_password(redis_url)} cannot be used: {trouble}")
+        # After the lock: who starts a second one by mistake is told of the first, not of its ports.
+        settings = _with_free_ports(settings)
         specs += paddler_specs(settings, awaits=valkey.NAME if settings.redis_url is None else None)
         output = Output(sys.stderr, is_json=settings.log_format == "json", names=[spec.name for spec in specs])
         runner = Runner(

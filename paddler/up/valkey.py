@@ -24,7 +24,7 @@ from paddler.up.problems import CannotStart
 from paddler.up.supervisor import Spec
 
 NAME = "valkey"
-MAX_SOCKET_PATH_BYTES = 107  # sun_path of Linux, less the closing zero; macOS has 103
+MAX_SOCKET_PATH_BYTES = 103  # sun_path of macOS, less the closing zero; Linux has 107
 POLL_S = 0.05
 LOCK_WAIT_S = 5.0
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@-]+")

@@ -145,6 +145,7 @@ asyncio.run(main())
 async def test_no_signal_to_the_supervisor_leaves_an_orphan(number: signal.Signals) -> None:
     code = ORPHANS.format(paths=[str(Path(__file__).parents[1] / "support")])
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids: list[int] = []
     try:
         assert process.stdout is not None
         pids = [int(pid) for pid in process.stdout.readline().split()]
@@ -156,6 +157,8 @@ async def test_no_signal_to_the_supervisor_leaves_an_orphan(number: signal.Signa
     finally:
         process.kill()
         process.communicate()
+        for pid in filter(is_alive, pids):  # the test has failed; its children end anyway
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there the kernel does not tell of a parent's death")

@@ -33,6 +33,11 @@ def paste(command: str) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
+def words(up: Up) -> str:
+    """The log without the frames and line breaks of a terminal."""
+    return " ".join(up.log.replace("│", " ").split())
+
+
 def answers(up: Up) -> bool:
     done = subprocess.run(["sh", "-c", f"{up.curl} -s -f"], capture_output=True, check=False, timeout=30)
     return done.returncode == 0
@@ -44,10 +49,14 @@ async def test_the_tour(tmp_path: Path) -> None:
         assert up.pids().keys() == {"valkey", "balancer", "agent-1", "worker"}
         assert paste(up.curl)["object"] == "chat.completion"
 
+        second = Up(tmp_path)
+        assert second.process.wait(20) == 1
+        assert f"already running as process {up.process.pid} with --state-dir" in words(up)
+
         for name, old in up.pids().items():
             os.kill(old, signal.SIGKILL)
             await wait_until(lambda name=name, old=old: up.pids().get(name, old) != old, what=f"{name} started again")
-            assert f"{name} was killed by SIGKILL; starting it again in" in " ".join(up.log.split())
+            assert f"{name} was killed by SIGKILL; starting it again in" in words(up)
             await wait_until(lambda: answers(up), timeout_s=30, poll_s=0.2, what=f"answers after {name} was killed")
 
         left = descendants(up.process.pid)
@@ -102,14 +111,14 @@ async def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, flag:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         up = Up(tmp_path, flag, address)
         assert up.process.wait(20) == 1
-    text = " ".join(up.log.replace("│", " ").split())
+    text = words(up)
     assert f"{flag} {address}: another program listens there." in text
-    assert not (tmp_path / "state").exists()
+    assert not list((tmp_path / "state" / "data").iterdir())
 
 
 async def test_an_unreachable_redis_is_said(tmp_path: Path) -> None:
     up = Up(tmp_path, "--redis-url", "redis://:secret@127.0.0.1:1/0")
     assert up.process.wait(30) == 1
-    text = " ".join(up.log.replace("│", " ").split())
+    text = words(up)
     assert "--redis-url redis://:***@127.0.0.1:1/0 cannot be used:" in text
     assert "secret" not in up.log
