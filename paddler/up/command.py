@@ -58,7 +58,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
     "--buffered-request-timeout",
     type=click.IntRange(min=0),
     default=10_000,
-    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 is for ever.",
+    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 waits not at all.",
 )
 @option(
     "--max-buffered-requests",
