@@ -98,3 +98,7 @@ class Engine(Protocol):
 
 class NoFreeSlot(RuntimeError):
     """`start` was called on an engine without a free slot: a bug in the caller."""
+
+
+class ModelError(Exception):
+    """An engine cannot be built because its model cannot be served; the message says why and what to do."""

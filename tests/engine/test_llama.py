@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.agent.llama import Context, Decoded, DecodeError, Model, ModelError, build_info, generates_text
+from paddler.engine import ModelError
+from workers.agent.llama import Context, Decoded, DecodeError, Model, build_info, generates_text
 
 
 @pytest.fixture

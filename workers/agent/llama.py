@@ -20,6 +20,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from paddler.engine import ModelError
+
 # libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
 # two threads on two cores then fall from 97 to 7.5 tokens/s, with it to 33; idle it costs 4 %.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -36,10 +38,6 @@ _UBATCH = 512
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
 _last_problems: deque[str] = deque(maxlen=3)
-
-
-class ModelError(Exception):
-    """The model cannot be served; the message says why and what to do."""
 
 
 class DecodeError(RuntimeError):

@@ -12,12 +12,12 @@ import structlog
 from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
-from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Rejected
+from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Rejected
 from paddler.errors import PaddlerError
 from paddler.payload import check_payload
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
-from workers.agent.llama import Context, Decoded, Model, ModelError, build_info, max_sequences
+from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.prompt import PromptEncoder
 from workers.agent.scheduler import Plan, Scheduler
 from workers.agent.sequence import Sequence

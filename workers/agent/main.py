@@ -15,7 +15,7 @@ import uvloop
 
 from paddler import __version__, logs
 from paddler.clock import SystemClock
-from paddler.engine import Engine
+from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
@@ -25,6 +25,7 @@ log = get_logger(__name__)
 
 ENGINE_STOP_S = 2.0
 REGISTER_RETRY_S = 0.5
+EXIT_CONFIG = 78
 
 
 async def serve(
@@ -47,7 +48,12 @@ async def serve(
     if not loading.done():
         log.info("stopped while loading")
         os._exit(0)
-    engine = await loading
+    try:
+        engine = await loading
+    except ModelError as error:
+        # EX_CONFIG: starting again would change nothing, and `paddler up` stops with this line.
+        print(f"paddler agent: {error}", file=sys.stderr)
+        return EXIT_CONFIG
     snapshot = {"version": __version__, "build": engine.info.build, "context_size": engine.info.context_size}
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
     agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, lease_ms=lease_ms, snapshot=snapshot)
