@@ -36,7 +36,6 @@ class Service(uvicorn.Server):
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -19,8 +19,8 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
-QUIETER = ("arq.worker",)
-"""Loggers that at info write two lines a second; they are heard from warning on, or at debug."""
+QUIETER = ("arq.worker", "uvicorn.error")
+"""Loggers that at info say what we say ourselves, or say it twice a second; heard from warning on, or at debug."""
 
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")
 

@@ -68,9 +68,9 @@ def test_a_logger_made_before_configure_obeys_it(stream: io.StringIO) -> None:
 
 def test_stdlib_loggers_come_the_same_way(stream: io.StringIO) -> None:
     logs.configure("balancer", "info", "json", stream=stream)
-    logging.getLogger("uvicorn.error").info("Started on %s", "x", extra={"pid": 7})
+    logging.getLogger("litestar").info("Started on %s", "x", extra={"pid": 7})
     (record,) = records(stream)
-    assert (record["logger"], record["event"], record["pid"]) == ("uvicorn.error", "Started on x", 7)
+    assert (record["logger"], record["event"], record["pid"]) == ("litestar", "Started on x", 7)
 
 
 def test_a_warning_is_logged(stream: io.StringIO) -> None:
