@@ -11,7 +11,12 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 STEP_TARGET_S = 0.2
-"""Aimed at; the bound is 250 ms, the rest is for a machine that just became slower."""
+"""Aimed at while somebody generates; the bound is 250 ms, the rest is for a machine that just became slower."""
+PREFILL_STEP_TARGET_S = 0.4
+"""Aimed at while nobody does: only a cancel and newcomers wait for it. On 2 cores 128 tokens at once prefill 17 %
+faster than the 50 that fit the shorter target."""
+TILE = 64
+"""llama.cpp's CPU flash attention computes whole tiles of so many tokens, and the rest more slowly."""
 MIN_PREFILL_TOKENS = 8
 """A smaller prefill chunk costs about as much as this one: the weights are read once a step either way."""
 
@@ -115,11 +120,9 @@ class Scheduler:
         decoding = [work for work in works if work.num_pending == 1]
         prefilling = [work for work in works if work.num_pending > 1]
         chunks = [Chunk(work.key, 1) for work in decoding]
-        time_left = STEP_TARGET_S - (self._decode_s if decoding else 0.0)
-        budget = min(
-            max(int(time_left / self._prefill_token_s), MIN_PREFILL_TOKENS),
-            self._max_batch - len(decoding),
-        )
+        target_s = STEP_TARGET_S - self._decode_s if decoding else PREFILL_STEP_TARGET_S
+        budget = max(int(target_s / self._prefill_token_s), MIN_PREFILL_TOKENS)
+        budget = min(_whole_tiles(budget + len(decoding)), self._max_batch) - len(decoding)
         # Equal shares; what a short prompt does not need goes to the longer ones.
         by_need = sorted(prefilling, key=lambda work: work.num_pending)
         shares: dict[int, int] = {}
@@ -128,3 +131,8 @@ class Scheduler:
             shares[work.key] = share
             budget -= share
         return chunks + [Chunk(work.key, shares[work.key]) for work in prefilling if shares[work.key] > 0]
+
+
+def _whole_tiles(num_tokens: int) -> int:
+    """The nearest number of tokens in whole tiles, unless it is far from one."""
+    return num_tokens if num_tokens < TILE * 3 // 4 else (num_tokens + TILE // 2) // TILE * TILE
