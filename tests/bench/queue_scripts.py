@@ -1,0 +1,203 @@
+"""The scripts of the queue with many requests waiting: how long each call takes, and what a waiting request weighs.
+
+Times are taken twice: in the caller (redis-py, the round trip included), and in the server, whose command log has
+the µs of every call. Each cycle submits two, claims one, opens it and settles it, which claims another: the number
+waiting stays what it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from paddler.ids import new_request_id
+from paddler.store.client import connect
+from paddler.store.scripts import Emission, Outcome, PoolScripts, Submitted, source
+from paddler.testing.waiting import wait_until
+from paddler.wire.agent import Generate, Message, encode_payload
+from paddler.wire.balancer import Finished, FinishReason, Opened, Usage, encode_frame
+from tests.bench.queue_client import FILLER, Quantiles, quantiles
+from tests.bench.queue_fleet import new_valkey
+
+AGENT = "agent-bench"
+LEASE_MS = 3_600_000
+FILLERS = 32
+TIMED = ("submit", "claim", "open", "settle")
+LAST_FRAME = encode_frame(Finished(FinishReason.STOP))
+
+
+class Timing(Struct):
+    caller_us: Quantiles
+    server_us: Quantiles
+
+
+class Level(Struct, kw_only=True):
+    """`bytes_per_request` is what Valkey holds for one waiting request without its payload."""
+
+    waiting: int
+    fill_s: float
+    scripts: dict[str, Timing]
+    bytes_per_request: float
+    payload_bytes: int
+
+
+class Scripts(Struct):
+    ping_us: Quantiles
+    levels: list[Level]
+
+
+def payload(number: int) -> bytes:
+    """A request of about the size that the load generator sends; no two have a prefix in common."""
+    return encode_payload(Generate(messages=(Message("user", f"{number:010d} {FILLER}"),)))
+
+
+async def submit(pool: PoolScripts, number: int) -> Submitted:
+    return await pool.submit(
+        request_id=new_request_id("default"),
+        request_class="normal",
+        tenant="anonymous",
+        payload=payload(number),
+        inbox="bench:inbox",
+        start_timeout_ms=LEASE_MS,
+        max_waiting=10_000_000,
+    )
+
+
+async def register(pool: PoolScripts, slots: int) -> None:
+    await pool.register(
+        AGENT,
+        lease_ms=LEASE_MS,
+        model="scripted",
+        seen_s=1_700_000_000,
+        snapshot={"name": "bench", "slots": slots, "state": "ready"},
+    )
+
+
+class ScriptBench:
+    def __init__(self, pool: PoolScripts) -> None:
+        self._pool = pool
+        self._redis = pool.redis
+        self._keys = pool.keys
+        self._num_submitted = 0
+        self._num_waiting = 0
+        self._seconds: dict[str, list[float]] = {name: [] for name in TIMED}
+
+    async def level(self, waiting: int, cycles: int) -> Level:
+        """Fill up to `waiting`, then measure."""
+        before, added, begin = await self._memory(), waiting - self._num_waiting, time.perf_counter()
+        await self._fill(added)
+        fill_s = time.perf_counter() - begin
+        await self._wait_for_rewrite()
+        held = (await self._memory() - before) / added
+        scripts = await self._measure(cycles)
+        size = len(payload(0))
+        return Level(
+            waiting=waiting,
+            fill_s=round(fill_s, 2),
+            scripts=scripts,
+            bytes_per_request=round(held - size, 1),
+            payload_bytes=size,
+        )
+
+    async def ping(self, number: int) -> Quantiles:
+        taken: list[float] = []
+        for _ in range(number):
+            begin = time.perf_counter()
+            await self._redis.ping()
+            taken.append((time.perf_counter() - begin) * 1e6)
+        return quantiles(taken)
+
+    async def _fill(self, number: int) -> None:
+        numbers = iter(range(self._num_submitted, self._num_submitted + number))
+
+        async def some() -> None:
+            for each in numbers:
+                await submit(self._pool, each)
+
+        await asyncio.gather(*(some() for _ in range(FILLERS)))
+        self._num_submitted += number
+        self._num_waiting += number
+
+    async def _measure(self, cycles: int) -> dict[str, Timing]:
+        for taken in self._seconds.values():
+            taken.clear()
+        await register(self._pool, slots=0)
+        await self._redis.config_set("slowlog-max-len", 1_000_000)
+        await self._redis.config_set("slowlog-log-slower-than", 0)
+        await self._redis.slowlog_reset()
+        for cycle in range(cycles):
+            await self._cycle(cycle)
+        server = await self._server_times()
+        await self._redis.config_set("slowlog-log-slower-than", -1)
+        await self._redis.slowlog_reset()
+        # The tickets that the agent still has, one a cycle, go back to their places.
+        self._num_waiting += cycles
+        await self._pool.reap(AGENT, max_deaths=3, dead_frame=b"", cancel_frame=b"", is_leaving=True)
+        assert await self._redis.xlen(self._keys.buffer()) == self._num_waiting
+        return {
+            name: Timing(quantiles([taken * 1e6 for taken in self._seconds[name]]), quantiles(server[name]))
+            for name in TIMED
+        }
+
+    async def _cycle(self, cycle: int) -> None:
+        for _ in range(2):
+            await self._timed("submit", submit(self._pool, self._num_submitted))
+            self._num_submitted += 1
+        # A slot more than tickets, behind the scripts' back: any script that frees one would claim by itself.
+        await self._redis.hset(self._keys.agent(AGENT), "slots", cycle + 1)
+        await self._timed("claim", self._pool.claim(AGENT))
+        newest: list[Any] = await self._redis.xrevrange(self._keys.lane(AGENT), count=1)
+        fields: dict[bytes, bytes] = newest[0][1]
+        request_id, attempt = fields[b"id"].decode(), int(fields[b"attempt"])
+        frame = encode_frame(Opened("bench", attempt))
+        opened = await self._timed("open", self._pool.open(AGENT, request_id, attempt, frame))
+        last = Emission(request_id, attempt, len(opened.journal), LAST_FRAME)
+        await self._timed("settle", self._pool.settle(AGENT, last, Outcome.DONE, Usage(100, 1, 0)))
+        assert await self._redis.xlen(self._keys.lane(AGENT)) == cycle + 1
+
+    async def _timed(self, name: str, call: Awaitable[Any]) -> Any:
+        begin = time.perf_counter()
+        answer = await call
+        self._seconds[name].append(time.perf_counter() - begin)
+        return answer
+
+    async def _server_times(self) -> dict[str, list[float]]:
+        names = {hashlib.sha1(source(name).encode()).hexdigest(): name for name in TIMED}
+        found: dict[str, list[float]] = {name: [] for name in TIMED}
+        for entry in await self._redis.slowlog_get(1_000_000):
+            words = entry["command"].split(b" ", 2)
+            if words[0].lower() == b"evalsha" and (name := names.get(words[1].decode())):
+                found[name].append(float(entry["duration"]))
+        return found
+
+    async def _memory(self) -> int:
+        """Bytes of data: what Valkey uses without the buffers of connections and of its log."""
+        info = await self._redis.info("memory")
+        return info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"]
+
+    async def _wait_for_rewrite(self) -> None:
+        """A fork that writes the log anew would share the cores with what is measured."""
+
+        async def is_over() -> bool:
+            return not (await self._redis.info("persistence"))["aof_rewrite_in_progress"]
+
+        await wait_until(is_over, timeout_s=60, poll_s=0.1, what="the log is rewritten")
+
+
+async def measure_scripts(levels: Sequence[int], cycles: int) -> Scripts:
+    server = new_valkey()
+    server.start()
+    store = connect(server.url, "bench")
+    try:
+        bench = ScriptBench(store.pool("default"))
+        ping_us = await bench.ping(cycles)
+        await bench._measure(2)  # loads the scripts
+        return Scripts(ping_us, [await bench.level(waiting, cycles) for waiting in levels])
+    finally:
+        await store.close()
+        server.close()
