@@ -38,8 +38,10 @@ def build_worker(store: Store, work: Upkeep) -> Worker:
     """An arq worker on the same Redis, its keys below the same prefix."""
     queue_name = f"{store.prefix}:arq"
     pool = connection_pool(store.url, timeout_s=COMMAND_TIMEOUT_S, retries=3, max_connections=8)
-    # `unique` makes arq give a run to one worker only; results are of no use and would pile up.
-    job = cron(upkeep, second=set(range(60)), unique=True, keep_result=0, timeout=30, max_tries=1)
+    # `unique` makes arq give a run to one worker only; results are of no use and would pile up. The prefix is in the
+    # name because arq's own job keys have none: fleets sharing a Redis would take each other's runs away.
+    name = f"{store.prefix}:upkeep"
+    job = cron(upkeep, name=name, second=set(range(60)), unique=True, keep_result=0, timeout=30, max_tries=1)
     return Worker(
         cron_jobs=[job],
         queue_name=queue_name,

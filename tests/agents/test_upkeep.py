@@ -1,0 +1,119 @@
+"""The worker's upkeep: what becomes of requests when no agent and no balancer is left to look after them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from fleet_harness import Fleet
+
+from paddler.clock import SystemClock
+from paddler.ids import new_request_id
+from paddler.store.client import Store, connect
+from paddler.testing.servers import RedisServer
+from paddler.testing.waiting import wait_until
+from paddler.wire.agent import Generate, encode_payload
+from workers.maintenance.main import build_worker
+from workers.maintenance.upkeep import Upkeep
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:Call to deprecated close"),  # arq's own, on redis-py 5
+]
+
+CLOCK = SystemClock()
+
+
+async def submit(fleet: Fleet, prompt: str, *, start_timeout_ms: int) -> str:
+    """What a balancer that then dies leaves behind."""
+    request_id = new_request_id("default")
+    await fleet.pool.submit(
+        request_id=request_id,
+        request_class="normal",
+        tenant="anonymous",
+        payload=encode_payload(Generate(prompt=prompt)),
+        inbox="nobody",
+        start_timeout_ms=start_timeout_ms,
+        max_waiting=10,
+    )
+    await fleet.store.add_pool("default")
+    return request_id
+
+
+async def state(fleet: Fleet, request_id: str) -> bytes | None:
+    return await fleet.store.redis.hget(fleet.pool.keys.request(request_id), "state")
+
+
+async def test_what_waited_too_long_is_ended_without_its_balancer(fleet: Fleet) -> None:
+    late = await submit(fleet, "late", start_timeout_ms=1)
+    patient = await submit(fleet, "patient", start_timeout_ms=60_000)
+    work = Upkeep(fleet.store, CLOCK, lease_ms=500)
+
+    async def is_ended() -> bool:
+        await work.run_once()
+        return await state(fleet, late) == b"failed"
+
+    await wait_until(is_ended, what="the late one is ended")
+    assert await state(fleet, patient) == b"waiting"
+    assert (await fleet.num_waiting(), await fleet.demand()) == (1, 1)
+    await fleet.pool.cancel(patient, b"")
+
+
+async def test_a_lost_agents_requests_return_when_no_agent_is_left(fleet: Fleet) -> None:
+    agent = await fleet.agent(slots=1, step_s=0.05, lease_ms=500)
+    lost = await submit(fleet, "in a slot [[tokens=1000]]", start_timeout_ms=60_000)
+    await wait_until(lambda: agent.loop.num_running)
+    await agent.kill()
+    began = CLOCK.monotonic()
+    work = Upkeep(fleet.store, CLOCK, lease_ms=500)
+
+    async def is_back() -> int:
+        await work.run_once()
+        return await fleet.num_waiting()
+
+    await wait_until(is_back, what="the request is in the buffer again")
+    assert CLOCK.monotonic() - began >= 0.5, "whose lease may still hold is not reaped"
+    assert (await state(fleet, lost), await fleet.demand()) == (b"waiting", 1)
+    await fleet.pool.cancel(lost, b"")
+
+
+class Counted(Upkeep):
+    """Remembers the seconds in which it ran."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, CLOCK, lease_ms=500)
+        self.seconds: list[int] = []
+
+    async def run_once(self) -> None:
+        self.seconds.append(int(CLOCK.wall()))
+        await super().run_once()
+
+
+@asynccontextmanager
+async def working(url: str, prefix: str) -> AsyncGenerator[Counted]:
+    store = connect(url, prefix)
+    upkeep = Counted(store)
+    worker = build_worker(store, upkeep)
+    running = asyncio.create_task(worker.async_run())
+    try:
+        yield upkeep
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await worker.close()
+        await store.close()
+
+
+async def test_fleets_on_one_redis_do_not_take_each_others_runs(valkey: RedisServer, prefix: str) -> None:
+    """arq's job keys have no prefix: with one name for both, each second's run went to only one of them."""
+    async with working(valkey.url, f"{prefix}a") as first, working(valkey.url, f"{prefix}b") as second:
+        await wait_until(lambda: len(set(first.seconds) & set(second.seconds)) >= 2, what="both run in the same second")
+
+
+async def test_of_two_workers_one_runs(valkey: RedisServer, prefix: str) -> None:
+    async with working(valkey.url, prefix) as first, working(valkey.url, prefix) as second:
+        began = CLOCK.monotonic()
+        await wait_until(lambda: len(first.seconds) + len(second.seconds) >= 3)
+        assert CLOCK.monotonic() - began > 1.5
