@@ -29,6 +29,12 @@ def inbox_channel(prefix: str, balancer_id: str) -> str:
     return f"{prefix}:inbox:{balancer_id}"
 
 
+def upkeep_key(prefix: str) -> str:
+    """zset · arq's queue: the next run of the worker's cron job · workers write and read · no TTL · an entry or two.
+    All else of arq's has a TTL: `<this>:health-check`, `arq:job:<prefix>:upkeep:<ms>`, `arq:in-progress:...`."""
+    return f"{prefix}:arq"
+
+
 class PoolKeys:
     """The keys of one pool below `base` = `<prefix>:{<pool>}`."""
 
@@ -119,4 +125,4 @@ class PoolKeys:
 
     def permanent(self) -> frozenset[str]:
         """The keys that may exist without a TTL while no agent and no unfinished request does."""
-        return frozenset({self.vtime(), self.models(), self.dead(), pools_key(self.prefix)})
+        return frozenset({self.vtime(), self.models(), self.dead(), pools_key(self.prefix), upkeep_key(self.prefix)})
