@@ -60,7 +60,24 @@ class Rejected(Struct, frozen=True):
     param: str | None = None
 
 
-Event = Progress | Done | Rejected
+class Retained(Struct, frozen=True):
+    """The KV cache now holds the first `num_tokens` tokens (prompt and output) of this request's sequence.
+
+    Comes when a prompt has been prefilled, when a job has ended and its sequence stays parked, and with fewer tokens
+    or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length then."""
+
+    request_id: str
+    num_tokens: int
+    num_total: int
+
+
+class Preempted(Struct, frozen=True):
+    """The job had to give up its slot for want of KV cache; it goes back to the queue and on from its journal."""
+
+    request_id: str
+
+
+Event = Progress | Done | Rejected | Retained | Preempted
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ PaddlerError
 │   └── RequestCancelled      499 cancelled
 └── ServiceError                  the fleet is at fault; the same request may succeed later
     ├── BufferFull            503 buffer_full
+    ├── TenantBufferFull      429 tenant_buffer_full
     ├── QueueUnavailable      503 queue_unavailable
     ├── ShuttingDown          503 shutting_down
     ├── StartTimeout          504 start_timeout
@@ -90,6 +91,12 @@ class BufferFull(ServiceError):
     """As many requests wait as `--max-buffered-requests` allows."""
 
     code, status = "buffer_full", 503
+
+
+class TenantBufferFull(ServiceError):
+    """One tenant has as many requests waiting as its share of the buffer allows."""
+
+    code, status = "tenant_buffer_full", 429
 
 
 class QueueUnavailable(ServiceError):

@@ -29,12 +29,6 @@ def inbox_channel(prefix: str, balancer_id: str) -> str:
     return f"{prefix}:inbox:{balancer_id}"
 
 
-def upkeep_key(prefix: str) -> str:
-    """zset · arq's queue: the next run of the worker's cron job · workers write and read · no TTL · an entry or two.
-    All else of arq's has a TTL: `<this>:health-check`, `arq:job:<prefix>:upkeep:<ms>`, `arq:in-progress:...`."""
-    return f"{prefix}:arq"
-
-
 class PoolKeys:
     """The keys of one pool below `base` = `<prefix>:{<pool>}`."""
 
@@ -107,8 +101,48 @@ class PoolKeys:
         return f"{self.base}:deadlines"
 
     def vtime(self) -> str:
-        """string · the counter behind `order` · submit · no TTL."""
+        """string · fair queueing's virtual clock: the start tag served last · claim writes, submit reads · no TTL."""
         return f"{self.base}:vtime"
+
+    def tag(self, tenant: str) -> str:
+        """string · the finish tag of a tenant's last request, corrected by its real cost · submit and settle · TTL an
+        hour after the last request."""
+        return f"{self.base}:tag:{tenant}"
+
+    def queued(self, tenant: str) -> str:
+        """set · a tenant's waiting ids · with `buffer` · no TTL, gone when empty."""
+        return f"{self.base}:queued:{tenant}"
+
+    def backlog(self) -> str:
+        """string · estimated tokens of all waiting requests · with `buffer`; the audit corrects it · no TTL."""
+        return f"{self.base}:backlog"
+
+    def holders(self, prefix_hash: str) -> str:
+        """zset · agent id by expiry (ms): whose KV cache holds that prefix · hold writes, submit and claim read · TTL a
+        few minutes, renewed while resident; dead members are ignored."""
+        return f"{self.base}:holders:{prefix_hash}"
+
+    def held(self, agent_id: str) -> str:
+        """set · prefix hashes one agent holds: the reverse of `holders` · hold writes, claim and reap read · TTL as
+        `holders`."""
+        return f"{self.base}:held:{agent_id}"
+
+    def preempted(self, agent_id: str) -> str:
+        """set · ids an agent gave back for want of room and may not take yet · release and settle · deleted when one of
+        its requests ends, or with the agent."""
+        return f"{self.base}:preempted:{agent_id}"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """string · request id of a tenant's `Idempotency-Key` · submit · TTL."""
+        return f"{self.base}:idempotency:{tenant}:{key}"
+
+    def balancers(self) -> str:
+        """zset · balancer id by lease expiry (ms) · follow writes, orphan reads · no TTL · one member a balancer."""
+        return f"{self.base}:balancers"
+
+    def counters(self) -> str:
+        """hash · outcome -> how often since the pool began · all scripts write, metrics read · no TTL."""
+        return f"{self.base}:counters"
 
     def models(self) -> str:
         """hash · model name -> time first seen (s) of the models that agents of this pool served last · register
@@ -125,4 +159,14 @@ class PoolKeys:
 
     def permanent(self) -> frozenset[str]:
         """The keys that may exist without a TTL while no agent and no unfinished request does."""
-        return frozenset({self.vtime(), self.models(), self.dead(), pools_key(self.prefix), upkeep_key(self.prefix)})
+        return frozenset(
+            {
+                self.vtime(),
+                self.backlog(),
+                self.models(),
+                self.dead(),
+                self.balancers(),
+                self.counters(),
+                pools_key(self.prefix),
+            }
+        )

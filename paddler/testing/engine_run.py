@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from paddler.engine import Done, Engine, Event, Job, Progress, Rejected
+from paddler.engine import Done, Engine, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.wire.agent import Generate, Sampling
 from paddler.wire.balancer import FinishReason
 
@@ -52,6 +52,8 @@ class EngineRun:
         self.num_steps += 1
         for event in events:
             outcome = self.outcomes[event.request_id]
+            if isinstance(event, Retained):
+                continue
             assert outcome.end is None, f"{event} after the end"
             match event:
                 case Progress(_, ids, text):
@@ -63,6 +65,8 @@ class EngineRun:
                     outcome.end = event
                 case Rejected():
                     outcome.end = event
+                case Preempted():
+                    raise AssertionError(f"{event}: nobody takes it back here")
         return events
 
     def step_until(self, is_reached: Callable[[], bool], max_steps: int = 5000) -> None:

@@ -46,7 +46,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     """Generate text from a conversation (`messages`) or a raw prompt (`prompt`); exactly one is set.
 
     `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
-    part of it.
+    part of it. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the operator
+    lets tenants share.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -55,13 +56,16 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     stop: tuple[str, ...] = ()
     sampling: Sampling = Sampling()
     add_generation_prompt: bool = True
+    cache_scope: str = ""
 
 
 Payload = Generate
 
 
 class Poke(Struct, frozen=True, array_like=True, tag="poke"):
-    """Something eligible may be waiting: claim now."""
+    """Something is waiting that may be stolen after so many ms (0: now)."""
+
+    after_ms: int = 0
 
 
 class CancelRequest(Struct, frozen=True, array_like=True, tag="cancel"):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from paddler.ids import new_request_id
 from paddler.store.client import Store
-from paddler.store.scripts import (
+from paddler.store.results import (
     Admission,
     Cancelled,
+    Claimed,
     Disposition,
     Emission,
     Outcome,
-    PoolScripts,
+    Submission,
     Submitted,
 )
+from paddler.store.scripts import PoolScripts
 from paddler.wire.balancer import (
     Delivery,
     Failed,
@@ -46,23 +50,34 @@ def pool(any_store: Store) -> PoolScripts:
 
 
 async def submit(
-    pool: PoolScripts, *, now: int = NOW, request_id: str = "", timeout: int = 0, most: int = 10
+    pool: PoolScripts,
+    *,
+    now: int = NOW,
+    request_id: str = "",
+    timeout: int = 0,
+    most: int = 10,
+    request_class: str = "normal",
+    tenant: str = "anonymous",
+    **options: Any,
 ) -> tuple[str, Submitted]:
     request_id = request_id or new_request_id("default")
     answer = await pool.submit(
-        request_id=request_id,
-        request_class="normal",
-        tenant="anonymous",
-        payload=b"payload",
-        inbox="inbox",
-        start_timeout_ms=timeout,
-        max_waiting=most,
+        Submission(
+            request_id=request_id,
+            request_class=request_class,
+            tenant=tenant,
+            payload=b"payload",
+            inbox="inbox",
+            start_timeout_ms=timeout,
+            max_waiting=most,
+            **options,
+        ),
         now_ms=now,
     )
     return request_id, answer
 
 
-async def register(pool: PoolScripts, agent: str, slots: int = 2, now: int = NOW) -> int:
+async def register(pool: PoolScripts, agent: str, slots: int = 2, now: int = NOW) -> Claimed:
     return await pool.register(
         agent, lease_ms=LEASE, model="m", seen_s=1, snapshot={"slots": slots, "state": "ready"}, now_ms=now
     )
@@ -87,6 +102,10 @@ async def finish(pool: PoolScripts, agent: str, request_id: str, attempt: int, o
     assert placed == (type(placed)(Disposition.OK, offset + len(END)))
 
 
+def _short(answer: Submitted) -> tuple[Admission, int]:
+    return answer.admission, answer.number
+
+
 async def leave(pool: PoolScripts, *agents: str) -> None:
     for agent in agents:
         await pool.reap(agent, max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, is_leaving=True, now_ms=NOW)
@@ -106,7 +125,7 @@ async def demand(pool: PoolScripts) -> int:
 async def test_life_of_a_request(pool: PoolScripts) -> None:
     await register(pool, "a1")
     request_id, answer = await submit(pool)
-    assert answer == Submitted(Admission.ASSIGNED, 0)
+    assert answer == Submitted(Admission.ASSIGNED, 0, request_id)
     assert (await waiting(pool), await demand(pool)) == (0, 1)
 
     assert await take(pool, "a1") == [(request_id, 1)]
@@ -129,12 +148,12 @@ async def test_life_of_a_request(pool: PoolScripts) -> None:
 
 async def test_submit_is_idempotent_and_bounded(pool: PoolScripts) -> None:
     request_id, answer = await submit(pool, most=2)
-    assert answer == Submitted(Admission.WAITING, 0)
+    assert answer == Submitted(Admission.WAITING, 0, request_id)
     assert (await submit(pool, request_id=request_id, most=2))[1].admission is Admission.KNOWN
-    assert (await submit(pool, most=2))[1] == Submitted(Admission.WAITING, 1)
-    assert (await submit(pool, most=2))[1] == Submitted(Admission.FULL, 2)
+    assert _short((await submit(pool, most=2))[1]) == (Admission.WAITING, 1)
+    assert _short((await submit(pool, most=2))[1]) == (Admission.FULL, 2)
     assert (await waiting(pool), await demand(pool)) == (2, 2)
-    assert await register(pool, "a1", slots=1) == 1, "the oldest goes first"
+    assert (await register(pool, "a1", slots=1)).num_given == 1, "the oldest goes first"
     assert await take(pool, "a1") == [(request_id, 1)]
     for expected in (request_id, None):
         if expected:
@@ -183,7 +202,7 @@ async def test_an_expired_agent_gets_nothing_and_is_reaped(pool: PoolScripts) ->
 
     late = NOW + LEASE + 1
     assert not (await pool.renew("a1", lease_ms=LEASE, now_ms=late)).is_alive
-    assert await pool.claim("a1", now_ms=late) == -1
+    assert (await pool.claim("a1", now_ms=late)).num_given == -1
     assert (await submit(pool, now=late))[1].admission is Admission.WAITING, "not to the dead one"
     early = await pool.reap("a1", max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, now_ms=NOW)
     assert early.is_alive
@@ -293,7 +312,7 @@ async def test_drain_returns_what_has_not_begun(pool: PoolScripts) -> None:
     offset = await begin(pool, "a1", running, 1)
     assert await pool.drain("a1", now_ms=NOW) == 1
     assert await waiting(pool) == 1
-    assert await pool.claim("a1", now_ms=NOW) == 0, "a leaving agent takes nothing"
+    assert (await pool.claim("a1", now_ms=NOW)).num_given == 0, "a leaving agent takes nothing"
     await leave(pool, "a1")
     assert await pool.redis.hget(pool.keys.request(running), "deaths") is None, "leaving is no death"
     await register(pool, "a2", slots=2)

@@ -70,11 +70,15 @@ def test_an_older_agent_skips_fields_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "golden"), [(Poke(), "91a4706f6b65"), (CancelRequest("p.1"), "92a663616e63656ca3702e31")]
+    ("message", "golden"), [(Poke(7), "92a4706f6b6507"), (CancelRequest("p.1"), "92a663616e63656ca3702e31")]
 )
 def test_control(message: Poke | CancelRequest, golden: str) -> None:
     assert encode_control(message).hex() == golden
     assert decode_control(bytes.fromhex(golden)) == message
+
+
+def test_a_poke_of_an_older_process_means_now() -> None:
+    assert decode_control(bytes.fromhex("91a4706f6b65")) == Poke(0)
 
 
 def test_delivery() -> None:

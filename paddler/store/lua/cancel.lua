@@ -1,26 +1,32 @@
--- Step 9. Keys: request, payload, journal, watchers, demand; buffer, order, age, deadlines; lane and free of its agent.
--- ARGV: now, id, final frame for a request that no agent has begun. Returns 'cancelled', 'cancelling', 'ended' or 'gone'.
-local id, frame = ARGV[2], ARGV[3]
+-- Step 9. Keys: request, payload, journal, watchers, demand; buffer, order, age, queued, deadlines, backlog; lane and free of its agent.
+-- ARGV: now, id, final frame for a request that no agent has begun, and an inbox or ''. With an inbox, whoever listens
+-- there left: the request is cancelled only if nobody else follows it and it is not a background one.
+-- Returns 'cancelled', 'cancelling', 'ended', 'gone' or 'followed'.
+local id, frame, inbox = ARGV[2], ARGV[3], ARGV[4]
 
 local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'class', 'entry', 'agent')
-local state, agent = fields[1], fields[4]
+local fields = redis.call('HMGET', key, 'state', 'entry', 'agent')
+local state, agent = fields[1], fields[3]
 if not state then return 'gone' end
 if is_terminal(state) then return 'ended' end
+if inbox ~= '' then
+  redis.call('SREM', watchers_key(id), inbox)
+  if redis.call('HEXISTS', key, 'background') == 1 or redis.call('SCARD', watchers_key(id)) > 0 then return 'followed' end
+end
 if state == 'waiting' then
-  leave_buffer(id, fields[2], fields[3])
+  leave_buffer(id)
   finish(id, 'cancelled', frame)
   return 'cancelled'
 end
 if state == 'assigned' then
   -- Delivered or not, it has not been opened: the fence makes whoever reads the ticket drop it.
-  leave_lane(agent, fields[3])
+  leave_lane(agent, fields[2])
   redis.call('HINCRBY', key, 'attempt', 1)
-  if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
+  end_solo(agent, id)
   finish(id, 'cancelled', frame)
   claim_for(agent, 1000000)
   return 'cancelled'
 end
-redis.call('HSET', key, 'cancel', 'client')
+redis.call('HSET', key, 'cancel', 1)
 redis.call('PUBLISH', control_key(agent), cmsgpack.pack({'cancel', id}))
 return 'cancelling'

@@ -1,6 +1,6 @@
--- Step 4. Keys: order, buffer, age, deadlines, requests; lane, free and hash of the agent.
--- ARGV: now, agent. Returns how many tickets went into the agent's lane, or -1 when its lease is over.
+-- Step 4. Keys: order, age, buffer, queued, deadlines, backlog, vtime, requests, holders; lane, free, held and hash of the agent.
+-- ARGV: now, agent. Returns {tickets given, ms until something may be stolen (0: nothing)}, or {-1, 0} when its lease is over.
 local agent = ARGV[2]
 
-if not is_leased(agent) then return -1 end
-return claim_for(agent, 1000000)
+if not is_leased(agent) then return {-1, 0} end
+return {claim_for(agent, 1000000)}

@@ -13,7 +13,7 @@ for at = 3, #ARGV, 4 do
       length = offset + #frames
       -- A request that once lost its agent has survived its first new frame: the lane is open to others again.
       if redis.call('HGET', agent_key(agent), 'solo') == id then
-        redis.call('HDEL', agent_key(agent), 'solo')
+        end_solo(agent, id)
         claim_for(agent, 1000000)
       end
     elseif status == 'repeated' then

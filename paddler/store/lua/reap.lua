@@ -5,6 +5,7 @@ local agent, max_deaths, dead_frame, cancel_frame = ARGV[2], tonumber(ARGV[3]), 
 local leaving = ARGV[6] == '1'
 
 if is_leased(agent) and not leaving then return {-1, 0} end
+if not leaving and redis.call('EXISTS', agent_key(agent)) == 1 then count('reaped') end
 local returned, failed = 0, 0
 for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local id = entry[2][2]
@@ -20,6 +21,7 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
       redis.call('HINCRBY', key, 'attempt', 1)
       finish(id, 'failed', dead_frame)
       redis.call('XADD', DEAD, 'MAXLEN', '~', 1000, '*', 'id', id, 'deaths', deaths)
+      count('dead')
       failed = failed + 1
     else
       put_back(id)
@@ -27,7 +29,9 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
     end
   end
 end
-redis.call('DEL', lane_key(agent), agent_key(agent))
+for _, hash in ipairs(redis.call('SMEMBERS', held_key(agent))) do redis.call('ZREM', holders_key(hash), agent) end
+forget_preempted(agent)
+redis.call('DEL', lane_key(agent), agent_key(agent), held_key(agent))
 redis.call('ZREM', AGENTS, agent)
 redis.call('ZREM', FREE, agent)
 dispatch()

@@ -1,5 +1,5 @@
 -- Step 10. Keys: agents, hash, lane and free of the agent, models; what claim touches.
--- ARGV: now, agent, lease (ms), model name or '', time (s), then snapshot field, value, ... Returns tickets claimed.
+-- ARGV: now, agent, lease (ms), model name or '', time (s), then snapshot field, value, ... Returns {tickets claimed, steal hint}.
 -- The only script that adds to `agents`.
 local agent, lease, model, seen = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
@@ -9,4 +9,4 @@ end
 redis.call('ZADD', AGENTS, now + lease, agent)
 redis.call('HSET', agent_key(agent), unpack(ARGV, 6))
 if model ~= '' then redis.call('HSETNX', P .. ':models', model, seen) end
-return claim_for(agent, 1000000)
+return {claim_for(agent, 1000000)}

@@ -1,20 +1,29 @@
--- Step 7. Keys: request, payload, journal, watchers, demand; lane, free and hash of the agent; what claim touches.
+-- Step 7. Keys: request, payload, journal, watchers, demand, tag; lane, free and hash of the agent; what claim touches.
 -- ARGV: now, agent, id, attempt, journal offset, final frames, outcome, prompt tokens, completion tokens, cached tokens.
--- Returns {status, journal length, tickets claimed}.
+-- Returns {status, journal length, tickets claimed, ms until something may be stolen}.
 local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local outcome = ARGV[7]
+local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry')
-if not fields[1] then return {'gone', 0, 0} end
-if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then return {'fenced', 0, 0} end
-if is_terminal(fields[1]) then return {'ok', offset + #frames, 0} end
+local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight')
+if not fields[1] then return {'gone', 0, 0, 0} end
+if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then return {'fenced', 0, 0, 0} end
+if is_terminal(fields[1]) then return {'ok', offset + #frames, 0, 0} end
 local status, length = place(id, offset, frames)
-if status == 'short' or status == 'long' then return {status, length, 0} end
+if status == 'short' or status == 'long' then return {status, length, 0, 0} end
 if status == 'repeated' then frames = '' end
 
 leave_lane(agent, fields[4])
-redis.call('HSET', key, 'prompt_tokens', ARGV[8], 'completion_tokens', ARGV[9], 'cached_tokens', ARGV[10])
+redis.call('HSET', key, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens,
+  'cached_tokens', cached_tokens)
+-- The tenant was charged an estimate; from now on it stands where the real cost puts it.
+local tag = redis.call('GET', tag_key(fields[5]))
+if tag and outcome ~= 'failed' then
+  local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
+  redis.call('SET', tag_key(fields[5]), tonumber(tag) + (real - tonumber(fields[6])) / tonumber(fields[7]), 'KEEPTTL')
+end
 finish(id, outcome, frames)
-if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
-return {'ok', redis.call('STRLEN', journal_key(id)), claim_for(agent, 1000000)}
+end_solo(agent, id)
+forget_preempted(agent)
+local given, hint = claim_for(agent, 1000000)
+return {'ok', redis.call('STRLEN', journal_key(id)), given, hint}

@@ -1,24 +1,66 @@
--- Step 2. Keys: request, payload, watchers, demand, buffer, order, age, deadlines, vtime; lane and free of the agent chosen.
--- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting. Returns {status, position}.
+-- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, deadlines, backlog;
+-- holders of the chain; lane, free and hash of the agent chosen.
+-- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
+-- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
+-- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s).
+-- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`.
 local id, class, tenant, payload, inbox = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local start_timeout, max_waiting = tonumber(ARGV[7]), tonumber(ARGV[8])
+local chain, prompt_tokens, output_tokens = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local weight, hint, tenant_max = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
+local rate, max_wait, background = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
+local idempotency, idempotency_ttl = ARGV[18], tonumber(ARGV[19])
 
 local key = request_key(id)
-if redis.call('EXISTS', key) == 1 then return {'known', 0} end
-local waiting = redis.call('ZCARD', order_key(class))
-if class ~= 'batch' then waiting = redis.call('ZCARD', order_key('interactive')) + redis.call('ZCARD', order_key('normal')) end
-if waiting >= max_waiting and not freest() then return {'full', waiting} end
+if redis.call('EXISTS', key) == 1 then return {'known', 0, id} end
+if idempotency ~= '' then
+  local earlier = redis.call('GET', idempotency_key(tenant, idempotency))
+  if earlier and redis.call('EXISTS', request_key(earlier)) == 1 then return {'duplicate', 0, earlier} end
+end
 
-local score = redis.call('INCR', VTIME)
+-- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
+local waiting = redis.call('ZCARD', order_key('batch'))
+if class ~= 'batch' then
+  waiting = redis.call('ZCARD', order_key('interactive')) + redis.call('ZCARD', order_key('normal'))
+end
+if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
+  if not freest() then
+    if waiting >= max_waiting then
+      count('full')
+      return {'full', waiting, id}
+    end
+    if tenant_max > 0 and redis.call('SCARD', queued_key(tenant)) >= tenant_max then
+      count('tenant_full')
+      return {'tenant_full', redis.call('SCARD', queued_key(tenant)), id}
+    end
+    local ahead = tonumber(redis.call('GET', BACKLOG) or '0')
+    if max_wait > 0 and rate > 0 and ahead * 1000 / rate > max_wait then
+      count('slow')
+      return {'slow', math.ceil(ahead * 1000 / rate), id}
+    end
+  end
+end
+
+-- Start-time fair queueing between tenants, charged by tokens not cached (Virtual Token Counter, OSDI 2024).
+local hashes, ends = unpack_chain(chain)
+local _, cached = foreign_match('', hashes, ends, prompt_tokens)
+local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
+local start = math.max(tonumber(redis.call('GET', VTIME) or '0'), tonumber(redis.call('GET', tag_key(tenant)) or '0'))
+local score = start + cost / weight
+redis.call('SET', tag_key(tenant), score, 'EX', TAG_KEEP_S)
+
 local deadline = 0
 if start_timeout > 0 then deadline = now + start_timeout end
 local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score,
-  'demand', entry, 'attempt', 0)
+  'start', start, 'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', entry, 'attempt', 0)
+if chain ~= '' then redis.call('HSET', key, 'chain', chain) end
+if background == '1' then redis.call('HSET', key, 'background', 1) end
+if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
 redis.call('SADD', watchers_key(id), inbox)
-enter_buffer(id, class, score, now, deadline)
-dispatch()
-local position = redis.call('ZRANK', order_key(class), id)
-if position then return {'waiting', position} end
-return {'assigned', 0}
+enter_buffer(id, tenant, class, score, now, deadline, cost)
+count('accepted')
+place_new(id, chain, prompt_tokens, hint)
+if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
+return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}

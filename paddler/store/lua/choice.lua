@@ -1,0 +1,210 @@
+-- Key map: that of common.lua, which comes before this part of every script.
+-- Steps 2 and 4: which agent for a request, which request for an agent. `paddler/routing/policy.py` is the same
+-- choice as a pure function, and a test holds the two together.
+
+local WINDOW = 64
+local MIN_MATCH = 0.1
+local OLDEST_EVERY = 8
+local PROMOTE_LOOK = 16
+local PROMOTE_MS = {normal = 30000, batch = 120000}
+local PROMOTED = {normal = 'interactive', batch = 'normal'}
+local DEFAULT_PREFILL = 300 -- tokens/s, until an agent has measured its own
+
+-- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
+local function unpack_chain(packed)
+  local hashes, ends = {}, {}
+  for at = 1, #packed, 15 do
+    hashes[#hashes + 1] = string.sub(packed, at, at + 10)
+    ends[#ends + 1] = struct.unpack('>I4', packed, at + 11)
+  end
+  return hashes, ends
+end
+
+-- Tokens of the deepest entry that this agent holds; 0 for less than a tenth of the prompt.
+local function own_match(agent, hashes, ends, tokens)
+  if #hashes == 0 then return 0 end
+  local members = redis.call('SMISMEMBER', held_key(agent), unpack(hashes))
+  for at = #hashes, 1, -1 do
+    if ends[at] < MIN_MATCH * tokens then return 0 end
+    if members[at] == 1 then return ends[at] end
+  end
+  return 0
+end
+
+-- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
+local function foreign_match(except, hashes, ends, tokens)
+  local names = {}
+  for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
+  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return {}, 0 end
+  for at = #hashes, 1, -1 do
+    if ends[at] < MIN_MATCH * tokens then break end
+    local live = {}
+    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+      if agent ~= except and is_leased(agent) then live[#live + 1] = agent end
+    end
+    if #live > 0 then return live, ends[at] end
+  end
+  return {}, 0
+end
+
+local function prefers(hint, one, other)
+  return redis.sha1hex(hint .. one) > redis.sha1hex(hint .. other)
+end
+
+-- The agent with the most free slots; ties by the hint's rendezvous hash (Thaler and Ravishankar 1998), else at
+-- random. Whoever cannot take work is removed on the way.
+local function freest(hint)
+  while true do
+    local top = redis.call('ZREVRANGE', FREE, 0, 0, 'WITHSCORES')
+    if #top == 0 then return nil end
+    local agent
+    if hint and hint ~= '' then
+      for _, tie in ipairs(redis.call('ZRANGEBYSCORE', FREE, top[2], top[2], 'LIMIT', 0, WINDOW)) do
+        if not agent or prefers(hint, tie, agent) then agent = tie end
+      end
+    else
+      local ties = redis.call('ZCOUNT', FREE, top[2], top[2])
+      agent = redis.call('ZRANGEBYSCORE', FREE, top[2], top[2], 'LIMIT', micros % ties, 1)[1]
+    end
+    if refresh_free(agent) >= tonumber(top[2]) then return agent end
+  end
+end
+
+-- Requests that have waited long enough move up a class, to where that class is served now.
+local function promote()
+  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, PROMOTE_LOOK - 1)) do
+    local fields = redis.call('HMGET', request_key(id), 'queue', 'accepted')
+    local queue = fields[1]
+    local after = PROMOTE_MS[queue]
+    if after and now - tonumber(fields[2]) >= after then
+      redis.call('ZREM', order_key(queue), id)
+      redis.call('ZADD', order_key(PROMOTED[queue]), tonumber(redis.call('GET', VTIME) or '0'), id)
+      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue])
+      count('promoted')
+    end
+  end
+end
+
+local function window()
+  local ids = {}
+  for _, class in ipairs(CLASSES) do
+    if #ids < WINDOW then
+      for _, id in ipairs(redis.call('ZRANGE', order_key(class), 0, WINDOW - #ids - 1)) do ids[#ids + 1] = id end
+    end
+  end
+  return ids
+end
+
+-- A request that has lost an agent and is reserved by another live one is nobody else's; one that this agent had to
+-- give up for want of room is not its own again yet.
+local function is_barred(agent, deaths, suitor, avoid)
+  if avoid == agent then return true end
+  return tonumber(deaths or '0') > 0 and suitor and suitor ~= agent and is_leased(suitor)
+end
+
+-- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
+local function choose(agent)
+  local facts = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
+  if (tonumber(facts[1] or '0') + 1) % OLDEST_EVERY == 0 then
+    for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
+      local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid')
+      if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
+    end
+    return nil, 0
+  end
+  local prefill = tonumber(facts[2] or DEFAULT_PREFILL)
+  local holds = redis.call('EXISTS', held_key(agent)) == 1
+  local best, most, others = nil, 0, {}
+  for _, id in ipairs(window()) do
+    local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
+    if not is_barred(agent, fields[1], fields[2], fields[3]) then
+      local hashes, ends = unpack_chain(fields[4] or '')
+      local tokens = tonumber(fields[5] or '0')
+      local matched = 0
+      if holds then matched = own_match(agent, hashes, ends, tokens) end
+      if matched > most then best, most = id, matched end
+      if not best and #hashes == 0 and not holds then return id, 'cold' end
+      others[#others + 1] = {id, hashes, ends, tokens, tonumber(fields[6])}
+    end
+  end
+  if best then return best, 'own' end
+  local steal, hint = nil, 0
+  for _, other in ipairs(others) do
+    local holders, matched = foreign_match(agent, other[2], other[3], other[4])
+    if #holders == 0 then return other[1], 'cold' end
+    local left = math.ceil(other[5] + matched * 1000 / prefill) - now
+    if left <= 0 then
+      steal = steal or other[1]
+    elseif hint == 0 or left < hint then
+      hint = left
+    end
+  end
+  if steal then return steal, 'stolen' end
+  return nil, hint
+end
+
+-- Step 4: fill up to `limit` free slots of one agent. Returns how many tickets it was given, and the ms until
+-- something may be stolen (0: nothing to wait for).
+local function claim_for(agent, limit)
+  local room = math.min(refresh_free(agent), limit)
+  local given, hint = 0, 0
+  if room > 0 then promote() end
+  while given < room do
+    local id, how = choose(agent)
+    if not id then
+      hint = how
+      break
+    end
+    local deaths = tonumber(redis.call('HGET', request_key(id), 'deaths') or '0')
+    if deaths > 0 and redis.call('XLEN', lane_key(agent)) > 0 then
+      -- It wants a lane of its own: this agent claims nothing else until it can take it.
+      redis.call('HSET', request_key(id), 'suitor', agent)
+      break
+    end
+    give(agent, id)
+    count('claimed_' .. how)
+    given = given + 1
+    if deaths > 0 then break end
+  end
+  if given > 0 then refresh_free(agent) end
+  return given, hint
+end
+
+-- Give waiting tickets to free agents, one each, the freest first, until one side runs out. An agent that may
+-- take none of what waits does not keep the others from theirs.
+local function dispatch()
+  while num_waiting() > 0 do
+    local agent = freest()
+    if not agent then return end
+    if claim_for(agent, 1) == 0 then
+      local given = 0
+      for _, other in ipairs(redis.call('ZREVRANGE', FREE, 0, -1)) do
+        if num_waiting() > 0 then given = given + claim_for(other, 1) end
+      end
+      if given == 0 then return end
+    end
+  end
+end
+
+-- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim.
+local function place_new(id, chain, tokens, hint)
+  local hashes, ends = unpack_chain(chain)
+  local holders = foreign_match('', hashes, ends, tokens)
+  local agent, most = nil, 0
+  for _, holder in ipairs(holders) do
+    local room = refresh_free(holder)
+    if room > most or (room == most and room > 0 and hint ~= '' and prefers(hint, holder, agent)) then
+      agent, most = holder, room
+    end
+  end
+  if not agent and #holders == 0 then agent = freest(hint) end
+  if agent then claim_for(agent, 1) end
+  if redis.call('HGET', request_key(id), 'state') ~= 'waiting' then return end
+  -- Somebody else's turn was first. The freest agent looks now, and again when the request may be stolen.
+  local other = freest()
+  if not other then return end
+  local given, steal = claim_for(other, 1)
+  if given == 0 and steal > 0 then
+    redis.call('PUBLISH', control_key(other), cmsgpack.pack({'poke', steal}))
+  end
+end

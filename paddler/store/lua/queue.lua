@@ -1,0 +1,141 @@
+-- Key map: that of common.lua, which comes before this part of every script.
+-- Moves of tickets between buffer and lanes, journals, fences and ends.
+
+-- Re-derive an agent's place in `free` from its lane: never a counter that can drift. Returns its free slots.
+local function refresh_free(agent)
+  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo')
+  local room = 0
+  if fields[1] and fields[2] == 'ready' and not fields[3] and is_leased(agent) then
+    room = tonumber(fields[1]) - redis.call('XLEN', lane_key(agent))
+  end
+  if room > 0 then
+    redis.call('ZADD', FREE, room, agent)
+  else
+    redis.call('ZREM', FREE, agent)
+  end
+  return math.max(room, 0)
+end
+
+local function num_waiting()
+  local sum = 0
+  for _, class in ipairs(CLASSES) do sum = sum + redis.call('ZCARD', order_key(class)) end
+  return sum
+end
+
+-- Append frames to a journal and tell every watcher, in one step (life of a request, step 6).
+local function append(id, frames)
+  local offset = redis.call('APPEND', journal_key(id), frames) - #frames
+  local message = struct.pack('>I2', #id) .. id .. struct.pack('>I4', offset) .. frames
+  for _, inbox in ipairs(redis.call('SMEMBERS', watchers_key(id))) do
+    redis.call('PUBLISH', inbox, message)
+  end
+end
+
+-- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
+local function enter_buffer(id, tenant, queue, score, accepted, deadline, cost)
+  local entry = redis.call('XADD', BUFFER, '*', 'id', id)
+  redis.call('ZADD', order_key(queue), score, id)
+  redis.call('ZADD', AGE, accepted, id)
+  redis.call('SADD', queued_key(tenant), id)
+  redis.call('INCRBY', BACKLOG, cost)
+  if deadline > 0 then redis.call('ZADD', DEADLINES, deadline, id) end
+  redis.call('HSET', request_key(id), 'state', 'waiting', 'entry', entry, 'queue', queue)
+end
+
+local function leave_buffer(id)
+  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost')
+  redis.call('XDEL', BUFFER, fields[3])
+  redis.call('ZREM', order_key(fields[2]), id)
+  redis.call('ZREM', AGE, id)
+  redis.call('SREM', queued_key(fields[1]), id)
+  redis.call('DECRBY', BACKLOG, fields[4])
+  redis.call('ZREM', DEADLINES, id)
+end
+
+local function leave_lane(agent, entry)
+  redis.call('XACK', lane_key(agent), GROUP, entry)
+  redis.call('XDEL', lane_key(agent), entry)
+end
+
+-- Put a waiting ticket into a lane; the raised attempt fences whoever had it before. Fair queueing's clock moves
+-- on to the start tag of what is served (Goyal, Vin and Cheng 1996).
+local function give(agent, id)
+  local key = request_key(id)
+  leave_buffer(id)
+  local fields = redis.call('HMGET', key, 'deaths', 'start')
+  local start = tonumber(fields[2])
+  if start > tonumber(redis.call('GET', VTIME) or '0') then redis.call('SET', VTIME, start) end
+  local attempt = redis.call('HINCRBY', key, 'attempt', 1)
+  local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt)
+  redis.call('HSET', key, 'state', 'assigned', 'agent', agent, 'entry', entry)
+  redis.call('HSETNX', key, 'delivered', now)
+  redis.call('HDEL', key, 'suitor')
+  redis.call('HINCRBY', agent_key(agent), 'claims', 1)
+  if tonumber(fields[1] or '0') > 0 then redis.call('HSET', agent_key(agent), 'solo', id) end
+end
+
+-- Return a ticket to the buffer at its old place; the raised attempt fences whoever had it.
+-- A request that has been opened has no start deadline any more.
+local function put_back(id)
+  local key = request_key(id)
+  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost')
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HDEL', key, 'agent')
+  local deadline = tonumber(fields[5])
+  if fields[6] then deadline = 0 end
+  enter_buffer(id, fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
+end
+
+-- A request that lost an agent before has begun to speak, or is gone: the lane is open to others again.
+local function end_solo(agent, id)
+  if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
+end
+
+-- One of the agent's requests has ended: it may take back what it had to give up for want of room.
+local function forget_preempted(agent)
+  for _, id in ipairs(redis.call('SMEMBERS', preempted_key(agent))) do
+    redis.call('HDEL', request_key(id), 'avoid')
+  end
+  redis.call('DEL', preempted_key(agent))
+end
+
+-- End a request: final frames, state, ledger, and a TTL on every key it has. The caller has taken its ticket out.
+local function finish(id, state, frames)
+  local key = request_key(id)
+  local fields = redis.call('HMGET', key, 'class', 'demand')
+  if #frames > 0 then append(id, frames) end
+  redis.call('XDEL', demand_key(fields[1]), fields[2])
+  redis.call('HSET', key, 'state', state, 'ended', now)
+  count(state)
+  redis.call('HDEL', key, 'entry', 'suitor', 'chain')
+  redis.call('EXPIRE', key, KEEP_S)
+  redis.call('EXPIRE', payload_key(id), KEEP_S)
+  redis.call('EXPIRE', journal_key(id), KEEP_S)
+  redis.call('EXPIRE', watchers_key(id), KEEP_S)
+end
+
+local function is_terminal(state)
+  return state == 'done' or state == 'failed' or state == 'cancelled'
+end
+
+-- The fence of steps 5 to 7. Returns 'ok', 'cancelled' (asked to stop), 'fenced' (another owns it now) or 'gone'.
+local function fence(id, agent, attempt)
+  local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'cancel')
+  if not fields[1] then return 'gone' end
+  if fields[2] ~= agent or tonumber(fields[3]) ~= attempt or is_terminal(fields[1]) then return 'fenced' end
+  if fields[4] then return 'cancelled' end
+  return 'ok'
+end
+
+-- Where frames that claim journal byte `offset` stand: 'ok' to append, 'repeated' when these very bytes are
+-- already the journal's tail, 'short' or 'long' otherwise. Also the journal's length.
+local function place(id, offset, frames)
+  local length = redis.call('STRLEN', journal_key(id))
+  if length == offset then return 'ok', length end
+  if length < offset then return 'short', length end
+  local tail = redis.call('GETRANGE', journal_key(id), offset, -1)
+  if tail == frames then return 'repeated', length end
+  -- A balancer may have written a part of these back (step 12): the agent goes on from there.
+  if #tail < #frames and string.sub(frames, 1, #tail) == tail then return 'short', length end
+  return 'long', length
+end

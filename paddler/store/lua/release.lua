@@ -1,0 +1,18 @@
+-- Step 11, preemption. Keys: request, lane, free and hash of the agent; buffer, order, age, queued, backlog; what claim touches.
+-- ARGV: now, agent, id, attempt. A running request goes back to its old place, no death counted; this agent does not
+-- take it again until one of its running requests has ended. Returns the fence's status.
+local agent, id, attempt = ARGV[2], ARGV[3], tonumber(ARGV[4])
+
+local status = fence(id, agent, attempt)
+if status ~= 'ok' then return status end
+leave_lane(agent, redis.call('HGET', request_key(id), 'entry'))
+end_solo(agent, id)
+put_back(id)
+if redis.call('XLEN', lane_key(agent)) > 0 then
+  redis.call('HSET', request_key(id), 'avoid', agent)
+  redis.call('SADD', preempted_key(agent), id)
+end
+count('preempted')
+refresh_free(agent)
+dispatch()
+return 'ok'

@@ -1,0 +1,144 @@
+"""What the scripts answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """One request as `submit` takes it. Times are ms, 0 meaning none; token counts are estimates.
+
+    `chain` is a packed prefix chain (`routing.prefix`); `weight` and `tenant_max_waiting` are the tenant's;
+    `rate` is what the fleet computes, tokens/s, 0 when nobody has measured it."""
+
+    request_id: str
+    request_class: str
+    tenant: str
+    payload: bytes
+    inbox: str
+    start_timeout_ms: int
+    max_waiting: int
+    chain: bytes = b""
+    prompt_tokens: int = 0
+    output_tokens: int = 1
+    weight: float = 1.0
+    hint: str = ""
+    tenant_max_waiting: int = 0
+    rate: float = 0.0
+    max_wait_ms: int = 0
+    is_background: bool = False
+    idempotency_key: str = ""
+    idempotency_ttl_s: int = 600
+
+
+class Admission(StrEnum):
+    """`KNOWN`: this very id was submitted before; `DUPLICATE`: its idempotency key was."""
+
+    ASSIGNED = "assigned"
+    WAITING = "waiting"
+    FULL = "full"
+    TENANT_FULL = "tenant_full"
+    SLOW = "slow"
+    KNOWN = "known"
+    DUPLICATE = "duplicate"
+
+
+class Submitted(Struct, frozen=True):
+    """`number` is the 0-based position within the class; for `FULL` and `TENANT_FULL` how many wait, for `SLOW` the
+    estimated wait in ms. `request_id` is the one to follow: for `DUPLICATE` the earlier one."""
+
+    admission: Admission
+    number: int
+    request_id: str
+
+
+class Claimed(Struct, frozen=True):
+    """Tickets given, and the ms after which something that waits may be stolen (0: nothing to wait for).
+
+    `num_given` -1: the lease is over."""
+
+    num_given: int
+    steal_after_ms: int = 0
+
+
+class Disposition(StrEnum):
+    """What became of a call under a fence."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    FENCED = "fenced"
+    GONE = "gone"
+    SHORT = "short"
+    LONG = "long"
+
+
+class OpenedRequest(Struct, frozen=True):
+    disposition: Disposition
+    payload: bytes = b""
+    journal: bytes = b""
+
+
+class Emission(Struct, frozen=True):
+    """Frames of one request for `emit`: they start at journal byte `offset`."""
+
+    request_id: str
+    attempt: int
+    offset: int
+    frames: bytes
+
+
+class Placed(Struct, frozen=True):
+    """`length` is the journal's length after the call (for `SHORT` and `LONG`: as found)."""
+
+    disposition: Disposition
+    length: int
+    steal_after_ms: int = 0
+
+
+class Outcome(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cancelled(StrEnum):
+    CANCELLED = "cancelled"
+    CANCELLING = "cancelling"
+    FOLLOWED = "followed"
+    ENDED = "ended"
+    GONE = "gone"
+
+
+class Renewed(Struct, frozen=True):
+    """`is_alive` False: the lease is over, drop all slots and register under a new id."""
+
+    is_alive: bool
+    cancelled: tuple[str, ...] = ()
+    expired_agents: tuple[str, ...] = ()
+    steal_after_ms: int = 0
+
+
+class Reaped(Struct, frozen=True):
+    """`is_alive` True: nothing was done, the agent's lease holds."""
+
+    is_alive: bool
+    num_returned: int = 0
+    num_failed: int = 0
+
+
+class Attached(Struct, frozen=True):
+    """`state` is None when Redis does not know the request; `journal` starts at the offset asked for."""
+
+    state: str | None
+    journal: bytes = b""
+
+
+class Repair(StrEnum):
+    """`MOVED`: the journal has another length by now."""
+
+    OK = "ok"
+    MOVED = "moved"
+    ENDED = "ended"
+    GONE = "gone"
