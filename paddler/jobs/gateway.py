@@ -1,102 +1,64 @@
-"""The balancer's view of the fleet: submit a request, read its frames, cancel it."""
+"""The balancer's view of the fleet: submit a request, follow it, stop following it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from types import TracebackType
-from typing import Self
 
 from msgspec import Struct
 
 from paddler.clock import Clock
-from paddler.errors import (
-    BufferFull,
-    ModelNotFound,
-    QueueUnavailable,
-    ShuttingDown,
-    error_of,
-)
+from paddler.errors import BufferFull, QueueUnavailable, RequestLost, ShuttingDown, TenantBufferFull
 from paddler.ids import new_process_id, new_request_id, pool_of
+from paddler.jobs.chains import estimate_tokens, pack_chain
+from paddler.jobs.endings import CANCELLED_FRAME
+from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
 from paddler.jobs.mailbox import Mailbox
+from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
+from paddler.jobs.reply import Reply
 from paddler.logs import get_logger
+from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
-from paddler.store.scripts import Admission
+from paddler.store.results import Admission, Submission, Submitted
 from paddler.wire.agent import Payload, encode_payload
-from paddler.wire.balancer import Failed, Finished, FinishReason, Opened, Tokens, encode_frame
+
+__all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "Submit"]
 
 log = get_logger(__name__)
 
-DEFAULT_POOL = "default"
 SUBSCRIBE_TIMEOUT_S = 3.0
 CANCEL_PATIENCE_S = 30.0
-MODELS_TTL_S = 1.0
-CANCELLED_FRAME = encode_frame(Finished(FinishReason.CANCELLED))
+FOLLOW_LEASE_MS = 10_000
+EXPECTED_OUTPUT_TOKENS = 256
+MAX_EXPECTED_OUTPUT_TOKENS = 512
+MAX_RETRY_AFTER_S = 120
+STOPPING = "this balancer is stopping; send the request to another one."
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`."""
+    """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`.
+
+    `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off."""
 
     max_buffered_requests: int = 30
+    max_batch_requests: int = 100_000
     buffered_request_timeout_ms: int = 10_000
     inference_item_timeout_ms: int = 30_000
+    max_estimated_wait_ms: int = 0
+    tenant_share: float = 1.0
 
 
-class PoolModel(Struct, frozen=True):
-    """A name that `model` in a request may have. `created` is seconds since the epoch."""
+class Submit(Struct, frozen=True, kw_only=True):
+    """How a request is to be treated. `hint` breaks ties between agents; `start_timeout_ms` None is the balancer's."""
 
-    id: str
-    pool: str
-    created: int
-
-
-class Reply:
-    """One request, seen from the balancer. Leaving the context before the terminal frame cancels the request."""
-
-    def __init__(self, gateway: Gateway, mailbox: Mailbox) -> None:
-        self._gateway = gateway
-        self._mailbox = mailbox
-        self.request_id = mailbox.request_id
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._gateway.leave(self._mailbox)
-
-    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Finished]:
-        """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end."""
-        while True:
-            await self._mailbox.wait()
-            for frame in self._mailbox.take():
-                match frame:
-                    case Failed():
-                        raise error_of(frame)
-                    case Finished():
-                        yield frame
-                        return
-                    case _:
-                        yield frame
-
-    async def wait_opened(self, timeout_s: float) -> bool:
-        """True once the first frame is there, False after `timeout_s`; nothing is consumed.
-
-        Raises a `PaddlerError` when the request has failed before its first token."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._mailbox.wait()
-        except TimeoutError:
-            return False
-        failure = self._mailbox.first_failure()
-        if failure is not None:
-            raise error_of(failure)
-        if not self._mailbox.is_opened and self._mailbox.error is not None:
-            raise self._mailbox.error
-        return True
+    request_class: str = "normal"
+    tenant: str = "anonymous"
+    weight: float = 1.0
+    hint: str = ""
+    start_timeout_ms: int | None = None
+    is_background: bool = False
+    idempotency_key: str = ""
 
 
 class Gateway:
@@ -106,32 +68,27 @@ class Gateway:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._inbox = Inbox(
-            store,
-            clock,
-            new_process_id("balancer"),
-            start_timeout_ms=settings.buffered_request_timeout_ms,
-            item_timeout_ms=settings.inference_item_timeout_ms,
-        )
-        self._cancels: asyncio.Queue[str] = asyncio.Queue()
+        self.balancer_id = new_process_id("balancer")
+        self._inbox = Inbox(store, clock, self.balancer_id, item_timeout_ms=settings.inference_item_timeout_ms)
+        self._views = FleetView(store, clock)
+        self._models = Models(store, clock)
+        self._leaves: asyncio.Queue[str] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._models: list[PoolModel] = []
-        self._models_until = 0.0
         self._is_closing = False
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
-        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._cancel_loop())
+        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def close(self) -> None:
         """End all open streams with `ShuttingDown`, cancel their requests, stop."""
         self.stop_accepting()
         for mailbox in self._inbox.mailboxes():
-            self.leave(mailbox)
+            self._leave(mailbox)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                await self._cancels.join()
+                await self._leaves.join()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,103 +97,157 @@ class Gateway:
         """Refuse new requests and tell the clients of open ones."""
         self._is_closing = True
         for mailbox in self._inbox.mailboxes():
-            mailbox.fail(ShuttingDown("this balancer is stopping; send the request to another one.", retry_after_s=1))
+            mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
 
-    async def submit(
-        self, pool: str, payload: Payload, *, request_class: str = "normal", tenant: str = "anonymous"
-    ) -> Reply:
-        """Steps 1 and 2. Raises `BufferFull` or `QueueUnavailable`."""
-        if self._is_closing:
-            raise ShuttingDown("this balancer is stopping; send the request to another one.", retry_after_s=1)
-        await self._inbox.wait_subscribed(SUBSCRIBE_TIMEOUT_S)
-        mailbox = self._inbox.open(new_request_id(pool))
+    async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
+        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull` or `QueueUnavailable`."""
+        await self._ready()
+        how = how or Submit()
         try:
-            submitted = await self._store.pool(pool).submit(
-                request_id=mailbox.request_id,
-                request_class=request_class,
-                tenant=tenant,
-                payload=encode_payload(payload),
-                inbox=self._inbox.channel,
-                start_timeout_ms=max(1, self._settings.buffered_request_timeout_ms),
-                max_waiting=self._settings.max_buffered_requests,
+            view = await self._views.pool(pool)
+            submission = self._submission(pool, payload, how, view)
+            mailbox = self._inbox.open(
+                submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
+            try:
+                submitted = await self._store.pool(pool).submit(submission)
+            except BaseException:
+                # It may have run although its answer was lost.
+                self._leave(mailbox)
+                raise
         except TROUBLE as error:
-            # It may have run although its answer was lost.
-            self.leave(mailbox)
-            log.warning("submit failed", request=mailbox.request_id, error=str(error))
+            log.warning("submit failed", pool=pool, error=str(error))
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
-        except BaseException:
-            self.leave(mailbox)
-            raise
-        if submitted.admission is Admission.FULL:
-            self._inbox.close(mailbox.request_id)
-            raise BufferFull(
-                f"{submitted.position} requests wait already, as many as --max-buffered-requests allows.",
-                retry_after_s=max(1, self._settings.buffered_request_timeout_ms // 1000),
-            )
-        return Reply(self, mailbox)
+        if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
+            return Reply(mailbox, self._leave)
+        self._inbox.close(mailbox)
+        if submitted.admission is Admission.DUPLICATE:
+            return await self.follow(submitted.request_id)
+        raise await self._refusal(pool, submitted, view)
 
-    def leave(self, mailbox: Mailbox) -> None:
-        """Nobody reads this mailbox any more; an unfinished request is cancelled."""
-        self._inbox.close(mailbox.request_id)
-        if not mailbox.is_ended:
-            mailbox.is_ended = True
-            self._cancels.put_nowait(mailbox.request_id)
+    async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
+        """Follow a request that may have been submitted anywhere, from a journal offset on.
 
-    async def _cancel_loop(self) -> None:
-        pending: set[asyncio.Task[None]] = set()
-        while True:
-            request_id = await self._cancels.get()
-            task = asyncio.create_task(self._cancel(request_id))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-
-    async def _cancel(self, request_id: str) -> None:
-        end = self._clock.monotonic() + CANCEL_PATIENCE_S
+        Raises `RequestLost` when nobody knows it (any more), `ValueError` for what is no request id."""
+        pool = self._store.pool(pool_of(request_id))
+        await self._ready()
+        mailbox = self._inbox.open(request_id, offset=offset)
         try:
-            while self._clock.monotonic() < end:
-                try:
-                    outcome = await self._store.pool(pool_of(request_id)).cancel(request_id, CANCELLED_FRAME)
-                except TROUBLE:
-                    await self._clock.sleep(1.0)
-                else:
-                    log.debug("cancelled", request=request_id, outcome=outcome)
-                    return
-        finally:
-            self._cancels.task_done()
+            attached = await pool.attach(request_id, self._inbox.channel, offset)
+        except TROUBLE as error:
+            self._inbox.close(mailbox)
+            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+        if attached.state is None:
+            self._inbox.close(mailbox)
+            raise RequestLost(f"no request {request_id!r} is known; it may have ended more than ten minutes ago.")
+        mailbox.feed(offset, attached.journal, self._clock.monotonic())
+        return Reply(mailbox, self._leave)
 
     async def health(self) -> bool:
         """Is Redis there?"""
         return self._inbox.is_subscribed()
 
     async def resolve(self, model: str) -> str:
-        """The pool that serves `model`, by pool or model name. Raises `ModelNotFound`."""
-        if model == DEFAULT_POOL:
-            return DEFAULT_POOL
-        known = await self.models()
-        for entry in known:
-            if entry.id == model:
-                return entry.pool
-        names = ", ".join(entry.id for entry in known)
-        raise ModelNotFound(f"no pool serves the model {model!r}; there is: {names}", param="model")
+        """The pool that serves `model`, by pool or model name. Raises `ModelNotFound` or `QueueUnavailable`."""
+        return await self._models.resolve(model)
 
     async def models(self) -> list[PoolModel]:
         """Pool names and the models their agents serve. Raises `QueueUnavailable`."""
-        now = self._clock.monotonic()
-        if now >= self._models_until:
-            try:
-                self._models = await self._read_models()
-            except TROUBLE as error:
-                raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
-            self._models_until = now + MODELS_TTL_S
-        return self._models
+        return await self._models.list()
 
-    async def _read_models(self) -> list[PoolModel]:
-        found: list[PoolModel] = []
-        for pool in sorted({DEFAULT_POOL, *await self._store.pool_names()}):
-            key = self._store.pool(pool).keys.models()
-            fields: dict[bytes, bytes] = await self._store.redis.hgetall(key)
-            created = {name.decode(): int(seen) for name, seen in fields.items()}
-            found.append(PoolModel(pool, pool, min(created.values(), default=0)))
-            found += [PoolModel(name, pool, seen) for name, seen in sorted(created.items()) if name != pool]
-        return found
+    async def _ready(self) -> None:
+        if self._is_closing:
+            raise ShuttingDown(STOPPING, retry_after_s=1)
+        await self._inbox.wait_subscribed(SUBSCRIBE_TIMEOUT_S)
+
+    def _submission(self, pool: str, payload: Payload, how: Submit, view: PoolView) -> Submission:
+        settings = self._settings
+        chain = prefix_chain(payload, pool=pool, tenant=payload.cache_scope or None)
+        expected = EXPECTED_OUTPUT_TOKENS
+        if payload.max_tokens is not None:
+            expected = min(payload.max_tokens, MAX_EXPECTED_OUTPUT_TOKENS)
+        is_batch = how.request_class == "batch" or how.is_background
+        timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
+        return Submission(
+            request_id=new_request_id(pool),
+            request_class=how.request_class,
+            tenant=how.tenant,
+            payload=encode_payload(payload),
+            inbox=self._inbox.channel,
+            start_timeout_ms=0 if is_batch and how.start_timeout_ms is None else max(1, timeout_ms),
+            max_waiting=settings.max_batch_requests if is_batch else settings.max_buffered_requests,
+            chain=pack_chain(chain, view.bytes_per_token),
+            prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
+            output_tokens=expected,
+            weight=how.weight,
+            hint=how.hint,
+            tenant_max_waiting=0
+            if is_batch or settings.tenant_share >= 1
+            else max(1, int(settings.tenant_share * settings.max_buffered_requests)),
+            rate=view.rate,
+            max_wait_ms=0 if is_batch else settings.max_estimated_wait_ms,
+            is_background=how.is_background,
+            idempotency_key=how.idempotency_key,
+        )
+
+    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> BufferFull | TenantBufferFull:
+        retry_after_s = await self._retry_after(pool, view)
+        match submitted.admission:
+            case Admission.TENANT_FULL:
+                return TenantBufferFull(
+                    f"{submitted.number} of your requests wait already, as many as your share of the buffer allows.",
+                    retry_after_s=retry_after_s,
+                )
+            case Admission.SLOW:
+                message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
+            case _:
+                message = f"{submitted.number} requests wait already, as many as --max-buffered-requests allows."
+        return BufferFull(message, retry_after_s=retry_after_s)
+
+    async def _retry_after(self, pool: str, view: PoolView) -> int:
+        """Seconds until what waits has been computed at the measured rate; the start timeout when nobody measured."""
+        backlog = 0
+        with contextlib.suppress(*TROUBLE):
+            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog()) or 0)
+        seconds = backlog / view.rate if view.rate else self._settings.buffered_request_timeout_ms / 1000
+        return min(max(1, round(seconds)), MAX_RETRY_AFTER_S)
+
+    def _leave(self, mailbox: Mailbox) -> None:
+        """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled."""
+        is_last = self._inbox.close(mailbox)
+        if not mailbox.is_ended:
+            mailbox.is_ended = True
+            if is_last:
+                self._leaves.put_nowait(mailbox.request_id)
+
+    async def _leave_loop(self) -> None:
+        pending: set[asyncio.Task[None]] = set()
+        while True:
+            request_id = await self._leaves.get()
+            task = asyncio.create_task(self._stop_following(request_id))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+
+    async def _stop_following(self, request_id: str) -> None:
+        end = self._clock.monotonic() + CANCEL_PATIENCE_S
+        try:
+            while self._clock.monotonic() < end:
+                try:
+                    outcome = await self._store.pool(pool_of(request_id)).cancel(
+                        request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel
+                    )
+                except TROUBLE:
+                    await self._clock.sleep(1.0)
+                else:
+                    log.debug("stopped following", request=request_id, outcome=outcome)
+                    return
+        finally:
+            self._leaves.task_done()
+
+    async def _follow_loop(self) -> None:
+        """Prolong this balancer's lease in every pool, so that its requests are no orphans (step 13)."""
+        while True:
+            with contextlib.suppress(*TROUBLE):
+                for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
+                    await self._store.pool(pool).follow(self.balancer_id, lease_ms=FOLLOW_LEASE_MS)
+            await self._clock.sleep(FOLLOW_LEASE_MS / 4000)

@@ -11,13 +11,15 @@ import asyncio
 from typing import Any
 
 from paddler.clock import Clock
-from paddler.errors import ItemTimeout, QueueUnavailable, RequestLost, StartTimeout, frame_of
+from paddler.errors import ItemTimeout, QueueUnavailable, RequestLost
 from paddler.ids import pool_of
+from paddler.jobs.endings import START_TIMEOUT_FRAME
 from paddler.jobs.mailbox import Fed, Mailbox
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import inbox_channel
-from paddler.wire.balancer import decode_delivery, encode_frame
+from paddler.store.results import Admission, Repair, Submission
+from paddler.wire.balancer import decode_delivery
 
 log = get_logger(__name__)
 
@@ -27,23 +29,14 @@ MAX_RECONNECT_S = 1.0
 OUTAGE_GRACE_S = 5.0
 
 
-def start_timeout_frame(timeout_ms: int) -> bytes:
-    message = f"no slot became free within {timeout_ms} ms. Start more agents or raise --buffered-request-timeout."
-    return encode_frame(frame_of(StartTimeout(message)))
-
-
 class Inbox:
     """The mailboxes of one balancer process, fed by one subscription."""
 
-    def __init__(
-        self, store: Store, clock: Clock, balancer_id: str, *, start_timeout_ms: int, item_timeout_ms: int
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, balancer_id: str, *, item_timeout_ms: int) -> None:
         self._store = store
         self._clock = clock
         self._item_timeout_ms = item_timeout_ms
-        self._start_timeout_ms = start_timeout_ms
-        self._start_timeout_frame = start_timeout_frame(start_timeout_ms)
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, list[Mailbox]] = {}
         self._subscribed = asyncio.Event()
         self.channel = inbox_channel(store.prefix, balancer_id)
 
@@ -62,17 +55,27 @@ class Inbox:
     def is_subscribed(self) -> bool:
         return self._subscribed.is_set()
 
-    def open(self, request_id: str) -> Mailbox:
+    def open(
+        self, request_id: str, *, start_timeout_ms: int = 0, offset: int = 0, submission: Submission | None = None
+    ) -> Mailbox:
+        """A mailbox that is fed from now on; several may follow one request."""
         now = self._clock.monotonic()
-        mailbox = Mailbox(request_id, now=now, start_deadline=now + self._start_timeout_ms / 1000)
-        self._mailboxes[request_id] = mailbox
+        deadline = now + start_timeout_ms / 1000 if start_timeout_ms else None
+        mailbox = Mailbox(request_id, now=now, start_deadline=deadline, offset=offset, submission=submission)
+        self._mailboxes.setdefault(request_id, []).append(mailbox)
         return mailbox
 
-    def close(self, request_id: str) -> None:
-        self._mailboxes.pop(request_id, None)
+    def close(self, mailbox: Mailbox) -> bool:
+        """Stop feeding a mailbox. Was it the last one for its request?"""
+        boxes = self._mailboxes.get(mailbox.request_id, [])
+        if mailbox in boxes:
+            boxes.remove(mailbox)
+        if not boxes:
+            self._mailboxes.pop(mailbox.request_id, None)
+        return not boxes
 
     def mailboxes(self) -> list[Mailbox]:
-        return list(self._mailboxes.values())
+        return [mailbox for boxes in self._mailboxes.values() for mailbox in boxes]
 
     async def subscribe_loop(self) -> None:
         """Receive for ever; reconnects by itself."""
@@ -100,16 +103,17 @@ class Inbox:
                         self._subscribed.set()
                         # Whatever was published while nobody listened is in the journals.
                         now = self._clock.monotonic()
-                        for mailbox in self._mailboxes.values():
+                        for mailbox in self.mailboxes():
                             mailbox.next_check = now
         finally:
             await self._store.release(client)
 
     def _deliver(self, data: bytes) -> None:
         delivery = decode_delivery(data)
-        mailbox = self._mailboxes.get(delivery.request_id)
-        if mailbox is not None and mailbox.feed(delivery.offset, delivery.frames, self._clock.monotonic()) is Fed.GAP:
-            log.debug("gap in a stream, reading the journal", request=delivery.request_id)
+        now = self._clock.monotonic()
+        for mailbox in self._mailboxes.get(delivery.request_id, ()):
+            if mailbox.feed(delivery.offset, delivery.frames, now) is Fed.GAP:
+                log.debug("gap in a stream, reading the journal", request=delivery.request_id)
 
     async def sweep_loop(self) -> None:
         while True:
@@ -123,7 +127,7 @@ class Inbox:
         """Mend gaps, time out the silent, expire what waited too long."""
         now = self._clock.monotonic()
         late_pools: set[str] = set()
-        for mailbox in self._mailboxes.values():
+        for mailbox in self.mailboxes():
             if mailbox.is_opened:
                 self._time_out_silent(mailbox, now)
             elif mailbox.start_deadline is not None and now >= mailbox.start_deadline:
@@ -132,11 +136,11 @@ class Inbox:
                     mailbox.fail(
                         QueueUnavailable("Redis could not be reached while the request waited.", retry_after_s=1)
                     )
-        due = [mailbox for mailbox in self._mailboxes.values() if mailbox.is_check_due(now)]
+        due = [mailbox for mailbox in self.mailboxes() if mailbox.is_check_due(now)]
         if not self._subscribed.is_set():
             return
         for pool in late_pools:
-            await self._store.pool(pool).expire(self._start_timeout_frame)
+            await self._store.pool(pool).expire(START_TIMEOUT_FRAME)
         if due:
             await self._check(due)
 
@@ -163,7 +167,25 @@ class Inbox:
                 offset = mailbox.offset
                 attached = await pool.attach(mailbox.request_id, self.channel, offset)
                 mailbox.feed(offset, attached.journal, self._clock.monotonic())
-            elif state is None or (length < mailbox.offset and state in (b"done", b"failed", b"cancelled")):
-                mailbox.fail(RequestLost("Redis lost this request; send it again."))
-            else:
+            elif (state is not None and length == mailbox.offset) or await self._mend(mailbox, state, length):
                 mailbox.checked(now)
+            else:
+                mailbox.fail(RequestLost("Redis lost this request; send it again."))
+
+    async def _mend(self, mailbox: Mailbox, state: bytes | None, length: int) -> bool:
+        """Step 12: Redis crashed and forgot. Give it back what was already forwarded, and the request if need be."""
+        pool = self._store.pool(pool_of(mailbox.request_id))
+        forgotten = mailbox.since(0 if state is None else length)
+        if forgotten is None or state in (b"done", b"failed", b"cancelled"):
+            return False
+        if state is None:
+            if mailbox.submission is None:
+                return False
+            submitted = await pool.submit(mailbox.submission)
+            log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
+            if submitted.admission not in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
+                return False
+        if not forgotten:
+            return True
+        repaired, _ = await pool.repair(mailbox.request_id, 0 if state is None else length, forgotten)
+        return repaired in (Repair.OK, Repair.MOVED)

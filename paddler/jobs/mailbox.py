@@ -2,7 +2,8 @@
 
 A mailbox accepts frames only at its own next journal offset, drops bytes it already has, and reports a gap.
 It holds at most `MAX_PENDING` bytes for a slow reader; what it refuses stays in the journal and is read
-from there when the reader has caught up.
+from there when the reader has caught up. The last `MAX_TAIL` bytes are kept: a Redis that crashed may have forgotten
+what was already forwarded, and gets it back (step 12).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections import deque
 from enum import Enum, auto
 
 from paddler.errors import PaddlerError
+from paddler.store.results import Submission
 from paddler.wire.balancer import Failed, Finished, Frame, decode_frames
 
 MAX_PENDING = 1 << 20
+MAX_TAIL = 1 << 18
 
 FIRST_CHECK_S = 1.0
 MAX_CHECK_S = 8.0
@@ -29,9 +32,19 @@ class Fed(Enum):
 class Mailbox:
     """Frames of one request on their way to its client; one reader."""
 
-    def __init__(self, request_id: str, *, now: float, start_deadline: float | None, offset: int = 0) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        *,
+        now: float,
+        start_deadline: float | None,
+        offset: int = 0,
+        submission: Submission | None = None,
+    ) -> None:
         self.request_id = request_id
+        self.submission = submission
         self.offset = offset
+        self._tail = bytearray()
         self.start_deadline = start_deadline
         self.is_opened = False
         self.is_ended = False
@@ -52,7 +65,10 @@ class Mailbox:
             # Nothing is lost: the journal has it, and the next check reads it.
             self.next_check = now
             return Fed.GAP
-        self._pending.append(frames[self.offset - offset :])
+        news = frames[self.offset - offset :]
+        self._pending.append(news)
+        self._tail += news
+        del self._tail[:-MAX_TAIL]
         self._num_pending += end - self.offset
         self.offset = end
         self.is_opened = True
@@ -61,6 +77,12 @@ class Mailbox:
         self.next_check = now + FIRST_CHECK_S
         self._changed.set()
         return Fed.ACCEPTED
+
+    def since(self, offset: int) -> bytes | None:
+        """The bytes from a journal offset on, to write them back to a Redis that forgot them; None when they are
+        no longer at hand."""
+        first = self.offset - len(self._tail)
+        return bytes(self._tail[offset - first :]) if first <= offset <= self.offset else None
 
     def fail(self, error: PaddlerError) -> None:
         """End the request from this side; frames already received are still read first."""

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from paddler.errors import AgentsLost, frame_of
+from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME, MAX_DEATHS
 from paddler.logs import get_logger
-from paddler.store.scripts import PoolScripts, Reaped
-from paddler.wire.balancer import Finished, FinishReason, encode_frame
+from paddler.store.results import Reaped
+from paddler.store.scripts import PoolScripts
 
 log = get_logger(__name__)
-
-MAX_DEATHS = 3
-DEAD_FRAME = encode_frame(
-    frame_of(
-        AgentsLost(
-            f"{MAX_DEATHS} agents were lost while working on this request, so it is not tried again: it may be "
-            "what stops them. See the agents' logs."
-        )
-    )
-)
-CANCELLED_FRAME = encode_frame(Finished(FinishReason.CANCELLED))
 
 
 class ReapGate:

@@ -12,6 +12,7 @@ from fleet_harness import Fleet
 from paddler.clock import SystemClock
 from paddler.ids import new_request_id
 from paddler.store.client import Store, connect
+from paddler.store.results import Submission
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, encode_payload
@@ -30,13 +31,15 @@ async def submit(fleet: Fleet, prompt: str, *, start_timeout_ms: int) -> str:
     """What a balancer that then dies leaves behind."""
     request_id = new_request_id("default")
     await fleet.pool.submit(
-        request_id=request_id,
-        request_class="normal",
-        tenant="anonymous",
-        payload=encode_payload(Generate(prompt=prompt)),
-        inbox="nobody",
-        start_timeout_ms=start_timeout_ms,
-        max_waiting=10,
+        Submission(
+            request_id=request_id,
+            request_class="normal",
+            tenant="anonymous",
+            payload=encode_payload(Generate(prompt=prompt)),
+            inbox="nobody",
+            start_timeout_ms=start_timeout_ms,
+            max_waiting=10,
+        )
     )
     await fleet.store.add_pool("default")
     return request_id

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from paddler.ids import new_request_id
 from paddler.store.client import connect
-from paddler.store.scripts import Emission, Outcome, PoolScripts, Submitted, source
+from paddler.store.results import Emission, Outcome, Submission, Submitted
+from paddler.store.scripts import PoolScripts, source
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Message, encode_payload
 from paddler.wire.balancer import Finished, FinishReason, Opened, Usage, encode_frame
@@ -58,13 +59,15 @@ def payload(number: int) -> bytes:
 
 async def submit(pool: PoolScripts, number: int) -> Submitted:
     return await pool.submit(
-        request_id=new_request_id("default"),
-        request_class="normal",
-        tenant="anonymous",
-        payload=payload(number),
-        inbox="bench:inbox",
-        start_timeout_ms=LEASE_MS,
-        max_waiting=10_000_000,
+        Submission(
+            request_id=new_request_id("default"),
+            request_class="normal",
+            tenant="anonymous",
+            payload=payload(number),
+            inbox="bench:inbox",
+            start_timeout_ms=LEASE_MS,
+            max_waiting=10_000_000,
+        )
     )
 
 

@@ -26,8 +26,7 @@ class RunningAgent:
     async def start(self) -> None:
         self.loop.engine.start_thread()
         await self.loop.register()
-        loops = [self.loop.deliver_loop(), self.loop.reply_loop(), self.loop.renew_loop(), self.loop.control_loop()]
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        self._tasks = [asyncio.create_task(loop) for loop in self.loop.loops()]
 
     @property
     def is_running(self) -> bool:

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from msgspec import Struct
 
-from paddler.engine import Done, Engine, Event, Job, Rejected
+from paddler.engine import Done, Engine, Event, Job, Preempted, Rejected
 from paddler.logs import get_logger
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -86,7 +86,7 @@ class EngineThread:
             self.engine.start(self._waiting.popleft())
             self._num_running += 1
         events = self.engine.step() if self._num_running else []
-        self._num_running -= sum(isinstance(event, Done | Rejected) for event in events)
+        self._num_running -= sum(isinstance(event, Done | Rejected | Preempted) for event in events)
         self.num_rounds += 1
         if events:
             self._loop.call_soon_threadsafe(self._deliver, events)

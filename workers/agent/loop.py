@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, assert_never
 
 import msgspec
 
 from paddler.clock import Clock
-from paddler.engine import Engine, Event
+from paddler.engine import Engine, Event, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE, Store
-from paddler.store.scripts import Disposition, Emission, PoolScripts, Value
+from paddler.store.client import Store
+from paddler.store.results import Disposition
+from paddler.store.scripts import PoolScripts, Value
 from paddler.wire.agent import CancelRequest, Control, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
+from workers.agent.claiming import Claimer
 from workers.agent.control import hear
 from workers.agent.engine_thread import EngineThread
+from workers.agent.holding import Holding
 from workers.agent.lane import Ticket, read_new, read_pending
 from workers.agent.membership import Membership
+from workers.agent.observer import Observer
+from workers.agent.outbox import Outbox
+from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
 
@@ -62,13 +68,18 @@ class AgentLoop:
             snapshot={**snapshot, "name": name, "slots": self._slots},
         )
         self._running: dict[str, Running] = {}
-        self._dirty: set[str] = set()
-        self._has_news = asyncio.Event()
         self._has_room = asyncio.Event()
         self._early_cancels: deque[str] = deque(maxlen=1024)
         self._rounds_renewed = -1
         self._next_net = 0.0
+        self._claimer = Claimer(pool, clock, self._membership)
+        self._membership.on_hint = self._claimer.note
+        self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
+        self._observer = Observer(clock, self._holding)
         self.engine = EngineThread(engine, self._on_events)
+        self._outbox = Outbox(
+            pool, self._membership, on_settled=self._on_settled, on_dropped=self._drop, on_cancelled=self._cancel
+        )
 
     @property
     def agent_id(self) -> str:
@@ -93,7 +104,7 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        cancelled = await self._membership.renew()
+        cancelled = await self._membership.renew(self._observer.snapshot())
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
@@ -126,15 +137,17 @@ class AgentLoop:
         self._running[ticket.request_id] = running
         if opened.disposition is Disposition.CANCELLED:
             running.end_cancelled()
-            self._mark_dirty(running)
+            self._outbox.put(running)
             return
         try:
-            job = running.job(decode_payload(opened.payload))
+            payload = decode_payload(opened.payload)
+            job = running.job(payload)
         except (msgspec.MsgspecError, ValueError) as error:
             log.exception("cannot read a request", request=ticket.request_id)
             running.fail(frame_of(EngineFailed(f"this agent cannot read the request: {error}")))
-            self._mark_dirty(running)
+            self._outbox.put(running)
             return
+        self._observer.began(ticket.request_id, payload, running.emitted_text)
         self.engine.start(job)
         if ticket.request_id in self._early_cancels:
             self.engine.cancel(ticket.request_id)
@@ -143,75 +156,27 @@ class AgentLoop:
 
     def _on_events(self, events: list[Event]) -> None:
         for event in events:
+            self._observer.saw(event)
             running = self._running.get(event.request_id)
-            if running is None:
+            if running is None or isinstance(event, Retained):
                 continue
             running.take_event(event)
-            if running.is_dropped:
-                if running.outcome is not None:
-                    self._forget(running)
-            else:
-                self._mark_dirty(running)
+            if not running.is_dropped:
+                self._outbox.put(running)
+            elif running.is_over:
+                self._forget(running)
 
-    def _mark_dirty(self, running: Running) -> None:
-        self._dirty.add(running.request_id)
-        self._has_news.set()
+    def _on_settled(self, running: Running, steal_after_ms: int) -> None:
+        self._forget(running)
+        self._claimer.note(steal_after_ms)
 
-    async def run_reply_once(self) -> None:
-        """Send everything that is new: one emit for all streams, one settle for each that ended."""
-        await self._has_news.wait()
-        self._has_news.clear()
-        dirty, self._dirty = self._dirty, set()
-        known = [running for request_id in dirty if (running := self._running.get(request_id))]
-        emits: list[tuple[Running, Emission]] = []
-        settles: list[tuple[Running, Emission]] = []
-        for running in known:
-            emission = running.emission()
-            if emission is not None and not running.is_dropped:
-                (settles if running.is_last else emits).append((running, emission))
-        try:
-            if emits:
-                placed = await self._pool.emit(self.agent_id, [emission for _, emission in emits])
-                for (running, _), place in zip(emits, placed, strict=True):
-                    self._placed(running, place.disposition, place.length)
-            for running, emission in settles:
-                assert running.outcome is not None
-                place = await self._pool.settle(self.agent_id, emission, running.outcome, running.usage)
-                if place.disposition is Disposition.OK:
-                    self._forget(running)
-                else:
-                    self._placed(running, place.disposition, place.length)
-        except TROUBLE:
-            # Repeated byte for byte: whatever ran although its answer was lost changes nothing the second time.
-            self._dirty |= dirty
-            self._has_news.set()
-            raise
-
-    def _placed(self, running: Running, disposition: Disposition, length: int) -> None:
-        match disposition:
-            case Disposition.OK:
-                running.confirm(length)
-                if running.outcome is not None:
-                    self._mark_dirty(running)
-            case Disposition.SHORT:
-                log.warning("Redis lost the end of a journal, sending it again", request=running.request_id)
-                running.confirm(length)
-                self._mark_dirty(running)
-            case Disposition.CANCELLED:
-                running.discard()
-                if running.outcome is None:
-                    self.engine.cancel(running.request_id)
-                else:
-                    running.end_cancelled()
-                    self._mark_dirty(running)
-            case Disposition.FENCED | Disposition.GONE | Disposition.LONG:
-                # Another agent owns it, or the journal knows more than this agent: the ticket, if it is still
-                # ours, is pending and will be opened again from the journal.
-                log.info("dropped a request", request=running.request_id, why=disposition)
-                self._drop(running)
+    def _cancel(self, running: Running) -> None:
+        self.engine.cancel(running.request_id)
 
     def _drop(self, running: Running) -> None:
-        if running.outcome is not None:
+        """Another agent owns it, or the journal knows more than this agent: the ticket, if it is still ours, is
+        pending and will be opened again from the journal."""
+        if running.is_over:
             self._forget(running)
         elif not running.is_dropped:
             running.is_dropped = True
@@ -233,6 +198,17 @@ class AgentLoop:
 
     # Loops
 
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Everything that runs for as long as the agent does."""
+        return [
+            self.deliver_loop(),
+            self._for_ever(self._outbox.run_once),
+            self.renew_loop(),
+            self.control_loop(),
+            self._for_ever(self._claimer.run_claim_once),
+            self._for_ever(self._holding.run_publish_once),
+        ]
+
     async def deliver_loop(self) -> None:
         client = self._store.dedicated()
 
@@ -241,13 +217,11 @@ class AgentLoop:
             if self._clock.monotonic() >= self._next_net:
                 # The safety nets: tickets a lost connection carried, and work nobody told us about.
                 await self.run_deliver_once(client, pending=True)
-                await self._pool.claim(self.agent_id)
+                claimed = await self._pool.claim(self.agent_id)
+                self._claimer.note(claimed.steal_after_ms)
                 self._next_net = self._clock.monotonic() + BLOCK_MS / 1000
 
         await self._for_ever(once)
-
-    async def reply_loop(self) -> None:
-        await self._for_ever(self.run_reply_once)
 
     async def renew_loop(self) -> None:
         """Renew at a quarter of the lease."""
@@ -277,8 +251,8 @@ class AgentLoop:
             case CancelRequest(request_id):
                 self._early_cancels.append(request_id)
                 self.engine.cancel(request_id)
-            case Poke():
-                await self._pool.claim(self.agent_id)
+            case Poke(after_ms):
+                self._claimer.note(max(1, after_ms))
             case _:
                 assert_never(message)
 

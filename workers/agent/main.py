@@ -54,7 +54,12 @@ async def serve(
         # EX_CONFIG: starting again would change nothing, and `paddler up` stops with this line.
         print(f"paddler agent: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    snapshot = {"version": __version__, "build": engine.info.build, "context_size": engine.info.context_size}
+    snapshot = {
+        "version": __version__,
+        "build": engine.info.build,
+        "context_size": engine.info.context_size,
+        "bytes_per_token": engine.info.bytes_per_token,
+    }
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
     agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, lease_ms=lease_ms, snapshot=snapshot)
     agent.engine.start_thread()
@@ -65,8 +70,7 @@ async def serve(
         except TROUBLE as error:
             log.warning("cannot register, trying again", error=str(error))
             await clock.sleep(REGISTER_RETRY_S)
-    loops = [agent.deliver_loop(), agent.reply_loop(), agent.renew_loop(), agent.control_loop()]
-    tasks = [asyncio.create_task(one) for one in loops]
+    tasks = [asyncio.create_task(one) for one in agent.loops()]
     await asyncio.wait({stop, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if stopping.is_set():

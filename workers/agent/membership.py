@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from paddler.clock import Clock
 from paddler.ids import new_process_id
@@ -16,7 +16,9 @@ log = get_logger(__name__)
 
 
 class Membership:
-    """`agent_id` is new with every registration, so that whoever lost its lease can never pass for its old self."""
+    """`agent_id` is new with every registration, so that whoever lost its lease can never pass for its old self.
+
+    `on_hint` is told after how many ms something that waits may be stolen."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Membership:
         self._gate = ReapGate(lease_ms)
         self._is_leaving = False
         self._changing = asyncio.Lock()
+        self.on_hint: Callable[[int], None] = lambda _steal_after_ms: None
 
     @property
     def lane_key(self) -> str:
@@ -53,7 +56,7 @@ class Membership:
                 await reap_agent(self._pool, self.agent_id)
             self.agent_id = new_process_id("agent")
             await self._store.add_pool(self._pool.keys.pool)
-            await self._pool.register(
+            claimed = await self._pool.register(
                 self.agent_id,
                 lease_ms=self.lease_ms,
                 model=self._model,
@@ -61,14 +64,16 @@ class Membership:
                 snapshot=self._snapshot,
             )
         log.info("registered", agent=self.agent_id, **self._snapshot)
+        self.on_hint(claimed.steal_after_ms)
 
-    async def renew(self) -> tuple[str, ...] | None:
+    async def renew(self, snapshot: Mapping[str, Value]) -> tuple[str, ...] | None:
         """Prolong the lease and reap whoever lost theirs. Returns requests to stop; None when the lease was over."""
-        renewed = await self._pool.renew(self.agent_id, lease_ms=self.lease_ms)
+        renewed = await self._pool.renew(self.agent_id, lease_ms=self.lease_ms, snapshot=snapshot)
         now = self._clock.monotonic()
         self._gate.answered(now)
         if not renewed.is_alive:
             return None
+        self.on_hint(renewed.steal_after_ms)
         for agent_id in renewed.expired_agents if self._gate.is_open(now) else ():
             await reap_agent(self._pool, agent_id)
         return renewed.cancelled

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from paddler.engine import Done, Event, Job, Progress, Rejected
+from paddler.engine import Done, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.errors import leaves
-from paddler.store.scripts import Emission, Outcome
+from paddler.store.results import Emission, Outcome
 from paddler.wire.agent import Payload
 from paddler.wire.balancer import (
     Failed,
@@ -29,6 +29,7 @@ class Running:
         self.attempt = attempt
         self.is_dropped = False
         self.is_last = False
+        self.is_preempted = False
         self.outcome: Outcome | None = None
         self.usage = Usage()
         self._journal = bytearray(journal)
@@ -47,6 +48,21 @@ class Running:
                 text_length += len(frame.text)
         return Job(request_id=self.request_id, payload=payload, resume_ids=tuple(ids), resume_text_length=text_length)
 
+    @property
+    def emitted_text(self) -> str:
+        frames = decode_frames(bytes(self._journal))
+        return "".join(frame.text for frame in frames if isinstance(frame, Tokens))
+
+    @property
+    def is_over(self) -> bool:
+        """The engine is done with it."""
+        return self.outcome is not None or self.is_preempted
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Redis has everything that was taken."""
+        return self._confirmed == len(self._journal) and not self._ids and not self._text
+
     def take_event(self, event: Event) -> None:
         match event:
             case Progress(ids=ids, text=text):
@@ -61,6 +77,10 @@ class Running:
                 retryable = code in leaves() and leaves()[code].retryable
                 self._final = Failed(code, message, status, retryable, param)
                 self.outcome = Outcome.FAILED
+            case Preempted():
+                self.is_preempted = True
+            case Retained():
+                pass
 
     def discard(self) -> None:
         """Forget what Redis has not confirmed; nobody will read it."""

@@ -7,18 +7,14 @@ is no agent and no balancer.
 from __future__ import annotations
 
 from paddler.clock import Clock
-from paddler.errors import StartTimeout, frame_of
+from paddler.jobs.endings import START_TIMEOUT_FRAME
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
-from paddler.wire.balancer import encode_frame
 
 log = get_logger(__name__)
 
 EXPIRE_BATCH = 100
-TIMEOUT_FRAME = encode_frame(
-    frame_of(StartTimeout("no slot became free in time. Start more agents or raise --buffered-request-timeout."))
-)
 
 
 class Upkeep:
@@ -41,7 +37,7 @@ class Upkeep:
 
     async def _pool_once(self, name: str) -> None:
         pool = self._store.pool(name)
-        while (num_expired := await pool.expire(TIMEOUT_FRAME, limit=EXPIRE_BATCH)) > 0:
+        while (num_expired := await pool.expire(START_TIMEOUT_FRAME, limit=EXPIRE_BATCH)) > 0:
             log.info("expired waiting requests", pool=name, requests=num_expired)
             if num_expired < EXPIRE_BATCH:
                 break

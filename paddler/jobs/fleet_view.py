@@ -1,0 +1,59 @@
+"""What a balancer knows of a pool's agents, at most a second or two old: rates for estimates, names for `model`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from paddler.clock import Clock
+from paddler.store.client import Store
+
+REFRESH_S = 1.0
+DEFAULT_BYTES_PER_TOKEN = 4.0
+
+
+class PoolView(Struct, frozen=True):
+    """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it."""
+
+    num_agents: int = 0
+    slots_total: int = 0
+    rate: float = 0.0
+    bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
+
+
+class FleetView:
+    """Reads a pool's snapshots when somebody asks and the last reading is old."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._views: dict[str, tuple[float, PoolView]] = {}
+
+    async def pool(self, name: str) -> PoolView:
+        """Raises what Redis raises."""
+        now = self._clock.monotonic()
+        read_at, view = self._views.get(name, (0.0, PoolView()))
+        if name in self._views and now - read_at < REFRESH_S:
+            return view
+        # Before the first await: others go on with the old view while this one reads.
+        self._views[name] = (now, view)
+        view = await self._read(name, view)
+        self._views[name] = (now, view)
+        return view
+
+    async def _read(self, name: str, last: PoolView) -> PoolView:
+        keys = self._store.pool(name).keys
+        agent_ids = [found.decode() for found in await self._store.redis.zrange(keys.agents(), 0, -1)]
+        pipe = self._store.redis.pipeline(transaction=False)
+        for agent_id in agent_ids:
+            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token")
+        rows: list[list[Any]] = await pipe.execute() if agent_ids else []
+        ratios = [float(row[2]) for row in rows if row[2]]
+        return PoolView(
+            num_agents=len(rows),
+            slots_total=sum(int(row[0] or 0) for row in rows),
+            rate=sum(float(row[1] or 0) for row in rows),
+            # Without agents the last known ratio is still the best guess.
+            bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
+        )

@@ -1,0 +1,63 @@
+"""Which names `model` in a request may have, and the pool each stands for."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from paddler.clock import Clock
+from paddler.errors import ModelNotFound, QueueUnavailable
+from paddler.store.client import TROUBLE, Store
+
+DEFAULT_POOL = "default"
+TTL_S = 1.0
+
+
+class PoolModel(Struct, frozen=True):
+    """A name that `model` in a request may have. `created` is seconds since the epoch."""
+
+    id: str
+    pool: str
+    created: int
+
+
+class Models:
+    """Pool names, and the models their agents served last; they outlive the agents, so that a fleet scaled to zero
+    still accepts their names."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: list[PoolModel] = []
+        self._fresh_until = 0.0
+
+    async def resolve(self, model: str) -> str:
+        """The pool that serves `model`. Raises `ModelNotFound` or `QueueUnavailable`."""
+        if model == DEFAULT_POOL:
+            return DEFAULT_POOL
+        known = await self.list()
+        for entry in known:
+            if entry.id == model:
+                return entry.pool
+        names = ", ".join(entry.id for entry in known)
+        raise ModelNotFound(f"no pool serves the model {model!r}; there is: {names}", param="model")
+
+    async def list(self) -> list[PoolModel]:
+        """Raises `QueueUnavailable`."""
+        now = self._clock.monotonic()
+        if now >= self._fresh_until:
+            try:
+                self._known = await self._read()
+            except TROUBLE as error:
+                raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+            self._fresh_until = now + TTL_S
+        return self._known
+
+    async def _read(self) -> list[PoolModel]:
+        found: list[PoolModel] = []
+        for pool in sorted({DEFAULT_POOL, *await self._store.pool_names()}):
+            key = self._store.pool(pool).keys.models()
+            fields: dict[bytes, bytes] = await self._store.redis.hgetall(key)
+            created = {name.decode(): int(seen) for name, seen in fields.items()}
+            found.append(PoolModel(pool, pool, min(created.values(), default=0)))
+            found += [PoolModel(name, pool, seen) for name, seen in sorted(created.items()) if name != pool]
+        return found

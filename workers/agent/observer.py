@@ -1,0 +1,49 @@
+"""What the agent learns from the engine's events beside the streams: its speed, and what its KV cache holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from paddler.clock import Clock
+from paddler.engine import Done, Event, Progress, Rejected, Retained
+from paddler.wire.agent import Generate
+from workers.agent.holding import Holding
+from workers.agent.speed import Speed
+
+
+class Observer:
+    """`began` for each job, then `saw` for each event of the engine."""
+
+    def __init__(self, clock: Clock, holding: Holding) -> None:
+        self._clock = clock
+        self._speed = Speed()
+        self._holding = holding
+        self._texts: dict[str, list[str]] = {}
+
+    def began(self, request_id: str, payload: Generate, text: str) -> None:
+        """`text` is what earlier attempts have emitted."""
+        self._texts[request_id] = [text]
+        self._speed.started(request_id, self._clock.monotonic())
+        self._holding.residency.began(request_id, payload)
+
+    def saw(self, event: Event) -> None:
+        match event:
+            case Progress(request_id, _, text):
+                self._texts.get(request_id, []).append(text)
+                self._speed.progressed(request_id, self._clock.monotonic())
+            case Done(request_id, _, usage, text):
+                whole = "".join([*self._texts.pop(request_id, []), text])
+                self._speed.ended(request_id, usage, self._clock.monotonic())
+                self._holding.residency.ended(request_id, whole)
+            case Retained(request_id, num_tokens, num_total):
+                self._holding.residency.retained(request_id, num_tokens, num_total)
+                self._holding.touch()
+            case Rejected(request_id=request_id):
+                self._texts.pop(request_id, None)
+                self._holding.residency.dropped(request_id)
+            case _:
+                pass
+
+    def snapshot(self) -> Mapping[str, float]:
+        """Measured speeds, for the agent's hash."""
+        return self._speed.snapshot()

@@ -1,0 +1,98 @@
+"""Sending what the engine produced (life of a request, steps 6 and 7): one emit for all streams that have something
+new, one settle for each that ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from paddler.logs import get_logger
+from paddler.store.client import TROUBLE
+from paddler.store.results import Disposition, Emission, Placed
+from paddler.store.scripts import PoolScripts
+from workers.agent.membership import Membership
+from workers.agent.running import Running
+
+log = get_logger(__name__)
+
+
+class Outbox:
+    """`put` what has news; `run_once` sends it. While a call is under way, further tokens gather for the next."""
+
+    def __init__(
+        self,
+        pool: PoolScripts,
+        membership: Membership,
+        *,
+        on_settled: Callable[[Running, int], None],
+        on_dropped: Callable[[Running], None],
+        on_cancelled: Callable[[Running], None],
+    ) -> None:
+        self._pool = pool
+        self._membership = membership
+        self._on_settled = on_settled
+        self._on_dropped = on_dropped
+        self._on_cancelled = on_cancelled
+        self._dirty: dict[str, Running] = {}
+        self._has_news = asyncio.Event()
+
+    def put(self, running: Running) -> None:
+        self._dirty[running.request_id] = running
+        self._has_news.set()
+
+    async def run_once(self) -> None:
+        """Raises what Redis raises; the same bytes are sent again then, which changes nothing if they had arrived."""
+        await self._has_news.wait()
+        self._has_news.clear()
+        dirty, self._dirty = self._dirty, {}
+        try:
+            await self._send([running for running in dirty.values() if not running.is_dropped])
+        except TROUBLE:
+            self._dirty = dirty | self._dirty
+            self._has_news.set()
+            raise
+
+    async def _send(self, dirty: list[Running]) -> None:
+        emits: list[tuple[Running, Emission]] = []
+        settles: list[tuple[Running, Emission]] = []
+        for running in dirty:
+            emission = running.emission()
+            if emission is not None:
+                (settles if running.is_last else emits).append((running, emission))
+        agent_id = self._membership.agent_id
+        if emits:
+            answers = await self._pool.emit(agent_id, [emission for _, emission in emits])
+            for (running, _), placed in zip(emits, answers, strict=True):
+                self._placed(running, placed)
+        for running, emission in settles:
+            assert running.outcome is not None
+            placed = await self._pool.settle(agent_id, emission, running.outcome, running.usage)
+            if placed.disposition is Disposition.OK:
+                self._on_settled(running, placed.steal_after_ms)
+            else:
+                self._placed(running, placed)
+        for running in dirty:
+            if running.is_preempted and running.is_confirmed and not running.is_dropped:
+                await self._pool.release(agent_id, running.request_id, running.attempt)
+                self._on_settled(running, 0)
+
+    def _placed(self, running: Running, placed: Placed) -> None:
+        match placed.disposition:
+            case Disposition.OK:
+                running.confirm(placed.length)
+                if running.is_over:
+                    self.put(running)
+            case Disposition.SHORT:
+                log.warning("Redis lost the end of a journal, sending it again", request=running.request_id)
+                running.confirm(placed.length)
+                self.put(running)
+            case Disposition.CANCELLED:
+                running.discard()
+                if running.outcome is None:
+                    self._on_cancelled(running)
+                else:
+                    running.end_cancelled()
+                    self.put(running)
+            case Disposition.FENCED | Disposition.GONE | Disposition.LONG:
+                log.info("dropped a request", request=running.request_id, why=placed.disposition)
+                self._on_dropped(running)
