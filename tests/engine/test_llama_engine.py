@@ -178,6 +178,22 @@ def test_a_model_without_template_takes_prompts_only(make_llama: MakeLlama) -> N
     assert len(second.ids) == 2
 
 
+def test_a_fault_of_ours_on_one_job_leaves_the_others_alone(
+    make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_llama(slots=2)
+    encode = engine._encoder.encode
+
+    def fail_on_one(payload: Generate) -> TokenArray:
+        return encode(payload) if payload.prompt == STORY else encode(None)  # pyright: ignore[reportArgumentType]  # the fault
+
+    monkeypatch.setattr(engine._encoder, "encode", fail_on_one)
+    good, bad = EngineRun(engine).finish(make_job("a", STORY, max_tokens=2), make_job("b", "other"))
+    assert (bad.rejected.code, bad.rejected.status) == ("engine_failed", 500)
+    assert len(good.ids) == 2
+    assert engine.num_free_slots == 2
+
+
 def test_a_wanted_beginning_token_is_there_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "adds_bos", True)
     bos = model.piece(model.bos, special=True).decode()

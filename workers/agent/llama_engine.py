@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Rejected
-from paddler.errors import PaddlerError
+from paddler.errors import EngineFailed, PaddlerError
 from paddler.payload import check_payload
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
@@ -161,7 +161,8 @@ class LlamaEngine:
                 check_payload(job.payload)
                 prompt = self._encoder.encode(job.payload)
                 sequence = Sequence(job, slot, prompt, self._model, max_tokens=self._max_tokens)
-            except PaddlerError as error:
+            except Exception as failure:
+                error = failure if isinstance(failure, PaddlerError) else _unexpected(failure, job)
                 self._free_slots.append(slot)
                 events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
             else:
@@ -237,6 +238,12 @@ class LlamaEngine:
             elapsed_s = self._clock.monotonic() - started_at
             self._context.clear()
         return max(elapsed_s, 1e-6) / len(tokens)
+
+
+def _unexpected(failure: Exception, job: Job) -> PaddlerError:
+    """A fault of ours on one job: it must not take the agent, and so the other jobs, with it."""
+    log.error("cannot prepare a job", request=job.request_id, exc_info=failure)
+    return EngineFailed(f"the engine cannot prepare this request ({type(failure).__name__})")
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
