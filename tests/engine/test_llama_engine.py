@@ -13,7 +13,7 @@ from paddler.clock import SystemClock
 from paddler.engine import ModelError
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Generate, Message, Sampling
-from workers.agent.llama import Model, lib
+from workers.agent.llama import Model, TokenArray, lib
 from workers.agent.llama_engine import EngineSettings, LlamaEngine, load, name_of
 from workers.agent.prompt import PromptEncoder
 from workers.agent.templates import ChatTemplate
