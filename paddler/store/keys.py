@@ -29,6 +29,12 @@ def inbox_channel(prefix: str, balancer_id: str) -> str:
     return f"{prefix}:inbox:{balancer_id}"
 
 
+def upkeep_key(prefix: str) -> str:
+    """zset · arq's queue: the next run of the worker's cron job · workers write and read · no TTL · an entry or two.
+    All else of arq's has a TTL: `<this>:health-check`, `arq:job:<prefix>:upkeep:<ms>`, `arq:in-progress:...`."""
+    return f"{prefix}:arq"
+
+
 class PoolKeys:
     """The keys of one pool below `base` = `<prefix>:{<pool>}`."""
 
@@ -168,5 +174,6 @@ class PoolKeys:
                 self.balancers(),
                 self.counters(),
                 pools_key(self.prefix),
+                upkeep_key(self.prefix),
             }
         )

@@ -18,6 +18,7 @@ from paddler.clock import SystemClock
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
+from paddler.store.keys import upkeep_key
 from workers.maintenance.upkeep import Upkeep
 
 log = get_logger(__name__)
@@ -36,7 +37,7 @@ async def upkeep(ctx: dict[Any, Any]) -> None:
 
 def build_worker(store: Store, work: Upkeep) -> Worker:
     """An arq worker on the same Redis, its keys below the same prefix."""
-    queue_name = f"{store.prefix}:arq"
+    queue_name = upkeep_key(store.prefix)
     pool = connection_pool(store.url, timeout_s=COMMAND_TIMEOUT_S, retries=3, max_connections=8)
     # `unique` makes arq give a run to one worker only; results are of no use and would pile up. The prefix is in the
     # name because arq's own job keys have none: fleets sharing a Redis would take each other's runs away.
