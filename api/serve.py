@@ -16,7 +16,7 @@ from api.sockets import AddressError, bind
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
-from paddler.settings import ADDRESS, Address, log_options, option, redis_options
+from paddler.settings import ADDRESS, Address, log_options, option, redis_options, waiting_options
 from paddler.store.client import connect
 
 
@@ -51,24 +51,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=None,
     help="Start a service with the OpenAI routes alone, upstream's is 127.0.0.1:8070.",
 )
-@option(
-    "--buffered-request-timeout",
-    type=click.IntRange(min=0),
-    default=10_000,
-    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 waits not at all.",
-)
-@option(
-    "--max-buffered-requests",
-    type=click.IntRange(min=0),
-    default=30,
-    help="How many requests may wait in a pool's buffer; one more is answered with 503.",
-)
-@option(
-    "--inference-item-timeout",
-    type=click.IntRange(min=1),
-    default=30_000,
-    help="Milliseconds between two tokens, and before the first, after which a request is given up with 504.",
-)
+@waiting_options
 @option(
     "--max-body",
     type=click.IntRange(min=1),

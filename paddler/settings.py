@@ -136,6 +136,28 @@ redis_options = _all_of(
 )
 """Adds `redis_url` and `redis_prefix`."""
 
+waiting_options = _all_of(
+    option(
+        "--buffered-request-timeout",
+        type=click.IntRange(min=0),
+        default=10_000,
+        help="Milliseconds a request may wait for a slot before it is answered with 504; 0 waits not at all.",
+    ),
+    option(
+        "--max-buffered-requests",
+        type=click.IntRange(min=0),
+        default=30,
+        help="How many requests may wait in a pool's buffer; one more is answered with 503.",
+    ),
+    option(
+        "--inference-item-timeout",
+        type=click.IntRange(min=1),
+        default=30_000,
+        help="Milliseconds between two tokens, and before the first, after which a request is given up with 504.",
+    ),
+)
+"""Adds `buffered_request_timeout`, `max_buffered_requests` and `inference_item_timeout`: the balancer's, and `up`'s."""
+
 pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
 """Adds `pool`."""
 

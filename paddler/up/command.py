@@ -26,6 +26,7 @@ from paddler.settings import (
     Address,
     log_options,
     option,
+    waiting_options,
 )
 from paddler.store.client import connect
 from paddler.up import valkey
@@ -54,24 +55,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="Where the OpenAI routes alone are.")
-@option(
-    "--buffered-request-timeout",
-    type=click.IntRange(min=0),
-    default=10_000,
-    help="Milliseconds a request may wait for a slot before it is answered with 504; 0 waits not at all.",
-)
-@option(
-    "--max-buffered-requests",
-    type=click.IntRange(min=0),
-    default=30,
-    help="How many requests may wait; one more is answered with 503.",
-)
-@option(
-    "--inference-item-timeout",
-    type=click.IntRange(min=1),
-    default=30_000,
-    help="Milliseconds between two tokens after which a request is given up with 504.",
-)
+@waiting_options
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
 @option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")
 @option(
