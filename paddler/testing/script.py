@@ -1,0 +1,167 @@
+"""One job of the scripted engine: what it will say, how far it is, and what its prompt tells the engine to do.
+
+Word `n` is a function of the prompt, the seed (with temperature 0: of the prompt alone) and `n`, so `whole` can tell
+what any stream must be, whatever happened to the agents on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from msgspec import Struct
+
+from paddler.detokenizer import Detokenizer
+from paddler.engine import Done, Job, Progress
+from paddler.errors import ContextExceeded, EngineFailed, InvalidField
+from paddler.wire.agent import Generate
+from paddler.wire.balancer import FinishReason, Usage
+
+NUM_WORDS = 50_000
+"""Tokens below are words, the 256 from here on are bytes."""
+
+DEFAULT_TOKENS = 16
+DEFAULT_CONTEXT = 8192
+
+
+class Faults(Struct, frozen=True):
+    """What the prompt asks to go wrong, at which number of tokens."""
+
+    dies_at: int | None = None
+    stall_s: float | None = None
+    preempted_at: int | None = None
+
+
+class Script:
+    """One running job. Raises `PaddlerError` for one that cannot run."""
+
+    def __init__(self, job: Job, default_tokens: int = DEFAULT_TOKENS, context_size: int = DEFAULT_CONTEXT) -> None:
+        self.job = job
+        text = prompt_text(job.payload)
+        param = "messages" if job.payload.prompt is None else "prompt"
+        if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
+            default_tokens = int(found[1])
+        said = re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
+        self._said = [NUM_WORDS + byte for byte in said[1].encode()] if said is not None else None
+        self._num_script = default_tokens if self._said is None else len(self._said)
+        if "[[fail]]" in text:
+            raise EngineFailed("the prompt says [[fail]]")
+        self.faults = _faults(text, is_resumed=bool(job.resume_ids))
+        self.prompt_words = text.split()
+        num_prompt = len(self.prompt_words)
+        if num_prompt == 0:
+            raise InvalidField("the prompt is empty", param=param)
+        if num_prompt >= context_size:
+            raise ContextExceeded(
+                f"the prompt has {num_prompt} tokens, but the context holds {context_size}, the output included",
+                param=param,
+            )
+        self._max_output = context_size - num_prompt
+        if job.payload.max_tokens is not None:
+            self._max_output = min(self._max_output, job.payload.max_tokens)
+        if not all(0 <= token < NUM_WORDS + 256 for token in job.resume_ids):
+            raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
+        sampling = job.payload.sampling
+        self._text = text
+        self._source = f"{sampling.seed if sampling.temperature > 0 else ''}\0{text}".encode()
+        self._num_prefilled = 0
+        self.num_cached = 0
+        self._ids = list(job.resume_ids)
+        self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
+        self._unsent = "".join(self._detokenizer.push(_piece(token)) for token in job.resume_ids)
+        self.finished = self._reason_to_finish()
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(len(self.prompt_words), len(self._ids), self.num_cached)
+
+    @property
+    def num_output(self) -> int:
+        return len(self._ids)
+
+    @property
+    def is_prefilled(self) -> bool:
+        return self._num_prefilled >= len(self.prompt_words)
+
+    @property
+    def words(self) -> list[str]:
+        """The sequence so far as the next turn of its conversation will begin with it."""
+        answer = b"".join(map(_piece, self._ids)).decode("utf-8", "replace")
+        opening = "\nassistant: " if self.job.payload.messages is not None else ""
+        return (self._text + opening + answer).split()
+
+    def take_cached(self, num_tokens: int) -> None:
+        """The first tokens of the prompt are in the cache; the last is computed in any case, as its output is
+        needed."""
+        self.num_cached = self._num_prefilled = min(num_tokens, len(self.prompt_words) - 1)
+
+    def prefill(self, num_tokens: int) -> bool:
+        """Prefill up to `num_tokens` (0: all); whether the prompt is done, so that the step gives a token."""
+        self._num_prefilled += num_tokens or len(self.prompt_words)
+        return self.is_prefilled
+
+    def next(self) -> Progress:
+        token = self._token(len(self._ids))
+        self._ids.append(token)
+        text = self._unsent + self._detokenizer.push(_piece(token))
+        self._unsent = ""
+        self.finished = self._reason_to_finish()
+        return Progress(self.job.request_id, (token,), text)
+
+    def done(self, reason: FinishReason) -> Done:
+        return Done(self.job.request_id, reason, self.usage, self._unsent + self._detokenizer.flush())
+
+    def _reason_to_finish(self) -> FinishReason | None:
+        if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(self._ids) >= self._max_output else None
+
+    def _token(self, n: int) -> int:
+        if self._said is not None:
+            return self._said[n]
+        digest = hashlib.blake2b(self._source + n.to_bytes(4, "big"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % NUM_WORDS
+
+
+class Whole(Struct, frozen=True):
+    """A job from beginning to end."""
+
+    ids: tuple[int, ...]
+    text: str
+    reason: FinishReason
+
+
+def whole(payload: Generate, *, default_tokens: int = DEFAULT_TOKENS, context_size: int = DEFAULT_CONTEXT) -> Whole:
+    """What a scripted engine answers when nothing goes wrong."""
+    script = Script(Job(request_id="whole", payload=payload), default_tokens, context_size)
+    ids: list[int] = []
+    texts: list[str] = []
+    while script.finished is None:
+        progress = script.next()
+        ids += progress.ids
+        texts.append(progress.text)
+    return Whole(tuple(ids), "".join(texts) + script.done(script.finished).text, script.finished)
+
+
+def prompt_text(payload: Generate) -> str:
+    if payload.prompt is not None:
+        return payload.prompt
+    return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+
+
+def _piece(token: int) -> bytes:
+    return f"w{token} ".encode() if token < NUM_WORDS else bytes([token - NUM_WORDS])
+
+
+def _faults(text: str, *, is_resumed: bool) -> Faults:
+    if is_resumed:
+        return Faults()
+    dies = re.search(r"\[\[die(?:=(\d+))?\]\]", text)
+    dies_at = int(dies[1] or 0) if dies is not None else None
+    stalls = re.search(r"\[\[stall=(\d+(?:\.\d+)?)\]\]", text)
+    preempts = re.search(r"\[\[preempt=(\d+)\]\]", text)
+    return Faults(
+        dies_at=dies_at,
+        stall_s=float(stalls[1]) if stalls is not None else None,
+        preempted_at=int(preempts[1]) if preempts is not None else None,
+    )
