@@ -41,7 +41,6 @@ async def submit(fleet: Fleet, prompt: str, *, start_timeout_ms: int) -> str:
             max_waiting=10,
         )
     )
-    await fleet.store.add_pool("default")
     return request_id
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from paddler.clock import Clock
 from paddler.jobs.endings import START_TIMEOUT_FRAME
+from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
@@ -28,7 +29,8 @@ class Upkeep:
     async def run_once(self) -> None:
         """Raises whatever Redis raises; nothing is half done then."""
         try:
-            for name in await self._store.pool_names():
+            # The default pool takes requests before its first agent, which is who would enter it by name.
+            for name in sorted({DEFAULT_POOL, *await self._store.pool_names()}):
                 await self._pool_once(name)
         except TROUBLE:
             self._gate.failed()
