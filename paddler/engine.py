@@ -64,11 +64,13 @@ class Retained(Struct, frozen=True):
     """The KV cache now holds the first `num_tokens` tokens (prompt and output) of this request's sequence.
 
     Comes when a prompt has been prefilled, when a job has ended and its sequence stays parked, and with fewer tokens
-    or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length then."""
+    or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length then. `num_cached`
+    comes with a prompt that has been prefilled: how many of its tokens were there already."""
 
     request_id: str
     num_tokens: int
     num_total: int
+    num_cached: int | None = None
 
 
 class Preempted(Struct, frozen=True):

@@ -5,7 +5,9 @@ PaddlerError
 │   ├── InvalidField          400 invalid_field
 │   ├── ContextExceeded       400 context_length_exceeded
 │   ├── ModelNotFound         404 model_not_found
+│   ├── RequestNotFound       404 request_not_found
 │   ├── BodyTooLarge          413 body_too_large
+│   ├── IdempotencyMismatch   422 idempotency_mismatch
 │   └── RequestCancelled      499 cancelled
 └── ServiceError                  the fleet is at fault; the same request may succeed later
     ├── BufferFull            503 buffer_full
@@ -68,10 +70,22 @@ class ModelNotFound(RequestError):
     code, status = "model_not_found", 404
 
 
+class RequestNotFound(RequestError):
+    """No request of this id is known; it may have ended too long ago."""
+
+    code, status = "request_not_found", 404
+
+
 class BodyTooLarge(RequestError):
     """The body exceeds `--max-body`."""
 
     code, status = "body_too_large", 413
+
+
+class IdempotencyMismatch(RequestError):
+    """An `Idempotency-Key` was used before, for a request with another body."""
+
+    code, status = "idempotency_mismatch", 422
 
 
 class RequestCancelled(RequestError):

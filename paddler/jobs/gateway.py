@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 
 from msgspec import Struct
 
 from paddler.clock import Clock
-from paddler.errors import BufferFull, QueueUnavailable, RequestLost, ShuttingDown, TenantBufferFull
+from paddler.errors import (
+    BufferFull,
+    IdempotencyMismatch,
+    PaddlerError,
+    QueueUnavailable,
+    RequestLost,
+    RequestNotFound,
+    ShuttingDown,
+    TenantBufferFull,
+)
 from paddler.ids import new_process_id, new_request_id, pool_of
 from paddler.jobs.chains import estimate_tokens, pack_chain
 from paddler.jobs.endings import CANCELLED_FRAME
@@ -17,22 +27,26 @@ from paddler.jobs.inbox import Inbox
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
+from paddler.jobs.status import RequestStatus, not_found, read_status
 from paddler.logs import get_logger
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
-from paddler.store.results import Admission, Submission, Submitted
+from paddler.store.results import Admission, Cancelled, Submission, Submitted
 from paddler.wire.agent import Payload, encode_payload
+from paddler.wire.balancer import Frame, decode_placed
 
-__all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "Submit"]
+__all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "RequestStatus", "Submit"]
 
 log = get_logger(__name__)
 
 SUBSCRIBE_TIMEOUT_S = 3.0
+REDIS_PATIENCE_S = 8.0
 CANCEL_PATIENCE_S = 30.0
 FOLLOW_LEASE_MS = 10_000
 EXPECTED_OUTPUT_TOKENS = 256
 MAX_EXPECTED_OUTPUT_TOKENS = 512
 MAX_RETRY_AFTER_S = 120
+ENDED = ("done", "failed", "cancelled")
 STOPPING = "this balancer is stopping; send the request to another one."
 
 
@@ -50,7 +64,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
 
 class Submit(Struct, frozen=True, kw_only=True):
-    """How a request is to be treated. `hint` breaks ties between agents; `start_timeout_ms` None is the balancer's."""
+    """How a request is to be treated. `hint` breaks ties between agents; `start_timeout_ms` None is the balancer's.
+
+    `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
+    one request, unless it failed or was cancelled; their `fingerprint` must be the same."""
 
     request_class: str = "normal"
     tenant: str = "anonymous"
@@ -59,6 +76,8 @@ class Submit(Struct, frozen=True, kw_only=True):
     start_timeout_ms: int | None = None
     is_background: bool = False
     idempotency_key: str = ""
+    fingerprint: str = ""
+    label: bytes = b""
 
 
 class Gateway:
@@ -79,6 +98,7 @@ class Gateway:
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
         loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
+        loops = (*loops, self._remind_loop())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def close(self) -> None:
@@ -100,17 +120,19 @@ class Gateway:
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
-        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull` or `QueueUnavailable`."""
+        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
         await self._ready()
         how = how or Submit()
         try:
-            view = await self._views.pool(pool)
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                view = await self._views.pool(pool)
             submission = self._submission(pool, payload, how, view)
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
             try:
-                submitted = await self._store.pool(pool).submit(submission)
+                async with asyncio.timeout(REDIS_PATIENCE_S):
+                    submitted = await self._store.pool(pool).submit(submission)
             except BaseException:
                 # It may have run although its answer was lost.
                 self._leave(mailbox)
@@ -119,29 +141,61 @@ class Gateway:
             log.warning("submit failed", pool=pool, error=str(error))
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
-            return Reply(mailbox, self._leave)
+            position = submitted.number if submitted.admission is Admission.WAITING else None
+            return Reply(mailbox, self._leave, label=how.label, position=position)
         self._inbox.close(mailbox)
         if submitted.admission is Admission.DUPLICATE:
-            return await self.follow(submitted.request_id)
+            try:
+                return await self.follow(submitted.request_id)
+            except RequestNotFound:
+                raise RequestLost("the request of this idempotency key has just been forgotten; try again.") from None
         raise await self._refusal(pool, submitted, view)
 
     async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
         """Follow a request that may have been submitted anywhere, from a journal offset on.
 
-        Raises `RequestLost` when nobody knows it (any more), `ValueError` for what is no request id."""
+        Raises `RequestNotFound` when nobody knows it (any more), `RequestLost` when Redis has forgotten what was before
+        the offset, `QueueUnavailable`, and `ValueError` for what is no request id."""
         pool = self._store.pool(pool_of(request_id))
         await self._ready()
         mailbox = self._inbox.open(request_id, offset=offset)
         try:
-            attached = await pool.attach(request_id, self._inbox.channel, offset)
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                # The whole journal: only so an offset can be told from one of a journal that Redis has lost.
+                attached = await pool.attach(request_id, self._inbox.channel, 0)
+                label = await pool.redis.hget(pool.keys.request(request_id), "label")
+            if attached.state is None:
+                raise not_found(request_id)
+            earlier = _frames_before(offset, attached.journal)
         except TROUBLE as error:
-            self._inbox.close(mailbox)
+            self._leave(mailbox)
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
-        if attached.state is None:
-            self._inbox.close(mailbox)
-            raise RequestLost(f"no request {request_id!r} is known; it may have ended more than ten minutes ago.")
-        mailbox.feed(offset, attached.journal, self._clock.monotonic())
-        return Reply(mailbox, self._leave)
+        except BaseException:
+            self._leave(mailbox)
+            raise
+        mailbox.feed(0, attached.journal, self._clock.monotonic())
+        is_over = attached.state in ENDED and offset == len(attached.journal)
+        mailbox.is_ended = is_over
+        return Reply(mailbox, self._leave, label=label or b"", offset=offset, earlier=earlier, is_over=is_over)
+
+    async def status(self, request_id: str) -> RequestStatus:
+        """Raises `RequestNotFound`, `QueueUnavailable`, `ValueError` for what is no request id."""
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                return await read_status(self._store, self._views, request_id)
+        except TROUBLE as error:
+            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+
+    async def cancel(self, request_id: str) -> None:
+        """Stop a request wherever it is (step 9); one that has ended stays as it is. Raises as `status`."""
+        pool = self._store.pool(pool_of(request_id))
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                outcome = await pool.cancel(request_id, CANCELLED_FRAME)
+        except TROUBLE as error:
+            raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
+        if outcome is Cancelled.GONE:
+            raise not_found(request_id)
 
     async def health(self) -> bool:
         """Is Redis there?"""
@@ -187,10 +241,18 @@ class Gateway:
             rate=view.rate,
             max_wait_ms=0 if is_batch else settings.max_estimated_wait_ms,
             is_background=how.is_background,
-            idempotency_key=how.idempotency_key,
+            # A digest: of bounded length, and nothing of a client's secrets in the name of a key.
+            idempotency_key=how.idempotency_key and hashlib.sha256(how.idempotency_key.encode()).hexdigest()[:32],
+            fingerprint=how.fingerprint,
+            label=how.label,
         )
 
-    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> BufferFull | TenantBufferFull:
+    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> PaddlerError:
+        if submitted.admission is Admission.MISMATCH:
+            return IdempotencyMismatch(
+                "this Idempotency-Key was used for a request with another body; use a new key for a new request.",
+                param="Idempotency-Key",
+            )
         retry_after_s = await self._retry_after(pool, view)
         match submitted.admission:
             case Admission.TENANT_FULL:
@@ -231,7 +293,8 @@ class Gateway:
     async def _stop_following(self, request_id: str) -> None:
         end = self._clock.monotonic() + CANCEL_PATIENCE_S
         try:
-            while self._clock.monotonic() < end:
+            # Somebody follows it here again since: it is not ours to leave any more.
+            while self._clock.monotonic() < end and not self._inbox.is_open(request_id):
                 try:
                     outcome = await self._store.pool(pool_of(request_id)).cancel(
                         request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel
@@ -244,6 +307,11 @@ class Gateway:
         finally:
             self._leaves.task_done()
 
+    async def _remind_loop(self) -> None:
+        """Step 12: a Redis that crashed may run again what this balancer had already seen to its end."""
+        while True:
+            self._leaves.put_nowait(await self._inbox.forgotten.get())
+
     async def _follow_loop(self) -> None:
         """Prolong this balancer's lease in every pool, so that its requests are no orphans (step 13)."""
         while True:
@@ -251,3 +319,17 @@ class Gateway:
                 for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
                     await self._store.pool(pool).follow(self.balancer_id, lease_ms=FOLLOW_LEASE_MS)
             await self._clock.sleep(FOLLOW_LEASE_MS / 4000)
+
+
+def _frames_before(offset: int, journal: bytes) -> list[Frame]:
+    """The frames before a journal offset. Raises `RequestLost` when it is not where a frame of this journal ends."""
+    frames: list[Frame] = []
+    end = 0
+    for frame, behind in decode_placed(journal, 0):
+        if end >= offset:
+            break
+        frames.append(frame)
+        end = behind
+    if end != offset:
+        raise RequestLost("this request has no such place to go on from; Redis may have lost its end.", retry_after_s=1)
+    return frames

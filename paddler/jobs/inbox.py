@@ -8,6 +8,7 @@ read from the journal (life of a request, step 8).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from paddler.clock import Clock
@@ -27,6 +28,7 @@ SWEEP_S = 0.1
 RECONNECT_S = 0.1
 MAX_RECONNECT_S = 1.0
 OUTAGE_GRACE_S = 5.0
+FORGETFUL_S = 5.0
 
 
 class Inbox:
@@ -38,6 +40,8 @@ class Inbox:
         self._item_timeout_ms = item_timeout_ms
         self._mailboxes: dict[str, list[Mailbox]] = {}
         self._subscribed = asyncio.Event()
+        self._left: deque[tuple[float, str]] = deque()
+        self.forgotten: asyncio.Queue[str] = asyncio.Queue()
         self.channel = inbox_channel(store.prefix, balancer_id)
 
     async def wait_subscribed(self, timeout_s: float) -> None:
@@ -65,8 +69,15 @@ class Inbox:
         self._mailboxes.setdefault(request_id, []).append(mailbox)
         return mailbox
 
+    def is_open(self, request_id: str) -> bool:
+        return request_id in self._mailboxes
+
     def close(self, mailbox: Mailbox) -> bool:
         """Stop feeding a mailbox. Was it the last one for its request?"""
+        now = self._clock.monotonic()
+        self._left.append((now, mailbox.request_id))
+        while self._left[0][0] < now - FORGETFUL_S:
+            self._left.popleft()
         boxes = self._mailboxes.get(mailbox.request_id, [])
         if mailbox in boxes:
             boxes.remove(mailbox)
@@ -101,12 +112,20 @@ class Inbox:
                         self._deliver(message["data"])
                     elif message["type"] == "subscribe":
                         self._subscribed.set()
-                        # Whatever was published while nobody listened is in the journals.
-                        now = self._clock.monotonic()
-                        for mailbox in self.mailboxes():
-                            mailbox.next_check = now
+                        self._subscribed_again()
         finally:
             await self._store.release(client)
+
+    def _subscribed_again(self) -> None:
+        """Whatever was published while nobody listened is in the journals. Redis may have crashed meanwhile: what was
+        forwarded is compared with them, and what ended just before it may have forgotten, so it is told again."""
+        now = self._clock.monotonic()
+        for mailbox in self.mailboxes():
+            mailbox.next_check = now
+            mailbox.must_verify = True
+        for _, request_id in self._left:
+            self.forgotten.put_nowait(request_id)
+        self._left.clear()
 
     def _deliver(self, data: bytes) -> None:
         delivery = decode_delivery(data)
@@ -162,15 +181,31 @@ class Inbox:
         answers: list[Any] = await pipe.execute()
         now = self._clock.monotonic()
         for mailbox, state, length in zip(due, answers[::2], answers[1::2], strict=True):
-            if length > mailbox.offset:
-                pool = self._store.pool(pool_of(mailbox.request_id))
-                offset = mailbox.offset
-                attached = await pool.attach(mailbox.request_id, self.channel, offset)
-                mailbox.feed(offset, attached.journal, self._clock.monotonic())
-            elif (state is not None and length == mailbox.offset) or await self._mend(mailbox, state, length):
+            if state is not None and length == mailbox.offset and not mailbox.must_verify:
                 mailbox.checked(now)
-            else:
+            elif not await self._catch_up(mailbox, state, length):
                 mailbox.fail(RequestLost("Redis lost this request; send it again."))
+
+    async def _catch_up(self, mailbox: Mailbox, state: bytes | None, length: int) -> bool:
+        """Read what is new; after an outage compare what is old with it (step 12). False: it cannot be mended."""
+        if state is not None:
+            pool = self._store.pool(pool_of(mailbox.request_id))
+            start = mailbox.tail_offset if mailbox.must_verify or length < mailbox.offset else mailbox.offset
+            attached = await pool.attach(mailbox.request_id, self.channel, start)
+            fed = mailbox.feed(start, attached.journal, self._clock.monotonic())
+            if fed is Fed.DIVERGED:
+                return True  # it has failed with that
+            mailbox.must_verify = False
+            length = max(length, start + len(attached.journal))
+            if length >= mailbox.offset:
+                if fed is Fed.REPEATED:
+                    mailbox.checked(self._clock.monotonic())
+                return True
+        if not await self._mend(mailbox, state, length):
+            return False
+        mailbox.must_verify = False
+        mailbox.checked(self._clock.monotonic())
+        return True
 
     async def _mend(self, mailbox: Mailbox, state: bytes | None, length: int) -> bool:
         """Step 12: Redis crashed and forgot. Give it back what was already forwarded, and the request if need be."""

@@ -3,7 +3,8 @@
 A mailbox accepts frames only at its own next journal offset, drops bytes it already has, and reports a gap.
 It holds at most `MAX_PENDING` bytes for a slow reader; what it refuses stays in the journal and is read
 from there when the reader has caught up. The last `MAX_TAIL` bytes are kept: a Redis that crashed may have forgotten
-what was already forwarded, and gets it back (step 12).
+what was already forwarded, and gets it back (step 12). Should the journal have gone on in another way by then, the
+stream ends with an error rather than with a token twice.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import asyncio
 from collections import deque
 from enum import Enum, auto
 
-from paddler.errors import PaddlerError
+import msgspec
+
+from paddler.errors import PaddlerError, RequestLost
 from paddler.store.results import Submission
-from paddler.wire.balancer import Failed, Finished, Frame, decode_frames
+from paddler.wire.balancer import Failed, Finished, Frame, decode_frames, decode_placed
 
 MAX_PENDING = 1 << 20
 MAX_TAIL = 1 << 18
@@ -27,6 +30,7 @@ class Fed(Enum):
     ACCEPTED = auto()
     REPEATED = auto()
     GAP = auto()
+    DIVERGED = auto()
 
 
 class Mailbox:
@@ -46,6 +50,7 @@ class Mailbox:
         self.offset = offset
         self._tail = bytearray()
         self.start_deadline = start_deadline
+        self.must_verify = False
         self.is_opened = False
         self.is_ended = False
         self.error: PaddlerError | None = None
@@ -59,6 +64,9 @@ class Mailbox:
     def feed(self, offset: int, frames: bytes, now: float) -> Fed:
         """Take whole frames that start at journal byte `offset`."""
         end = offset + len(frames)
+        if not self._agrees(offset, frames):
+            self.fail(RequestLost("Redis lost a part of this request that was already sent; send the request again."))
+            return Fed.DIVERGED
         if end <= self.offset:
             return Fed.REPEATED
         if offset > self.offset or self._num_pending > MAX_PENDING:
@@ -78,10 +86,21 @@ class Mailbox:
         self._changed.set()
         return Fed.ACCEPTED
 
+    @property
+    def tail_offset(self) -> int:
+        """The journal offset from which on the bytes are at hand."""
+        return self.offset - len(self._tail)
+
+    def _agrees(self, offset: int, frames: bytes) -> bool:
+        """Whether these bytes are those that were received, as far as they are known."""
+        first = self.tail_offset
+        start, end = max(offset, first), min(offset + len(frames), self.offset)
+        return start >= end or bytes(self._tail[start - first : end - first]) == frames[start - offset : end - offset]
+
     def since(self, offset: int) -> bytes | None:
         """The bytes from a journal offset on, to write them back to a Redis that forgot them; None when they are
         no longer at hand."""
-        first = self.offset - len(self._tail)
+        first = self.tail_offset
         return bytes(self._tail[offset - first :]) if first <= offset <= self.offset else None
 
     def fail(self, error: PaddlerError) -> None:
@@ -104,11 +123,19 @@ class Mailbox:
 
     def take(self) -> list[Frame]:
         """All frames received since the last call. Raises the error `fail` was given once nothing is left."""
+        return [frame for frame, _ in self.take_placed()]
+
+    def take_placed(self) -> list[tuple[Frame, int]]:
+        """As `take`, each frame with the journal offset behind it."""
         data = b"".join(self._pending)
         self._pending.clear()
         self._num_pending = 0
-        frames = list(decode_frames(data))
-        if frames and isinstance(frames[-1], Finished | Failed):
+        try:
+            frames = list(decode_placed(data, self.offset - len(data)))
+        except (ValueError, msgspec.MsgspecError):
+            # A follower that began within a frame: the journal it began with was another one.
+            raise RequestLost("the journal of this request cannot be read from here on.") from None
+        if frames and isinstance(frames[-1][0], Finished | Failed):
             self.is_ended = True
         if not frames and self.error is not None:
             raise self.error

@@ -3,23 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
-from paddler.wire.balancer import Failed, Finished, Opened, Tokens
+from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, Tokens
+
+HIT_SHARE = 0.9
+
+
+class Route(Struct):
+    """Which way a request has gone so far; None is not known (yet)."""
+
+    agent_name: str | None = None
+    attempt: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    def note(self, frame: Frame) -> None:
+        match frame:
+            case Opened(agent_name, attempt):
+                self.agent_name, self.attempt = agent_name, attempt
+                self.prompt_tokens = self.cached_tokens = None
+            case Prefilled(prompt_tokens, cached_tokens):
+                self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
+            case Finished(usage=usage):
+                self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
+            case Tokens() | Failed():
+                pass
+
+    @property
+    def cache(self) -> str | None:
+        """`hit`: nine tenths of the prompt or more were in the agent's KV cache; `partial`: some of it; `miss`."""
+        if self.cached_tokens is None or not self.prompt_tokens:
+            return None
+        if self.cached_tokens >= HIT_SHARE * self.prompt_tokens:
+            return "hit"
+        return "partial" if self.cached_tokens else "miss"
 
 
 class Reply:
     """Leaving the context before the terminal frame cancels the request, unless it is a background request or somebody
-    else follows it too."""
+    else follows it too.
 
-    def __init__(self, mailbox: Mailbox, leave: Callable[[Mailbox], None]) -> None:
+    `label` is what the request was submitted with, `offset` the journal offset behind the frame read last, and
+    `position` how many requests were to be served before it when it was submitted, if it had to wait."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        leave: Callable[[Mailbox], None],
+        *,
+        label: bytes = b"",
+        offset: int = 0,
+        earlier: Iterable[Frame] = (),
+        position: int | None = None,
+        is_over: bool = False,
+    ) -> None:
+        """`earlier` are the frames before `offset`. `is_over`: there is nothing behind it."""
         self._mailbox = mailbox
         self._leave = leave
+        self._is_over = is_over
         self.request_id = mailbox.request_id
+        self.label = label
+        self.offset = offset
+        self.position = position
+        self.route = Route()
+        for frame in earlier:
+            self.route.note(frame)
 
     async def __aenter__(self) -> Self:
         return self
@@ -30,16 +85,22 @@ class Reply:
         self._leave(self._mailbox)
 
     async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Finished]:
-        """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end."""
-        while True:
+        """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
+
+        Ends at once when it is followed from behind its last frame."""
+        while not self._is_over:
             await self._mailbox.wait()
-            for frame in self._mailbox.take():
+            for frame, end in self._mailbox.take_placed():
+                self.offset = end
+                self.route.note(frame)
                 match frame:
                     case Failed():
                         raise error_of(frame)
                     case Finished():
                         yield frame
                         return
+                    case Prefilled():
+                        pass
                     case _:
                         yield frame
 

@@ -17,6 +17,8 @@ GROUP = "agent"
 
 DEFAULT_PREFIX = "paddler"
 
+WORKER_BEAT_MS = 10_000
+
 
 def pools_key(prefix: str) -> str:
     """set · every pool that ever had an agent or a balancer · agents write, balancers and workers read · no TTL · one
@@ -33,6 +35,12 @@ def upkeep_key(prefix: str) -> str:
     """zset · arq's queue: the next run of the worker's cron job · workers write and read · no TTL · an entry or two.
     All else of arq's has a TTL: `<this>:health-check`, `arq:job:<prefix>:upkeep:<ms>`, `arq:in-progress:...`."""
     return f"{prefix}:arq"
+
+
+def worker_key(prefix: str) -> str:
+    """string · time (ms) of the last round of upkeep · the worker writes after every round, balancers and
+    `paddler queue` read · TTL `WORKER_BEAT_MS`: while it is gone, no worker runs."""
+    return f"{prefix}:worker"
 
 
 class PoolKeys:
@@ -85,7 +93,7 @@ class PoolKeys:
         return f"{self.base}:free"
 
     def request(self, request_id: str) -> str:
-        """hash · state, fence (attempt, agent), deaths, score, times, usage · all scripts · TTL after the end."""
+        """hash · state, fence (attempt, agent), deaths, score, times, usage, label · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:
@@ -139,7 +147,8 @@ class PoolKeys:
         return f"{self.base}:preempted:{agent_id}"
 
     def idempotency(self, tenant: str, key: str) -> str:
-        """string · request id of a tenant's `Idempotency-Key` · submit · TTL."""
+        """string · request id of a digest of a tenant's `Idempotency-Key` · submit · TTL a day; it means nothing once
+        the request is gone, failed or cancelled."""
         return f"{self.base}:idempotency:{tenant}:{key}"
 
     def balancers(self) -> str:
@@ -147,7 +156,8 @@ class PoolKeys:
         return f"{self.base}:balancers"
 
     def counters(self) -> str:
-        """hash · outcome -> how often since the pool began · all scripts write, metrics read · no TTL."""
+        """hash · outcome -> how often since the pool began · all scripts write, metrics and `paddler queue` read · no
+        TTL · one field a name in `counters.py`."""
         return f"{self.base}:counters"
 
     def models(self) -> str:
@@ -156,7 +166,8 @@ class PoolKeys:
         return f"{self.base}:models"
 
     def dead(self) -> str:
-        """stream · requests (id, deaths) that lost `max_attempts` agents · reap · capped at 1,000."""
+        """stream · dead letters: requests (id, deaths) that lost `max_attempts` agents · reap writes, requeue and drop
+        delete · no TTL · capped at 1,000; their `request` and `payload` stay for a day."""
         return f"{self.base}:dead"
 
     def control(self, agent_id: str) -> str:

@@ -11,7 +11,8 @@ class Submission(Struct, frozen=True, kw_only=True):
     """One request as `submit` takes it. Times are ms, 0 meaning none; token counts are estimates.
 
     `chain` is a packed prefix chain (`routing.prefix`); `weight` and `tenant_max_waiting` are the tenant's;
-    `rate` is what the fleet computes, tokens/s, 0 when nobody has measured it."""
+    `rate` is what the fleet computes, tokens/s, 0 when nobody has measured it. `fingerprint` tells whether two requests
+    with one idempotency key ask for the same; `label` is kept with the request for whoever follows it later."""
 
     request_id: str
     request_class: str
@@ -30,11 +31,14 @@ class Submission(Struct, frozen=True, kw_only=True):
     max_wait_ms: int = 0
     is_background: bool = False
     idempotency_key: str = ""
-    idempotency_ttl_s: int = 600
+    idempotency_ttl_s: int = 86_400
+    fingerprint: str = ""
+    label: bytes = b""
 
 
 class Admission(StrEnum):
-    """`KNOWN`: this very id was submitted before; `DUPLICATE`: its idempotency key was."""
+    """`KNOWN`: this very id was submitted before; `DUPLICATE`: its idempotency key was; `MISMATCH`: but for something
+    else."""
 
     ASSIGNED = "assigned"
     WAITING = "waiting"
@@ -43,11 +47,13 @@ class Admission(StrEnum):
     SLOW = "slow"
     KNOWN = "known"
     DUPLICATE = "duplicate"
+    MISMATCH = "mismatch"
 
 
 class Submitted(Struct, frozen=True):
     """`number` is the 0-based position within the class; for `FULL` and `TENANT_FULL` how many wait, for `SLOW` the
-    estimated wait in ms. `request_id` is the one to follow: for `DUPLICATE` the earlier one."""
+    estimated wait in ms. `request_id` is the one to follow: for `DUPLICATE` and `MISMATCH` the earlier
+    one."""
 
     admission: Admission
     number: int
@@ -142,3 +148,27 @@ class Repair(StrEnum):
     MOVED = "moved"
     ENDED = "ended"
     GONE = "gone"
+
+
+class AuditItem(Struct, frozen=True):
+    """Something for `audit` to look at. `where` is `demand`, `demand:batch` or `buffer` (with the stream's entry),
+    `request`, `queued` (`entry` is the tenant), `agent`, or `backlog`."""
+
+    where: str
+    id: str = ""
+    entry: str = ""
+
+
+class Mended(Struct, frozen=True):
+    """A broken invariant that was put right: the counter it is counted under, and the request or agent it was about."""
+
+    what: str
+    id: str
+
+
+class Requeued(StrEnum):
+    """`GONE`: the letter is there, but Redis keeps the request itself no longer."""
+
+    REQUEUED = "requeued"
+    GONE = "gone"
+    NOT_DEAD = "not_dead"

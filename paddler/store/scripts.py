@@ -16,16 +16,19 @@ from paddler.store.keys import PoolKeys
 from paddler.store.results import (
     Admission,
     Attached,
+    AuditItem,
     Cancelled,
     Claimed,
     Disposition,
     Emission,
+    Mended,
     OpenedRequest,
     Outcome,
     Placed,
     Reaped,
     Renewed,
     Repair,
+    Requeued,
     Submission,
     Submitted,
 )
@@ -51,6 +54,9 @@ NAMES = (
     "repair",
     "orphan",
     "follow",
+    "audit",
+    "requeue",
+    "drop",
 )
 PRELUDE = ("common", "queue", "choice")
 
@@ -93,6 +99,8 @@ class PoolScripts:
             int(submission.is_background),
             submission.idempotency_key,
             submission.idempotency_ttl_s,
+            submission.fingerprint,
+            submission.label,
         )
         return Submitted(Admission(status.decode()), number, request_id.decode())
 
@@ -224,13 +232,34 @@ class PoolScripts:
         status, found = await self._call("repair", now_ms, request_id, length, frames)
         return Repair(status.decode()), found
 
-    async def orphan(self, request_id: str, *, grace_ms: int, inbox_prefix: str, now_ms: float = 0) -> bool:
-        """Has no live balancer followed this request for longer than the grace time?"""
-        return await self._call("orphan", now_ms, request_id, grace_ms, inbox_prefix) == 1
+    async def orphan(
+        self, request_ids: Sequence[str], *, grace_ms: int, inbox_prefix: str, now_ms: float = 0
+    ) -> list[str]:
+        """Those of the requests that no live balancer has followed for longer than the grace time."""
+        found = await self._call("orphan", now_ms, grace_ms, inbox_prefix, *request_ids)
+        return [request_id.decode() for request_id in found]
 
     async def follow(self, balancer_id: str, *, lease_ms: int, now_ms: float = 0) -> None:
         """Prolong a balancer's lease: its requests are followed."""
         await self._call("follow", now_ms, balancer_id, lease_ms)
+
+    async def audit(
+        self, items: Sequence[AuditItem], *, cancel_frame: bytes, max_summed: int = 1000, now_ms: float = 0
+    ) -> list[Mended]:
+        """Check the invariants around each item and put right what is broken; a whole pool is left as it is.
+
+        The backlog is summed only while at most `max_summed` requests wait, which bounds the work."""
+        flat = [field for item in items for field in (item.where, item.entry, item.id)]
+        found = await self._call("audit", now_ms, cancel_frame, max_summed, *flat)
+        return [Mended(what.decode(), item.decode()) for what, item in zip(found[::2], found[1::2], strict=True)]
+
+    async def requeue(self, request_id: str, *, now_ms: float = 0) -> Requeued:
+        """Give a dead letter a new life under its id, in the background: an empty journal, no deaths."""
+        return Requeued((await self._call("requeue", now_ms, request_id)).decode())
+
+    async def drop(self, request_id: str, *, now_ms: float = 0) -> bool:
+        """Forget a dead letter. False: there is none of this id."""
+        return await self._call("drop", now_ms, request_id) == 1
 
     async def expired_agents(self, *, limit: int = 100) -> list[str]:
         """Agents whose lease is over by the server's clock; `reap` looks again before it acts."""

@@ -39,6 +39,15 @@ class Opened(Struct, frozen=True, array_like=True, tag="opened"):
     attempt: int
 
 
+class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
+    """The prompt is in the agent's KV cache, `cached_tokens` of it without having been computed for this request.
+
+    Comes before the first `Tokens` of an attempt, from engines that can tell."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
 class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
     """Tokens sampled since the last frame, and the text they released.
 
@@ -66,7 +75,7 @@ class Failed(Struct, frozen=True, array_like=True, tag="failed"):
     param: str | None = None
 
 
-Frame = Opened | Tokens | Finished | Failed
+Frame = Opened | Prefilled | Tokens | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)
@@ -79,8 +88,15 @@ def encode_frame(frame: Frame) -> bytes:
 
 def decode_frames(data: bytes) -> Iterator[Frame]:
     """Decode whole frames. Raises `ValueError` when `data` ends within a frame or is malformed."""
+    for frame, _ in decode_placed(data, 0):
+        yield frame
+
+
+def decode_placed(data: bytes, offset: int) -> Iterator[tuple[Frame, int]]:
+    """Whole frames that begin at journal byte `offset`, each with the offset behind it; raises as `decode_frames`."""
     for body in split_frames(data):
-        yield _decoder.decode(body)
+        offset += _LENGTH.size + len(body)
+        yield _decoder.decode(body), offset
 
 
 def split_frames(data: bytes) -> Iterator[bytes]:

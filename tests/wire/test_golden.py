@@ -25,6 +25,7 @@ from paddler.wire.balancer import (
     FinishReason,
     Frame,
     Opened,
+    Prefilled,
     Tokens,
     Usage,
     decode_delivery,
@@ -34,6 +35,7 @@ from paddler.wire.balancer import (
 
 FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
+    (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
     (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
     (

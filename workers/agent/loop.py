@@ -158,9 +158,11 @@ class AgentLoop:
         for event in events:
             self._observer.saw(event)
             running = self._running.get(event.request_id)
-            if running is None or isinstance(event, Retained):
+            if running is None:
                 continue
             running.take_event(event)
+            if isinstance(event, Retained):
+                continue
             if not running.is_dropped:
                 self._outbox.put(running)
             elif running.is_over:

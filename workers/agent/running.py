@@ -10,6 +10,7 @@ from paddler.wire.balancer import (
     Failed,
     Finished,
     FinishReason,
+    Prefilled,
     Tokens,
     Usage,
     decode_frames,
@@ -36,6 +37,7 @@ class Running:
         self._confirmed = len(journal)
         self._ids: list[int] = []
         self._text: list[str] = []
+        self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
 
     def job(self, payload: Payload) -> Job:
@@ -79,8 +81,9 @@ class Running:
                 self.outcome = Outcome.FAILED
             case Preempted():
                 self.is_preempted = True
-            case Retained():
-                pass
+            case Retained(num_tokens=num_tokens, num_cached=num_cached):
+                if num_cached is not None:
+                    self._prefilled = Prefilled(num_tokens, num_cached)
 
     def discard(self) -> None:
         """Forget what Redis has not confirmed; nobody will read it."""
@@ -118,6 +121,9 @@ class Running:
     def _encode(self) -> None:
         text = "".join(self._text)
         if self._ids or text:
+            if self._prefilled is not None:
+                self._journal += encode_frame(self._prefilled)
+                self._prefilled = None
             self._journal += encode_frame(Tokens(tuple(self._ids), text))
             self._ids.clear()
             self._text.clear()

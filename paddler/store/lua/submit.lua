@@ -2,20 +2,28 @@
 -- holders of the chain; lane, free and hash of the agent chosen.
 -- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
--- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s).
+-- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s),
+-- fingerprint (what the idempotency key stands for), label (kept with the request).
 -- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`.
 local id, class, tenant, payload, inbox = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local start_timeout, max_waiting = tonumber(ARGV[7]), tonumber(ARGV[8])
 local chain, prompt_tokens, output_tokens = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 local weight, hint, tenant_max = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 local rate, max_wait, background = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local idempotency, idempotency_ttl = ARGV[18], tonumber(ARGV[19])
+local idempotency, idempotency_ttl, fingerprint, label = ARGV[18], tonumber(ARGV[19]), ARGV[20], ARGV[21]
 
 local key = request_key(id)
 if redis.call('EXISTS', key) == 1 then return {'known', 0, id} end
 if idempotency ~= '' then
   local earlier = redis.call('GET', idempotency_key(tenant, idempotency))
-  if earlier and redis.call('EXISTS', request_key(earlier)) == 1 then return {'duplicate', 0, earlier} end
+  -- One that failed or was cancelled gave its client nothing: trying again means a new request.
+  local fields = {}
+  if earlier then fields = redis.call('HMGET', request_key(earlier), 'state', 'cancel', 'fingerprint') end
+  if fields[1] and fields[1] ~= 'failed' and fields[1] ~= 'cancelled' and not fields[2] then
+    if (fields[3] or '') ~= fingerprint then return {'mismatch', 0, earlier} end
+    count('duplicate')
+    return {'duplicate', 0, earlier}
+  end
 end
 
 -- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
@@ -55,6 +63,8 @@ local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score,
   'start', start, 'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', entry, 'attempt', 0)
 if chain ~= '' then redis.call('HSET', key, 'chain', chain) end
+if label ~= '' then redis.call('HSET', key, 'label', label) end
+if fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', fingerprint) end
 if background == '1' then redis.call('HSET', key, 'background', 1) end
 if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
