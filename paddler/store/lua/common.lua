@@ -40,6 +40,9 @@ end
 
 -- How long a finished request can still be read (resume, idempotent repeat), seconds.
 local KEEP_S = 600
+-- How long a dead letter keeps what is needed to requeue it, seconds.
+local DEAD_KEEP_S = 86400
+local MAX_DEAD = 1000
 -- A tenant's fair-queueing tag is forgotten when it has been idle this long, seconds.
 local TAG_KEEP_S = 3600
 
@@ -48,5 +51,5 @@ local function is_leased(agent)
   return expiry and tonumber(expiry) > now
 end
 
--- Outcomes that nothing else remembers; read by metrics and `paddler queue`.
+-- Outcomes that nothing else remembers, named in `counters.py`; read by metrics and `paddler queue`.
 local function count(what) redis.call('HINCRBY', COUNTERS, what, 1) end

@@ -1,23 +1,31 @@
--- Step 13. Keys: balancers, request, watchers, and what cancel touches.
--- ARGV: now, id, grace (ms), inbox prefix. Notes since when no live balancer follows a request that is not background.
--- Returns 1 when it has been so for longer than the grace time and the request should be cancelled, else 0.
-local id, grace, inbox_prefix = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+-- Step 13. Keys: balancers; request and watchers of each.
+-- ARGV: now, grace (ms), inbox prefix, then ids. Notes since when no live balancer follows a request that is not
+-- background. Returns the ids for which it has been so for longer than the grace time, which should be cancelled.
+local grace, inbox_prefix = tonumber(ARGV[2]), ARGV[3]
 
-local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'background', 'orphaned')
-if not fields[1] or is_terminal(fields[1]) or fields[2] then return 0 end
-for _, inbox in ipairs(redis.call('SMEMBERS', watchers_key(id))) do
-  local expiry = redis.call('ZSCORE', BALANCERS, string.sub(inbox, #inbox_prefix + 1))
-  if expiry and tonumber(expiry) > now then
-    redis.call('HDEL', key, 'orphaned')
-    return 0
+-- A watcher whose lease is over stays: after an outage of Redis every lease is, and its balancer still listens.
+local function is_followed(id)
+  for _, inbox in ipairs(redis.call('SMEMBERS', watchers_key(id))) do
+    local expiry = redis.call('ZSCORE', BALANCERS, string.sub(inbox, #inbox_prefix + 1))
+    if expiry and tonumber(expiry) > now then return true end
   end
-  redis.call('SREM', watchers_key(id), inbox)
+  return false
 end
-if not fields[3] then
-  redis.call('HSET', key, 'orphaned', now)
-  return 0
+
+local orphans = {}
+for at = 4, #ARGV do
+  local id = ARGV[at]
+  local key = request_key(id)
+  local fields = redis.call('HMGET', key, 'state', 'background', 'orphaned', 'cancel')
+  if fields[1] and not is_terminal(fields[1]) and not fields[2] and not fields[4] then
+    if is_followed(id) then
+      if fields[3] then redis.call('HDEL', key, 'orphaned') end
+    elseif not fields[3] then
+      redis.call('HSET', key, 'orphaned', now)
+    elseif now - tonumber(fields[3]) >= grace then
+      if redis.call('HSETNX', key, 'abandoned', 1) == 1 then count('orphaned') end
+      orphans[#orphans + 1] = id
+    end
+  end
 end
-if now - tonumber(fields[3]) < grace then return 0 end
-count('orphaned')
-return 1
+return orphans

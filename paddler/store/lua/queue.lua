@@ -122,7 +122,10 @@ end
 local function fence(id, agent, attempt)
   local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'cancel')
   if not fields[1] then return 'gone' end
-  if fields[2] ~= agent or tonumber(fields[3]) ~= attempt or is_terminal(fields[1]) then return 'fenced' end
+  if fields[2] ~= agent or tonumber(fields[3]) ~= attempt or is_terminal(fields[1]) then
+    count('fenced')
+    return 'fenced'
+  end
   if fields[4] then return 'cancelled' end
   return 'ok'
 end
@@ -132,10 +135,24 @@ end
 local function place(id, offset, frames)
   local length = redis.call('STRLEN', journal_key(id))
   if length == offset then return 'ok', length end
-  if length < offset then return 'short', length end
+  if length < offset then
+    count('short')
+    return 'short', length
+  end
   local tail = redis.call('GETRANGE', journal_key(id), offset, -1)
   if tail == frames then return 'repeated', length end
   -- A balancer may have written a part of these back (step 12): the agent goes on from there.
-  if #tail < #frames and string.sub(frames, 1, #tail) == tail then return 'short', length end
+  if #tail < #frames and string.sub(frames, 1, #tail) == tail then
+    count('short')
+    return 'short', length
+  end
+  count('long')
   return 'long', length
+end
+
+-- The entry of a dead letter; the stream is capped, so looking through it is bounded.
+local function find_letter(id)
+  for _, letter in ipairs(redis.call('XREVRANGE', DEAD, '+', '-')) do
+    if letter[2][2] == id then return letter[1] end
+  end
 end

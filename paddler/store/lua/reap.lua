@@ -13,17 +13,23 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local fields = redis.call('HMGET', key, 'state', 'cancel', 'opened', 'attempt')
   if fields[1] and not is_terminal(fields[1]) then
     local deaths = tonumber(redis.call('HGET', key, 'deaths') or '0')
-    if not leaving and fields[3] == fields[4] then deaths = redis.call('HINCRBY', key, 'deaths', 1) end
+    if not leaving and fields[3] == fields[4] then
+      deaths = redis.call('HINCRBY', key, 'deaths', 1)
+      count('deaths')
+    end
     if fields[2] then
       redis.call('HINCRBY', key, 'attempt', 1)
       finish(id, 'cancelled', cancel_frame)
     elseif deaths >= max_deaths then
       redis.call('HINCRBY', key, 'attempt', 1)
       finish(id, 'failed', dead_frame)
-      redis.call('XADD', DEAD, 'MAXLEN', '~', 1000, '*', 'id', id, 'deaths', deaths)
+      redis.call('EXPIRE', key, DEAD_KEEP_S)
+      redis.call('EXPIRE', payload_key(id), DEAD_KEEP_S)
+      redis.call('XADD', DEAD, 'MAXLEN', '~', MAX_DEAD, '*', 'id', id, 'deaths', deaths)
       count('dead')
       failed = failed + 1
     else
+      if fields[3] == fields[4] then count('handed_over') end
       put_back(id)
       returned = returned + 1
     end

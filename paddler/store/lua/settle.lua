@@ -7,7 +7,10 @@ local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8
 local key = request_key(id)
 local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight')
 if not fields[1] then return {'gone', 0, 0, 0} end
-if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then return {'fenced', 0, 0, 0} end
+if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
+  count('fenced')
+  return {'fenced', 0, 0, 0}
+end
 if is_terminal(fields[1]) then return {'ok', offset + #frames, 0, 0} end
 local status, length = place(id, offset, frames)
 if status == 'short' or status == 'long' then return {status, length, 0, 0} end

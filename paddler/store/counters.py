@@ -1,0 +1,49 @@
+"""What the fields of `counters` count. Each is raised by the script in which the outcome happens, and nowhere else;
+`tests/redis/test_counters.py` compares this table with the Lua."""
+
+from __future__ import annotations
+
+COUNTERS = {
+    # admission
+    "accepted": "requests entered into the queue",
+    "duplicate": "requests answered with an earlier one of the same Idempotency-Key",
+    "full": "requests refused: as many wait as --max-buffered-requests allows",
+    "tenant_full": "requests refused: their tenant has its share of the buffer waiting",
+    "slow": "requests refused: the estimated wait is longer than --max-estimated-wait",
+    # choice
+    "claimed_own": "tickets given to an agent that holds the beginning of the prompt",
+    "claimed_cold": "tickets given that no live agent holds anything of",
+    "claimed_stolen": "tickets taken from a busy holder after the prefill time that waiting would have saved",
+    "claimed_oldest": "tickets given for their age, on an agent's every eighth claim",
+    "claimed_reserved": "tickets of requests that lost an agent, given to the empty lane that was kept for them",
+    "promoted": "waiting requests moved up a class for their age",
+    # ends
+    "done": "requests that ended as asked",
+    "failed": "requests that ended with an error",
+    "cancelled": "requests that were cancelled",
+    "expired": "failed: no slot became free before the start deadline",
+    "orphaned": "cancelled: no balancer followed them for the grace time",
+    "dead": "failed: they lost as many agents as are tried",
+    # hand-over
+    "handed_over": "running requests returned to the queue by an agent that left or was lost",
+    "preempted": "running requests returned to the queue by an agent short of room",
+    "deaths": "running requests that lost their agent",
+    "reaped": "agents lost",
+    "fenced": "calls refused: the request has another agent by now, or has ended",
+    "short": "calls that found less in a journal than their agent had written: Redis forgot",
+    "long": "calls that found more in a journal than their agent knew",
+    "repaired": "journals to which a balancer wrote back what Redis had forgotten",
+    # dead letters
+    "requeued": "dead letters given a new life",
+    "dropped": "dead letters forgotten on demand",
+    # audit: each one is a fault, of Paddler or of whoever wrote to Redis by hand
+    "repaired_ledger": "entries of `demand` added for an unfinished request or removed for an ended one",
+    "repaired_buffer": "waiting requests entered where they were missing, others removed from where they stood",
+    "repaired_lane": "tickets removed from a lane whose request was elsewhere or gone",
+    "repaired_lost": "requests put back that were neither in the buffer nor in the lane they should be in",
+    "repaired_backlog": "corrections of `backlog`",
+    "repaired_free": "corrections of an agent's free slots",
+    "repaired_solo": "lanes reserved for a request that was not in them",
+    "repaired_agent": "agents forgotten of which only a part was left",
+    "repaired_ttl": "ended requests given a TTL, unfinished ones freed of theirs",
+}

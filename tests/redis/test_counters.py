@@ -1,0 +1,25 @@
+"""The table of counters and the scripts name the same outcomes."""
+
+from __future__ import annotations
+
+import re
+
+from paddler.store.counters import COUNTERS
+from paddler.store.results import Outcome
+from paddler.store.scripts import NAMES, source
+
+
+def test_the_table_names_what_the_scripts_count() -> None:
+    text = "\n".join(source(name) for name in NAMES)
+    counted = set(re.findall(r"\b(?:count|repaired)\('(\w+)'[,)]", text))
+    # Three calls build the name: by outcome, by the rule of the choice, by one of two streams.
+    counted |= set(map(str, Outcome))
+    choice = text[text.index("local function choose(") : text.index("local function claim_for(")]
+    counted |= {f"claimed_{rule}" for rule in re.findall(r"return [^\n]*, '(\w+)'", choice)}
+    assert counted == set(COUNTERS)
+    assert set(re.findall(r"\b(?:count|repaired)\(([^')][^)]*)\)", text)) == {
+        "what",
+        "what, id",
+        "state",
+        "stream == BUFFER and 'repaired_buffer' or 'repaired_ledger', id",
+    }
