@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from queue_calls import NOW, begin, finish, hold, leave, register, serve_all, submit, take
+from queue_calls import LEASE, NOW, begin, finish, hold, leave, lose, register, serve_all, submit, take
 
+from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.store.client import Store
-from paddler.store.results import Admission, Disposition
+from paddler.store.results import Admission, Cancelled, Claimed, Disposition
 from paddler.store.scripts import PoolScripts
 
 pytestmark = pytest.mark.anyio
@@ -203,3 +204,126 @@ async def test_a_preempted_request_avoids_its_agent_until_something_ended(pool: 
     assert await take(pool, "a") == [(gives_way, 3)]
     await finish(pool, "a", gives_way, 3)
     await leave(pool, "a")
+
+
+async def fragile_request(pool: PoolScripts, *suitors: str, slots: int = 2) -> tuple[str, list[str]]:
+    """A request that lost an agent, while each of `suitors` has one request running: the first has reserved it."""
+    await register(pool, "lost", slots=1)
+    fragile, _ = await submit(pool)
+    await begin(pool, "lost", fragile, 1)
+    busy: list[str] = []
+    for suitor in suitors:
+        await register(pool, suitor, slots=slots, now=NOW + LEASE)
+        busy.append((await submit(pool, now=NOW + LEASE))[0])
+    await lose(pool, "lost", now=NOW + LEASE)
+    return fragile, busy
+
+
+async def test_who_has_reserved_a_request_takes_nothing_else_not_even_its_own(pool: PoolScripts) -> None:
+    late = NOW + LEASE
+    fragile, (busy,) = await fragile_request(pool, "a")
+    await hold(pool, "a", SYSTEM, now=late)
+    own, _ = await submit(pool, prompt=SYSTEM, now=late)
+    assert (await pool.claim("a", now_ms=late)).num_given == 0
+    assert await pool.redis.zscore(pool.keys.free(), "a") is None
+    assert await serve_all(pool, "a", now=late) == [busy, fragile, own]
+    assert await pool.redis.hget(pool.keys.agent("a"), "reserved") is None
+    await leave(pool, "a")
+
+
+async def test_a_reserving_agent_keeps_nobody_else_from_work(pool: PoolScripts) -> None:
+    """It looked free, so a new request went to it, was not taken, and waited beside an idle agent."""
+    late = NOW + LEASE
+    fragile, (busy,) = await fragile_request(pool, "a", slots=9)
+    await register(pool, "b", slots=1, now=late)
+    other, answer = await submit(pool, now=late)
+    assert answer.admission is Admission.ASSIGNED
+    assert await serve_all(pool, "b", now=late) == [other]
+    assert await serve_all(pool, "a", now=late) == [busy, fragile]
+    await leave(pool, "a", "b")
+
+
+async def test_a_cancelled_reservation_frees_the_agent(pool: PoolScripts) -> None:
+    late = NOW + LEASE
+    fragile, (busy,) = await fragile_request(pool, "a")
+    behind, answer = await submit(pool, now=late)
+    assert answer.admission is Admission.WAITING
+    assert await pool.cancel(fragile, CANCELLED_FRAME, now_ms=late) is Cancelled.CANCELLED
+    assert await pool.redis.xlen(pool.keys.lane("a")) == 2, "at once"
+    assert await serve_all(pool, "a", now=late) == [busy, behind]
+    await leave(pool, "a")
+
+
+async def test_a_leaving_agent_gives_its_reservation_up(pool: PoolScripts) -> None:
+    late = NOW + LEASE
+    fragile, (busy,) = await fragile_request(pool, "a")
+    await begin(pool, "a", busy, 1, now=late)
+    await register(pool, "b", slots=1, now=late)
+    assert await pool.drain("a", now_ms=late) == 1
+    assert await serve_all(pool, "b", now=late) == [fragile]
+    await leave(pool, "a")
+    assert await serve_all(pool, "b", now=late) == [busy]
+    await leave(pool, "b")
+
+
+async def test_a_shorter_match_with_a_free_slot_comes_before_waiting_for_the_longest(pool: PoolScripts) -> None:
+    await register(pool, "deep", slots=1)
+    await register(pool, "shallow", slots=1)
+    await register(pool, "freest", slots=4)
+    await hold(pool, "deep", SYSTEM + OTHER)
+    await hold(pool, "shallow", SYSTEM)
+    first, _ = await submit(pool, prompt=SYSTEM + OTHER)
+    second, _ = await submit(pool, prompt=SYSTEM + OTHER)
+    assert await serve_all(pool, "shallow") == [second]
+    assert await serve_all(pool, "deep") == [first]
+    await leave(pool, "deep", "shallow", "freest")
+
+
+async def test_exactly_a_tenth_is_a_match(pool: PoolScripts) -> None:
+    await register(pool, "a", slots=1)
+    await register(pool, "freest", slots=2)
+    await pool.hold("a", ttl_ms=300_000, added=["seven-token"], now_ms=NOW)
+    for num_tokens, agent in ((70, "a"), (71, "freest")):
+        request_id, _ = await submit(pool, chain=b"seven-token\0\0\0\7", prompt_tokens=num_tokens)
+        assert await serve_all(pool, agent) == [request_id]
+    await leave(pool, "a", "freest")
+
+
+async def test_the_time_until_a_steal_is_never_cut_to_nothing(pool: PoolScripts) -> None:
+    """The server's clock has microseconds: 0.4 ms became 0, which means that there is nothing to wait for."""
+    await register(pool, "holder", slots=1)
+    await hold(pool, "holder", SYSTEM)
+    first, _ = await submit(pool, prompt=SYSTEM)
+    await register(pool, "thief", slots=1)
+    second, _ = await submit(pool, prompt=SYSTEM)
+    hint = (await pool.claim("thief", now_ms=NOW)).steal_after_ms
+    assert await pool.claim("thief", now_ms=NOW + hint - 0.4) == Claimed(0, 1)
+    assert (await pool.claim("thief", now_ms=NOW + hint)).num_given == 1
+    assert await serve_all(pool, "holder") == [first]
+    assert await serve_all(pool, "thief") == [second]
+    await leave(pool, "holder", "thief")
+
+
+async def test_a_preempted_request_does_not_avoid_an_idle_agent(pool: PoolScripts) -> None:
+    await register(pool, "a", slots=2)
+    one, _ = await submit(pool)
+    other, _ = await submit(pool)
+    await begin(pool, "a", one, 1)
+    assert await pool.release("a", one, 1, now_ms=NOW) is Disposition.OK
+    assert await pool.cancel(other, CANCELLED_FRAME, now_ms=NOW) is Cancelled.CANCELLED
+    assert await serve_all(pool, "a") == [one], "nothing runs that could end"
+    await leave(pool, "a")
+
+
+async def test_giving_up_the_last_one_ends_the_avoiding_of_the_others(pool: PoolScripts) -> None:
+    await register(pool, "a", slots=2)
+    ids = [(await submit(pool))[0] for _ in range(2)]
+    for request_id in ids:
+        await begin(pool, "a", request_id, 1)
+    for request_id in ids:
+        assert await pool.release("a", request_id, 1, now_ms=NOW) is Disposition.OK
+    assert await pool.redis.xlen(pool.keys.lane("a")) == 2
+    await leave(pool, "a")
+    await register(pool, "b", slots=2)
+    assert sorted(await serve_all(pool, "b")) == sorted(ids)
+    await leave(pool, "b")

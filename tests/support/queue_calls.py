@@ -8,7 +8,7 @@ from paddler.ids import new_request_id
 from paddler.jobs.chains import pack_chain
 from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME
 from paddler.routing.prefix import prefix_chain
-from paddler.store.results import Claimed, Disposition, Emission, Outcome, Submission, Submitted
+from paddler.store.results import Claimed, Disposition, Emission, Outcome, Reaped, Submission, Submitted
 from paddler.store.scripts import PoolScripts
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, FinishReason, Opened, Usage, encode_frame
@@ -85,6 +85,11 @@ async def serve_all(pool: PoolScripts, agent: str, *, now: float = NOW) -> list[
             served.append(request_id)
             await finish(pool, agent, request_id, attempt, now=now)
     return served
+
+
+async def lose(pool: PoolScripts, agent: str, *, now: float) -> Reaped:
+    """Reap an agent whose lease is over."""
+    return await pool.reap(agent, max_deaths=3, dead_frame=DEAD_FRAME, cancel_frame=CANCELLED_FRAME, now_ms=now)
 
 
 async def leave(pool: PoolScripts, *agents: str) -> None:

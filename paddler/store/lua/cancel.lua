@@ -5,8 +5,8 @@
 local id, frame, inbox = ARGV[2], ARGV[3], ARGV[4]
 
 local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'entry', 'agent')
-local state, agent = fields[1], fields[3]
+local fields = redis.call('HMGET', key, 'state', 'entry', 'agent', 'suitor')
+local state, agent, suitor = fields[1], fields[3], fields[4]
 if not state then return 'gone' end
 if is_terminal(state) then return 'ended' end
 if inbox ~= '' then
@@ -16,6 +16,8 @@ end
 if state == 'waiting' then
   leave_buffer(id)
   finish(id, 'cancelled', frame)
+  -- It kept its slots for this request.
+  if suitor then claim_for(suitor, 1000000) end
   return 'cancelled'
 end
 if state == 'assigned' then
@@ -23,6 +25,7 @@ if state == 'assigned' then
   leave_lane(agent, fields[2])
   redis.call('HINCRBY', key, 'attempt', 1)
   end_solo(agent, id)
+  forget_preempted(agent)
   finish(id, 'cancelled', frame)
   claim_for(agent, 1000000)
   return 'cancelled'

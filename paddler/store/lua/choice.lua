@@ -3,12 +3,12 @@
 -- choice as a pure function, and a test holds the two together.
 
 local WINDOW = 64
-local MIN_MATCH = 0.1
+local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
 local PROMOTE_LOOK = 16
 local PROMOTE_MS = {normal = 30000, batch = 120000}
 local PROMOTED = {normal = 'interactive', batch = 'normal'}
-local DEFAULT_PREFILL = 300 -- tokens/s, until an agent has measured its own
+local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
 local function unpack_chain(packed)
@@ -20,12 +20,14 @@ local function unpack_chain(packed)
   return hashes, ends
 end
 
+local function is_long_enough(matched, tokens) return matched > 0 and matched * MATCH_DIVISOR >= tokens end
+
 -- Tokens of the deepest entry that this agent holds; 0 for less than a tenth of the prompt.
 local function own_match(agent, hashes, ends, tokens)
   if #hashes == 0 then return 0 end
   local members = redis.call('SMISMEMBER', held_key(agent), unpack(hashes))
   for at = #hashes, 1, -1 do
-    if ends[at] < MIN_MATCH * tokens then return 0 end
+    if not is_long_enough(ends[at], tokens) then return 0 end
     if members[at] == 1 then return ends[at] end
   end
   return 0
@@ -37,7 +39,7 @@ local function foreign_match(except, hashes, ends, tokens)
   for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
   if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return {}, 0 end
   for at = #hashes, 1, -1 do
-    if ends[at] < MIN_MATCH * tokens then break end
+    if not is_long_enough(ends[at], tokens) then break end
     local live = {}
     for _, agent in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
       if agent ~= except and is_leased(agent) then live[#live + 1] = agent end
@@ -48,7 +50,7 @@ local function foreign_match(except, hashes, ends, tokens)
 end
 
 local function prefers(hint, one, other)
-  return redis.sha1hex(hint .. one) > redis.sha1hex(hint .. other)
+  return redis.sha1hex(hint .. '\0' .. one) > redis.sha1hex(hint .. '\0' .. other)
 end
 
 -- The agent with the most free slots; ties by the hint's rendezvous hash (Thaler and Ravishankar 1998), else at
@@ -110,9 +112,9 @@ local function choose(agent)
       local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid')
       if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
     end
-    return nil, 0
   end
-  local prefill = tonumber(facts[2] or DEFAULT_PREFILL)
+  local prefill = tonumber(facts[2] or '0')
+  if prefill <= 0 then prefill = DEFAULT_PREFILL end
   local holds = redis.call('EXISTS', held_key(agent)) == 1
   local best, most, others = nil, 0, {}
   for _, id in ipairs(window()) do
@@ -132,7 +134,8 @@ local function choose(agent)
   for _, other in ipairs(others) do
     local holders, matched = foreign_match(agent, other[2], other[3], other[4])
     if #holders == 0 then return other[1], 'cold' end
-    local left = math.ceil(other[5] + matched * 1000 / prefill) - now
+    -- Rounded up as a whole: Redis cuts an answer of 0.4 ms to 0, which would mean that there is nothing to wait for.
+    local left = math.ceil(other[5] + math.floor(matched * 1000 / prefill) + 1 - now)
     if left <= 0 then
       steal = steal or other[1]
     elseif hint == 0 or left < hint then
@@ -143,9 +146,26 @@ local function choose(agent)
   return nil, hint
 end
 
+-- The waiting request that this agent keeps its lane for. One that is gone (Redis may forget a second) binds nobody.
+local function reservation(agent)
+  local id = redis.call('HGET', agent_key(agent), 'reserved')
+  if not id then return nil end
+  local fields = redis.call('HMGET', request_key(id), 'state', 'suitor')
+  if fields[1] == 'waiting' and fields[2] == agent then return id end
+  redis.call('HDEL', agent_key(agent), 'reserved')
+end
+
 -- Step 4: fill up to `limit` free slots of one agent. Returns how many tickets it was given, and the ms until
 -- something may be stolen (0: nothing to wait for).
 local function claim_for(agent, limit)
+  local reserved = reservation(agent)
+  if reserved then
+    if num_free(agent) == 0 or redis.call('XLEN', lane_key(agent)) > 0 then return 0, 0 end
+    give(agent, reserved)
+    count('claimed_reserved')
+    refresh_free(agent)
+    return 1, 0
+  end
   local room = math.min(refresh_free(agent), limit)
   local given, hint = 0, 0
   if room > 0 then promote() end
@@ -159,7 +179,9 @@ local function claim_for(agent, limit)
     if deaths > 0 and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
       redis.call('HSET', request_key(id), 'suitor', agent)
-      break
+      redis.call('HSET', agent_key(agent), 'reserved', id)
+      refresh_free(agent)
+      return given, 0
     end
     give(agent, id)
     count('claimed_' .. how)
@@ -170,41 +192,65 @@ local function claim_for(agent, limit)
   return given, hint
 end
 
+local function poke(agent, steal)
+  if steal > 0 then redis.call('PUBLISH', control_key(agent), cmsgpack.pack({'poke', steal})) end
+end
+
 -- Give waiting tickets to free agents, one each, the freest first, until one side runs out. An agent that may
 -- take none of what waits does not keep the others from theirs.
 local function dispatch()
   while num_waiting() > 0 do
     local agent = freest()
     if not agent then return end
-    if claim_for(agent, 1) == 0 then
-      local given = 0
+    local given, steal = claim_for(agent, 1)
+    if given == 0 then
       for _, other in ipairs(redis.call('ZREVRANGE', FREE, 0, -1)) do
         if num_waiting() > 0 then given = given + claim_for(other, 1) end
       end
-      if given == 0 then return end
+      if given == 0 then
+        poke(agent, steal)
+        return
+      end
     end
   end
 end
 
--- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim.
+-- The live holder with a free slot of the deepest entry that has one, the freest of them, and whether any agent holds
+-- the request at all.
+local function free_holder(hashes, ends, tokens, hint)
+  local names = {}
+  for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
+  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return nil, false end
+  local rooms, is_held = {}, false
+  for at = #hashes, 1, -1 do
+    if not is_long_enough(ends[at], tokens) then break end
+    local agent, most = nil, 0
+    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+      if is_leased(holder) then
+        is_held = true
+        -- Whoever holds a deep entry holds those above it: each is looked at once.
+        rooms[holder] = rooms[holder] or refresh_free(holder)
+        local room = rooms[holder]
+        local is_tie = agent and room == most
+        if is_tie and hint ~= '' then is_tie = prefers(hint, holder, agent) elseif is_tie then is_tie = holder < agent end
+        if room > most or is_tie then agent, most = holder, room end
+      end
+    end
+    if agent then return agent, true end
+  end
+  return nil, is_held
+end
+
+-- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim. Whoever may take
+-- it might have to take others first, so this goes on until it is given or nobody is left who may take anything.
 local function place_new(id, chain, tokens, hint)
   local hashes, ends = unpack_chain(chain)
-  local holders = foreign_match('', hashes, ends, tokens)
-  local agent, most = nil, 0
-  for _, holder in ipairs(holders) do
-    local room = refresh_free(holder)
-    if room > most or (room == most and room > 0 and hint ~= '' and prefers(hint, holder, agent)) then
-      agent, most = holder, room
-    end
-  end
-  if not agent and #holders == 0 then agent = freest(hint) end
-  if agent then claim_for(agent, 1) end
-  if redis.call('HGET', request_key(id), 'state') ~= 'waiting' then return end
-  -- Somebody else's turn was first. The freest agent looks now, and again when the request may be stolen.
-  local other = freest()
-  if not other then return end
-  local given, steal = claim_for(other, 1)
-  if given == 0 and steal > 0 then
-    redis.call('PUBLISH', control_key(other), cmsgpack.pack({'poke', steal}))
+  while redis.call('HGET', request_key(id), 'state') == 'waiting' do
+    local agent = freest(hint)
+    if not agent then return end
+    agent = free_holder(hashes, ends, tokens, hint) or agent
+    local given, steal = claim_for(agent, 1)
+    -- One that has just reserved a request is not free any more: the next may take what stands behind.
+    if given == 0 and redis.call('ZSCORE', FREE, agent) then return poke(agent, steal) end
   end
 end

@@ -4,6 +4,8 @@ local agent = ARGV[2]
 
 if redis.call('EXISTS', agent_key(agent)) == 0 then return 0 end
 redis.call('HSET', agent_key(agent), 'state', 'leaving')
+local reserved = redis.call('HGET', agent_key(agent), 'reserved')
+if reserved then end_reservation(reserved) end
 refresh_free(agent)
 for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local id = entry[2][2]

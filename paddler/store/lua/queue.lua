@@ -1,19 +1,39 @@
 -- Key map: that of common.lua, which comes before this part of every script.
 -- Moves of tickets between buffer and lanes, journals, fences and ends.
 
--- Re-derive an agent's place in `free` from its lane: never a counter that can drift. Returns its free slots.
-local function refresh_free(agent)
-  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo')
+-- Slots in which an agent could begin something now, and the request that it keeps them for, if any.
+local function num_free(agent)
+  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo', 'reserved')
   local room = 0
   if fields[1] and fields[2] == 'ready' and not fields[3] and is_leased(agent) then
     room = tonumber(fields[1]) - redis.call('XLEN', lane_key(agent))
   end
+  return math.max(room, 0), fields[4]
+end
+
+-- Re-derive an agent's place in `free` from its lane: never a counter that can drift. Returns its free slots, none
+-- while it keeps them for a request that wants its lane alone.
+local function refresh_free(agent)
+  local room, reserved = num_free(agent)
+  if reserved then room = 0 end
   if room > 0 then
     redis.call('ZADD', FREE, room, agent)
   else
     redis.call('ZREM', FREE, agent)
   end
-  return math.max(room, 0)
+  return room
+end
+
+-- A request that lost an agent is given away, ended, or no longer waits for this one: whoever kept its lane for it
+-- may take others again.
+local function end_reservation(id)
+  local suitor = redis.call('HGET', request_key(id), 'suitor')
+  if not suitor then return end
+  redis.call('HDEL', request_key(id), 'suitor')
+  if redis.call('HGET', agent_key(suitor), 'reserved') == id then
+    redis.call('HDEL', agent_key(suitor), 'reserved')
+    refresh_free(suitor)
+  end
 end
 
 local function num_waiting()
@@ -50,6 +70,7 @@ local function leave_buffer(id)
   redis.call('SREM', queued_key(fields[1]), id)
   redis.call('DECRBY', BACKLOG, fields[4])
   redis.call('ZREM', DEADLINES, id)
+  end_reservation(id)
 end
 
 local function leave_lane(agent, entry)
@@ -69,7 +90,6 @@ local function give(agent, id)
   local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt)
   redis.call('HSET', key, 'state', 'assigned', 'agent', agent, 'entry', entry)
   redis.call('HSETNX', key, 'delivered', now)
-  redis.call('HDEL', key, 'suitor')
   redis.call('HINCRBY', agent_key(agent), 'claims', 1)
   if tonumber(fields[1] or '0') > 0 then redis.call('HSET', agent_key(agent), 'solo', id) end
 end
@@ -91,10 +111,11 @@ local function end_solo(agent, id)
   if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
 end
 
--- One of the agent's requests has ended: it may take back what it had to give up for want of room.
+-- One of the agent's requests has ended, or none is left: it may take back what it had to give up for want of room.
 local function forget_preempted(agent)
   for _, id in ipairs(redis.call('SMEMBERS', preempted_key(agent))) do
-    redis.call('HDEL', request_key(id), 'avoid')
+    -- Another agent may have had to give it up since.
+    if redis.call('HGET', request_key(id), 'avoid') == agent then redis.call('HDEL', request_key(id), 'avoid') end
   end
   redis.call('DEL', preempted_key(agent))
 end
@@ -107,7 +128,7 @@ local function finish(id, state, frames)
   redis.call('XDEL', demand_key(fields[1]), fields[2])
   redis.call('HSET', key, 'state', state, 'ended', now)
   count(state)
-  redis.call('HDEL', key, 'entry', 'suitor', 'chain')
+  redis.call('HDEL', key, 'entry', 'chain')
   redis.call('EXPIRE', key, KEEP_S)
   redis.call('EXPIRE', payload_key(id), KEEP_S)
   redis.call('EXPIRE', journal_key(id), KEEP_S)

@@ -11,6 +11,9 @@ put_back(id)
 if redis.call('XLEN', lane_key(agent)) > 0 then
   redis.call('HSET', request_key(id), 'avoid', agent)
   redis.call('SADD', preempted_key(agent), id)
+else
+  -- Nothing runs that could end: what it gave up before would avoid an idle agent for ever.
+  forget_preempted(agent)
 end
 count('preempted')
 refresh_free(agent)
