@@ -114,14 +114,15 @@ class PoolKeys:
         """zset · waiting ids by start deadline (ms) · with `buffer` · no TTL."""
         return f"{self.base}:deadlines"
 
-    def vtime(self) -> str:
-        """string · fair queueing's virtual clock: the start tag served last · claim writes, submit reads · no TTL."""
-        return f"{self.base}:vtime"
+    def vtime(self, request_class: str) -> str:
+        """string · fair queueing's virtual clock of a class: the latest start tag served · claim writes, submit reads ·
+        no TTL."""
+        return f"{self.base}:vtime:{request_class}"
 
-    def tag(self, tenant: str) -> str:
-        """string · the finish tag of a tenant's last request, corrected by its real cost · submit and settle · TTL an
-        hour after the last request."""
-        return f"{self.base}:tag:{tenant}"
+    def tag(self, request_class: str, tenant: str) -> str:
+        """string · the finish tag of a tenant's last request of a class, corrected by its real cost · submit and
+        settle · TTL an hour after the last request."""
+        return f"{self.base}:tag:{request_class}:{tenant}"
 
     def queued(self, tenant: str) -> str:
         """set · a tenant's waiting ids · with `buffer` · no TTL, gone when empty."""
@@ -178,7 +179,7 @@ class PoolKeys:
         """The keys that may exist without a TTL while no agent and no unfinished request does."""
         return frozenset(
             {
-                self.vtime(),
+                *(self.vtime(request_class) for request_class in CLASSES),
                 self.backlog(),
                 self.models(),
                 self.dead(),

@@ -79,9 +79,11 @@ local function promote()
     local queue = fields[1]
     local after = PROMOTE_MS[queue]
     if after and now - tonumber(fields[2]) >= after then
+      -- From now on this is its place, also when it comes back from a lane.
+      local score = redis.call('GET', vtime_key(PROMOTED[queue])) or '0'
       redis.call('ZREM', order_key(queue), id)
-      redis.call('ZADD', order_key(PROMOTED[queue]), tonumber(redis.call('GET', VTIME) or '0'), id)
-      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue])
+      redis.call('ZADD', order_key(PROMOTED[queue]), score, id)
+      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue], 'score', score, 'start', score)
       count('promoted')
     end
   end

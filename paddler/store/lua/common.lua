@@ -16,7 +16,6 @@ local FREE = P .. ':free'
 local DEADLINES = P .. ':deadlines'
 local DEAD = P .. ':dead'
 local BALANCERS = P .. ':balancers'
-local VTIME = P .. ':vtime'
 local BACKLOG = P .. ':backlog'
 local COUNTERS = P .. ':counters'
 local function order_key(class) return P .. ':order:' .. class end
@@ -31,7 +30,8 @@ local function holders_key(hash) return P .. ':holders:' .. hash end
 local function held_key(agent) return P .. ':held:' .. agent end
 local function preempted_key(agent) return P .. ':preempted:' .. agent end
 local function queued_key(tenant) return P .. ':queued:' .. tenant end
-local function tag_key(tenant) return P .. ':tag:' .. tenant end
+local function vtime_key(class) return P .. ':vtime:' .. class end
+local function tag_key(class, tenant) return P .. ':tag:' .. class .. ':' .. tenant end
 local function idempotency_key(tenant, key) return P .. ':idempotency:' .. tenant .. ':' .. key end
 local function demand_key(class)
   if class == 'batch' then return P .. ':demand:batch' end

@@ -51,6 +51,17 @@ local function append(id, frames)
   end
 end
 
+-- Start-time fair queueing between the tenants of a class (Goyal, Vin and Cheng 1996), in tokens by weight as the
+-- Virtual Token Counter (OSDI 2024) charges them. Returns the start tag and the finish tag, which is the score. Each
+-- class has a clock of its own: what other classes are served must not carry a newcomer behind a long backlog.
+local function charge(class, tenant, cost, weight)
+  local last = redis.call('GET', tag_key(class, tenant)) or '0'
+  local start = math.max(tonumber(redis.call('GET', vtime_key(class)) or '0'), tonumber(last))
+  local finish = start + cost / weight
+  redis.call('SET', tag_key(class, tenant), finish, 'EX', TAG_KEEP_S)
+  return start, finish
+end
+
 -- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
 local function enter_buffer(id, tenant, queue, score, accepted, deadline, cost)
   local entry = redis.call('XADD', BUFFER, '*', 'id', id)
@@ -79,13 +90,13 @@ local function leave_lane(agent, entry)
 end
 
 -- Put a waiting ticket into a lane; the raised attempt fences whoever had it before. Fair queueing's clock moves
--- on to the start tag of what is served (Goyal, Vin and Cheng 1996).
+-- on to the start tag of what is served.
 local function give(agent, id)
   local key = request_key(id)
   leave_buffer(id)
-  local fields = redis.call('HMGET', key, 'deaths', 'start')
-  local start = tonumber(fields[2])
-  if start > tonumber(redis.call('GET', VTIME) or '0') then redis.call('SET', VTIME, start) end
+  local fields = redis.call('HMGET', key, 'deaths', 'start', 'queue')
+  local start, vtime = tonumber(fields[2]), vtime_key(fields[3])
+  if start > tonumber(redis.call('GET', vtime) or '0') then redis.call('SET', vtime, start) end
   local attempt = redis.call('HINCRBY', key, 'attempt', 1)
   local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt)
   redis.call('HSET', key, 'state', 'assigned', 'agent', agent, 'entry', entry)

@@ -19,9 +19,7 @@ redis.call('PERSIST', key)
 redis.call('PERSIST', payload_key(id))
 redis.call('HDEL', key, 'deaths', 'opened', 'started', 'delivered', 'ended', 'agent', 'cancel', 'avoid', 'suitor',
   'orphaned', 'abandoned', 'prompt_tokens', 'completion_tokens', 'cached_tokens')
-local start = math.max(tonumber(redis.call('GET', VTIME) or '0'), tonumber(redis.call('GET', tag_key(tenant)) or '0'))
-local score = start + cost / tonumber(fields[4])
-redis.call('SET', tag_key(tenant), score, 'EX', TAG_KEEP_S)
+local start, score = charge(class, tenant, cost, tonumber(fields[4]))
 local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'accepted', now, 'deadline', 0, 'score', score, 'start', start, 'demand', entry,
   'background', 1, 'requeued', now)

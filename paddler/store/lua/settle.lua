@@ -5,7 +5,7 @@ local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), 
 local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight')
+local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight', 'class')
 if not fields[1] then return {'gone', 0, 0, 0} end
 if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
   count('fenced')
@@ -20,10 +20,12 @@ leave_lane(agent, fields[4])
 redis.call('HSET', key, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens,
   'cached_tokens', cached_tokens)
 -- The tenant was charged an estimate; from now on it stands where the real cost puts it.
-local tag = redis.call('GET', tag_key(fields[5]))
+local tag_name = tag_key(fields[8], fields[5])
+local tag = redis.call('GET', tag_name)
 if tag and outcome ~= 'failed' then
   local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
-  redis.call('SET', tag_key(fields[5]), tonumber(tag) + (real - tonumber(fields[6])) / tonumber(fields[7]), 'KEEPTTL')
+  local corrected = tonumber(tag) + (real - tonumber(fields[6])) / tonumber(fields[7])
+  redis.call('SET', tag_name, math.max(corrected, 0), 'KEEPTTL')
 end
 finish(id, outcome, frames)
 end_solo(agent, id)

@@ -49,13 +49,11 @@ if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
   end
 end
 
--- Start-time fair queueing between tenants, charged by tokens not cached (Virtual Token Counter, OSDI 2024).
+-- Fair queueing charges the tokens that have to be computed.
 local hashes, ends = unpack_chain(chain)
 local _, cached = foreign_match('', hashes, ends, prompt_tokens)
 local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
-local start = math.max(tonumber(redis.call('GET', VTIME) or '0'), tonumber(redis.call('GET', tag_key(tenant)) or '0'))
-local score = start + cost / weight
-redis.call('SET', tag_key(tenant), score, 'EX', TAG_KEEP_S)
+local start, score = charge(class, tenant, cost, weight)
 
 local deadline = 0
 if start_timeout > 0 then deadline = now + start_timeout end
