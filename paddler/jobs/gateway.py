@@ -28,6 +28,7 @@ from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
 from paddler.jobs.status import RequestStatus, not_found, read_status
+from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
@@ -98,7 +99,7 @@ class Gateway:
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
         loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
-        loops = (*loops, self._remind_loop())
+        loops = (*loops, self._remind_loop(), Watchman(self._store, self._clock).watch_loop())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def close(self) -> None:
@@ -185,6 +186,13 @@ class Gateway:
                 return await read_status(self._store, self._views, request_id)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+
+    async def position(self, request_id: str) -> int | None:
+        """How many requests are before one that waits; None when it does not, or Redis does not tell within a second."""
+        with contextlib.suppress(PaddlerError, *TROUBLE):
+            async with asyncio.timeout(1.0):
+                return (await self.status(request_id)).position
+        return None
 
     async def cancel(self, request_id: str) -> None:
         """Stop a request wherever it is (step 9); one that has ended stays as it is. Raises as `status`."""

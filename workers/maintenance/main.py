@@ -55,10 +55,10 @@ def build_worker(store: Store, work: Upkeep) -> Worker:
     )
 
 
-async def serve(store: Store, *, lease_ms: int) -> None:
+async def serve(store: Store, *, lease_ms: int, orphan_grace_ms: int) -> None:
     """Run until a signal; trouble with Redis is waited out."""
     clock = SystemClock()
-    work = Upkeep(store, clock, lease_ms=lease_ms)
+    work = Upkeep(store, clock, lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -95,8 +95,18 @@ async def _run_for_ever(store: Store, work: Upkeep, clock: SystemClock) -> None:
     default=5000,
     help="The lease of the agents, ms: nobody is reaped before Redis has answered for that long.",
 )
+@option(
+    "--orphan-grace",
+    "orphan_grace_ms",
+    type=click.IntRange(min=0),
+    default=30_000,
+    help="Time for a client to resume on another balancer when its own was lost, ms; then its request is cancelled.",
+)
 @log_options
-def command(*, redis_url: str, redis_prefix: str, lease_ms: int, log_level: str, log_format: str) -> None:
-    """Run the upkeep: return the requests of lost agents to the queue, expire what waited too long."""
+def command(
+    *, redis_url: str, redis_prefix: str, lease_ms: int, orphan_grace_ms: int, log_level: str, log_format: str
+) -> None:
+    """Run the upkeep: return the requests of lost agents to the queue, end what waited too long or nobody follows,
+    audit the queue."""
     logs.configure("worker", log_level, log_format)
-    uvloop.run(serve(connect(redis_url, redis_prefix), lease_ms=lease_ms))
+    uvloop.run(serve(connect(redis_url, redis_prefix), lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms))

@@ -1,4 +1,5 @@
-"""The upkeep of every pool, one round at a time: reap lost agents, expire what waited too long.
+"""The upkeep of every pool, one round at a time: reap lost agents, expire what waited too long, cancel what nobody
+follows, trim, audit, and leave a sign of life.
 
 Agents reap each other and balancers expire their own requests; this is the backstop that works while there
 is no agent and no balancer.
@@ -7,31 +8,48 @@ is no agent and no balancer.
 from __future__ import annotations
 
 from paddler.clock import Clock
-from paddler.jobs.endings import START_TIMEOUT_FRAME
+from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
+from paddler.store.keys import WORKER_BEAT_MS, inbox_channel, worker_key
+from paddler.store.scripts import PoolScripts
+from workers.maintenance.audit import Auditor
 
 log = get_logger(__name__)
 
 EXPIRE_BATCH = 100
+ORPHAN_PAGE = 500
+AUDIT_EVERY_S = 5.0
+MAX_DEAD = 1000
+BALANCER_FORGOTTEN_MS = 600_000
 
 
 class Upkeep:
     """`run_once` every second, on one worker at a time."""
 
-    def __init__(self, store: Store, clock: Clock, *, lease_ms: int) -> None:
+    def __init__(self, store: Store, clock: Clock, *, lease_ms: int, orphan_grace_ms: int = 30_000) -> None:
         self._store = store
         self._clock = clock
         self._gate = ReapGate(lease_ms)
+        self._orphan_grace_ms = orphan_grace_ms
+        self._auditor = Auditor(store)
+        self._next_audit = 0.0
+        self._looked_at: dict[str, str] = {}
 
     async def run_once(self) -> None:
         """Raises whatever Redis raises; nothing is half done then."""
         try:
             # The default pool takes requests before its first agent, which is who would enter it by name.
-            for name in sorted({DEFAULT_POOL, *await self._store.pool_names()}):
+            names = sorted({DEFAULT_POOL, *await self._store.pool_names()})
+            for name in names:
                 await self._pool_once(name)
+            await self._rarely(names)
+            seconds, micros = await self._store.redis.time()
+            await self._store.redis.set(
+                worker_key(self._store.prefix), seconds * 1000 + micros // 1000, px=WORKER_BEAT_MS
+            )
         except TROUBLE:
             self._gate.failed()
             raise
@@ -43,6 +61,35 @@ class Upkeep:
             log.info("expired waiting requests", pool=name, requests=num_expired)
             if num_expired < EXPIRE_BATCH:
                 break
+        # After an outage balancers, too, need a moment to renew what they could not.
         if self._gate.is_open(self._clock.monotonic()):
             for agent_id in await pool.expired_agents():
                 await reap_agent(pool, agent_id)
+            for ledger in (pool.keys.demand(), pool.keys.demand_batch()):
+                await self._cancel_orphans(pool, ledger)
+
+    async def _cancel_orphans(self, pool: PoolScripts, ledger: str) -> None:
+        """The next page of the ledger; a long one takes several rounds."""
+        after = self._looked_at.get(ledger)
+        page = await self._store.redis.xrange(ledger, f"({after}" if after else "-", "+", count=ORPHAN_PAGE)
+        self._looked_at[ledger] = page[-1][0].decode() if len(page) == ORPHAN_PAGE else ""
+        orphans = await pool.orphan(
+            [fields[b"id"].decode() for _, fields in page if b"id" in fields],
+            grace_ms=self._orphan_grace_ms,
+            inbox_prefix=inbox_channel(self._store.prefix, ""),
+        )
+        for request_id in orphans:
+            outcome = await pool.cancel(request_id, CANCELLED_FRAME)
+            log.info("cancelled a request that nobody follows", request=request_id, outcome=outcome)
+
+    async def _rarely(self, names: list[str]) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_audit:
+            return
+        self._next_audit = now + AUDIT_EVERY_S
+        await self._auditor.run_once(names)
+        seconds, _ = await self._store.redis.time()
+        for name in names:
+            keys = self._store.pool(name).keys
+            await self._store.redis.xtrim(keys.dead(), maxlen=MAX_DEAD, approximate=False)
+            await self._store.redis.zremrangebyscore(keys.balancers(), "-inf", seconds * 1000 - BALANCER_FORGOTTEN_MS)
