@@ -42,9 +42,11 @@ def test_text_streams_token_by_token(run: EngineRun) -> None:
 
 
 def test_slots_generate_in_parallel(run: EngineRun) -> None:
-    outcomes = run.finish(*(make_job(str(n), f"{STORY} with {n} friends", max_tokens=8) for n in range(4)))
-    assert [len(outcome.ids) for outcome in outcomes] == [8] * 4
-    assert {tuple(outcome.steps) for outcome in outcomes} == {tuple(outcomes[0].steps)}, "in the same steps"
+    outcomes = run.finish(*(make_job(str(n), f"{STORY} with {n} friends", max_tokens=30) for n in range(4)))
+    assert all(len(outcome.ids) == 30 or is_stop(outcome) for outcome in outcomes)
+    together = range(max(outcome.steps[0] for outcome in outcomes), min(outcome.steps[-1] for outcome in outcomes) + 1)
+    assert len(together) > 3
+    assert all(set(together) <= set(outcome.steps) for outcome in outcomes), "a token for each in every step"
 
 
 def test_more_jobs_than_slots_all_end(run: EngineRun) -> None:
@@ -281,9 +283,9 @@ def test_with_too_small_a_cache_every_job_still_ends(make_engine: MakeEngine) ->
 
 
 def test_progress_names_its_request(run: EngineRun) -> None:
-    run.start(make_job("a", STORY))
-    run.start(make_job("b", STORY))
-    assert {event.request_id for event in run.step() if isinstance(event, Progress)} == {"a", "b"}
+    jobs = {request_id: run.start(make_job(request_id, STORY, max_tokens=None)) for request_id in ("a", "b")}
+    run.step_until(lambda: all(outcome.ids for outcome in jobs.values()))
+    assert [event.request_id for event in run.step() if isinstance(event, Progress)] == ["a", "b"]
 
 
 def test_close_is_final_and_may_be_repeated(make_engine: MakeEngine) -> None:
