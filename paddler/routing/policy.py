@@ -1,0 +1,340 @@
+"""Which request an agent takes, and which agent a request is offered to (life of a request, steps 2 and 4).
+
+Late binding with cache affinity: of what waits, an agent takes the request whose beginning its KV cache holds; a
+request whose beginning another agent holds is left to that agent for as long as computing it again would take, and
+no longer (delay scheduling, Zaharia et al., EuroSys'10, with the delay that each request is worth).
+
+`store/lua/common.lua` takes the same decisions inside Redis; a test holds the two together. So that they agree to
+the last bit, times are whole milliseconds, positions whole tokens, and ties are settled by id in byte order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from enum import StrEnum
+from itertools import chain, islice
+from typing import Literal
+
+from msgspec import Struct
+
+CLASSES = ("interactive", "normal", "batch")
+RequestClass = Literal["interactive", "normal", "batch"]
+
+WINDOW = 64
+MATCH_DIVISOR = 10  # a match counts from a tenth of the prompt; below, all agents share the system prompt's first lines
+OLDEST_EVERY = 8
+PROMOTE_LOOKS_AT = 16
+PROMOTE_AFTER_MS: dict[RequestClass, tuple[int, RequestClass]] = {
+    "normal": (30_000, "interactive"),
+    "batch": (120_000, "normal"),
+}
+UNMEASURED_PREFILL_TOKENS_PER_S = 500.0
+
+Holders = Mapping[bytes, Collection[str]]
+"""Prefix hash -> the live agents whose KV cache holds it, never an empty collection."""
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A request in the buffer. `request_class` is the class in whose order it stands now, `score` its place there,
+    `chain` its prefix chain as (hash, end in tokens), `num_tokens` its prompt. `suitor` is the live agent that has
+    reserved it, `avoid` the one that had to give it up for want of room and may not take it back yet."""
+
+    id: str
+    request_class: RequestClass
+    score: float
+    accepted_ms: int
+    chain: tuple[tuple[bytes, int], ...]
+    num_tokens: int
+    deaths: int = 0
+    suitor: str | None = None
+    avoid: str | None = None
+    tenant: str = ""
+
+
+class AgentView(Struct, frozen=True, kw_only=True):
+    """An agent that asks. `held` are the prefix hashes in its KV cache, `num_claims` the tickets it has ever been
+    given, `reserved` the waiting request whose suitor it is."""
+
+    id: str
+    num_free: int
+    held: Container[bytes]
+    prefill_tokens_per_s: float
+    num_claims: int
+    lane_is_empty: bool
+    reserved: str | None = None
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """How far affinity goes. The defaults are the design's; `tests/bench/routing.py` measures the others.
+
+    `nets_own_match`: a match here shortens the time that a request is left to a longer one elsewhere, instead of ending
+    it. `oldest_must_be_due`: every eighth claim takes the oldest that is not left to a holder. `class_by_class`: no
+    match moves a request before one of a higher class. `tenant_quantum`: nor before another tenant's by more than
+    this many tokens of score."""
+
+    nets_own_match: bool = False
+    oldest_must_be_due: bool = False
+    class_by_class: bool = False
+    tenant_quantum: float | None = None
+
+
+RULES = Rules()
+
+
+class Why(StrEnum):
+    RESERVED = "reserved"
+    OLDEST = "oldest"
+    MATCH = "match"
+    COLD = "cold"
+    STOLEN = "stolen"
+
+
+class Give(Struct, frozen=True):
+    """Put this request into the agent's lane."""
+
+    request_id: str
+    why: Why
+
+
+class Reserve(Struct, frozen=True):
+    """Make the agent this request's suitor and give it nothing before its lane is empty."""
+
+    request_id: str
+
+
+class Nothing(Struct, frozen=True):
+    """Nothing for this agent now. `hint_ms`, at least 1: until it may steal a request of the window; None: never."""
+
+    hint_ms: int | None
+
+
+Choice = Give | Reserve | Nothing
+
+
+class Promotion(Struct, frozen=True):
+    """Move a waiting request into another class's order with this score."""
+
+    request_id: str
+    request_class: RequestClass
+    score: float
+
+
+def is_long_enough(num_matched: int, num_tokens: int) -> bool:
+    """Whether a match of this length counts: at least a tenth of the prompt, and not nothing."""
+    return num_matched > 0 and num_matched * MATCH_DIVISOR >= num_tokens
+
+
+def match(request: Waiting, held: Container[bytes]) -> int:
+    """Tokens of the longest beginning of the request in `held`, 0 when it does not count. `held` are the hashes of one
+    agent, or `Holders` for the best of all live agents."""
+    for digest, end in reversed(request.chain):
+        if not is_long_enough(end, request.num_tokens):
+            return 0
+        if digest in held:
+            return end
+    return 0
+
+
+def promotions(oldest: Iterable[Waiting], vtimes: Mapping[RequestClass, float], now_ms: int) -> list[Promotion]:
+    """Who moves up a class before a claim, by age alone: of the first `PROMOTE_LOOKS_AT` of `oldest` (all that wait,
+    by (accepted_ms, id)), each at most one class. `vtimes` are the fair queue's clocks: a promoted request comes
+    before whatever arrives later, not before those that are due."""
+    moved: list[Promotion] = []
+    for request in islice(oldest, PROMOTE_LOOKS_AT):
+        rule = PROMOTE_AFTER_MS.get(request.request_class)
+        if rule is not None and now_ms - request.accepted_ms >= rule[0]:
+            moved.append(Promotion(request.id, rule[1], vtimes[rule[1]]))
+    return moved
+
+
+def window(orders: Mapping[RequestClass, Iterable[Waiting]]) -> list[Waiting]:
+    """What one claim looks at: the first `WINDOW` waiting, classes in order, each given in its order of (score, id)."""
+    return list(islice(chain.from_iterable(orders.get(name, ()) for name in CLASSES), WINDOW))
+
+
+def steal_after_ms(num_tokens: int, prefill_tokens_per_s: float) -> int:
+    """The least whole wait that is longer than computing `num_tokens` takes an agent of this speed."""
+    speed = prefill_tokens_per_s if prefill_tokens_per_s > 0 else UNMEASURED_PREFILL_TOKENS_PER_S
+    return math.floor(num_tokens * 1000 / speed) + 1
+
+
+def choose(
+    agent: AgentView,
+    candidates: Iterable[Waiting],
+    oldest: Iterable[Waiting],
+    holders: Holders,
+    now_ms: int,
+    rules: Rules = RULES,
+) -> Choice:
+    """What one claim of one slot does. `candidates` is the `window` after promotion, `oldest` as for `promotions`.
+
+    1. A request that this agent has reserved, or nothing, until its lane is empty.
+    2. At every eighth claim the oldest of all (of the first `WINDOW` that it may take), so that nothing starves.
+    3. The longest match held by this agent; else the first that no live agent holds; else the first that has waited
+       longer for its holders than computing the match here takes; else nothing, with the time until the next steal.
+
+    A request that has lost an agent goes only into an empty lane; an agent with other work reserves it instead.
+    What another agent has reserved, or this one had to give up, is passed over."""
+    if agent.num_free <= 0:
+        return Nothing(None)
+    if agent.reserved is not None:
+        return Give(agent.reserved, Why.RESERVED) if agent.lane_is_empty else Reserve(agent.reserved)
+    look = _Look(agent, holders, now_ms, rules)
+    choice = look.at_oldest(oldest) or look.at_window([request for request in candidates if look.may_take(request)])
+    if isinstance(choice, Nothing):
+        return choice
+    request, why = choice
+    if request.deaths > 0 and not agent.lane_is_empty:
+        return Reserve(request.id)
+    return Give(request.id, why)
+
+
+class _Look:
+    """One agent looking at what waits, at one moment."""
+
+    def __init__(self, agent: AgentView, holders: Holders, now_ms: int, rules: Rules) -> None:
+        self._agent = agent
+        self._holders = holders
+        self._now_ms = now_ms
+        self._rules = rules
+
+    def may_take(self, request: Waiting) -> bool:
+        return request.suitor in (None, self._agent.id) and request.avoid != self._agent.id
+
+    def at_oldest(self, oldest: Iterable[Waiting]) -> tuple[Waiting, Why] | None:
+        if (self._agent.num_claims + 1) % OLDEST_EVERY != 0:
+            return None
+        for request in islice(oldest, WINDOW):
+            if self.may_take(request) and (not self._rules.oldest_must_be_due or self._left_ms(request)[0] <= 0):
+                return request, Why.OLDEST
+        return None
+
+    def at_window(self, requests: list[Waiting]) -> tuple[Waiting, Why] | Nothing:
+        hint_ms: int | None = None
+        for group in _groups(requests, self._rules):
+            choice = self._at_group(group)
+            if not isinstance(choice, Nothing):
+                return choice
+            if choice.hint_ms is not None:
+                hint_ms = choice.hint_ms if hint_ms is None else min(hint_ms, choice.hint_ms)
+        return Nothing(hint_ms)
+
+    def _at_group(self, requests: list[Waiting]) -> tuple[Waiting, Why] | Nothing:
+        longest = 0
+        matched: Waiting | None = None
+        cold: Waiting | None = None
+        stolen: Waiting | None = None
+        hint_ms: int | None = None
+        for request in requests:
+            left_ms, own, best = self._left_ms(request)
+            if left_ms > 0:
+                hint_ms = left_ms if hint_ms is None else min(hint_ms, left_ms)
+            elif own > 0:
+                if own > longest:
+                    longest, matched = own, request
+            elif best == 0:
+                cold = cold or request
+            else:
+                stolen = stolen or request
+        if matched is not None:
+            return matched, Why.MATCH
+        if cold is not None:
+            return cold, Why.COLD
+        return Nothing(hint_ms) if stolen is None else (stolen, Why.STOLEN)
+
+    def _left_ms(self, request: Waiting) -> tuple[int, int, int]:
+        """How long this agent leaves the request to its holders, 0 or less when no longer; the match here, and the
+        longest anywhere, in tokens."""
+        own = match(request, self._agent.held)
+        best = max(own, match(request, self._holders))
+        num_saved = best - own if self._rules.nets_own_match or own == 0 else 0
+        if num_saved == 0:
+            return 0, own, best
+        due_ms = request.accepted_ms + steal_after_ms(num_saved, self._agent.prefill_tokens_per_s)
+        return due_ms - self._now_ms, own, best
+
+
+def _groups(requests: list[Waiting], rules: Rules) -> Iterator[list[Waiting]]:
+    """What is preferred before any match is compared: a group is looked at only when none before it gives anything."""
+    groups = [requests]
+    if rules.class_by_class:
+        groups = [[request for request in requests if request.request_class == name] for name in CLASSES]
+    for group in groups:
+        if rules.tenant_quantum is None or not group:
+            yield group
+            continue
+        first = group[0]
+        other = next((request for request in group if request.tenant != first.tenant), first)
+        near = [
+            request
+            for request in group
+            if request.score <= (other if request.tenant == first.tenant else first).score + rules.tenant_quantum
+            or other is first
+        ]
+        yield near
+        yield [request for request in group if request not in near]
+
+
+class Placement(StrEnum):
+    """Why an agent was chosen, or why none was."""
+
+    HOLDER = "holder"
+    FREEST = "freest"
+    HOLDER_IS_BUSY = "holder_is_busy"
+    NO_FREE_SLOT = "no_free_slot"
+
+
+class Target(Struct, frozen=True):
+    """The agent that a new request is offered to; `agent_id` None: it waits in the buffer."""
+
+    placement: Placement
+    agent_id: str | None = None
+
+
+def choose_agent(
+    request: Waiting, holders: Holders, free: Mapping[str, int], *, hint: str | None = None, draw: int = 0
+) -> Target:
+    """The agent to offer a new request to: the first live holder with a free slot, from the longest match down; for a
+    request that no live agent holds, the freest. `free` maps live, ready agents to their free slots.
+
+    Ties go to the most free slots, then by `hint` (`prompt_cache_key`, a session header: the same agent for the same
+    hint while the agents stay), then to the lowest id for holders and to `draw` (any whole number) for cold ones."""
+    is_held = False
+    for digest, end in reversed(request.chain):
+        if not is_long_enough(end, request.num_tokens):
+            break
+        held_by = holders.get(digest, ())
+        is_held = is_held or bool(held_by)
+        ties = _freest(held_by, free)
+        if ties:
+            return Target(Placement.HOLDER, ties[0] if hint is None else _rendezvous(ties, hint))
+    if is_held:
+        return Target(Placement.HOLDER_IS_BUSY)
+    ties = _freest(free, free)
+    if not ties:
+        return Target(Placement.NO_FREE_SLOT)
+    return Target(Placement.FREEST, ties[draw % len(ties)] if hint is None else _rendezvous(ties, hint))
+
+
+def _freest(agent_ids: Iterable[str], free: Mapping[str, int]) -> list[str]:
+    """Those with the most free slots, by id; none when none has any."""
+    most = 0
+    ties: list[str] = []
+    for agent_id in agent_ids:
+        num_free = free.get(agent_id, 0)
+        if num_free > most:
+            most, ties = num_free, [agent_id]
+        elif num_free == most and most > 0:
+            ties.append(agent_id)
+    return sorted(ties)
+
+
+def _rendezvous(agent_ids: Iterable[str], hint: str) -> str:
+    """The agent whose SHA-1 with the hint is highest (Thaler and Ravishankar, 1998): `redis.sha1hex` in Lua."""
+    return max(agent_ids, key=lambda agent_id: hashlib.sha1(_encode(f"{hint}\0{agent_id}")).hexdigest())
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
