@@ -12,6 +12,7 @@ from paddler.jobs.gateway import Gateway, Reply
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
 from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens
+from workers.agent.running import Running
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +198,19 @@ async def test_a_balancer_that_stops_tells_its_clients(fleet: Fleet) -> None:
     with pytest.raises(ShuttingDown):
         await pending
     await wait_until(fleet.is_idle)
+
+
+async def test_a_late_answer_about_an_earlier_turn_does_not_open_a_request_twice(fleet: Fleet) -> None:
+    """Found by the chaos run: a release was sent again, while the same request ran here again; it was forgotten,
+    opened a second time, and two jobs wrote one stream."""
+    expected = await reference(fleet, "once", tokens=100)
+    agent = await fleet.agent(slots=2, step_s=0.03)
+    gateway = await fleet.gateway()
+    answer = Answer()
+    reply = await gateway.submit("default", prompt("once", tokens=100))
+    pending = asyncio.create_task(read(reply, answer))
+    await wait_until(lambda: answer.ids)
+    agent.loop._on_settled(Running(reply.request_id, 0, b""), 0)
+    assert agent.loop.num_running == 1
+    await pending
+    assert (answer.ids, answer.text) == (expected.ids, expected.text)

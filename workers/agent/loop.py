@@ -185,7 +185,9 @@ class AgentLoop:
             self.engine.cancel(running.request_id)
 
     def _forget(self, running: Running) -> None:
-        self._running.pop(running.request_id, None)
+        # A repeated answer about an earlier turn of this request must not make a later one be opened twice.
+        if self._running.get(running.request_id) is running:
+            del self._running[running.request_id]
         self._has_room.set()
 
     # Leaving (step 11)
