@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench-engine bench-queue clean
+.PHONY: help setup run test lint format bench-engine bench-queue chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -35,6 +35,9 @@ bench-engine: setup ## tokens/s of the engine beside the bare llama_decode loop
 
 bench-queue: setup ## latency that the queue adds, with the scripted engine
 	@$(BIN)/python -m tests.bench.queue_latency $(ARGS)
+
+chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; ARGS="--mode always --seed 7"
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 clean: ## remove .venv, caches and built packages
 	rm -rf .venv .cache dist .pytest_cache .ruff_cache .hypothesis

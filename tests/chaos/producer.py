@@ -103,13 +103,13 @@ class Producer:
             await self._settle(self._traffic.next())
 
     async def _poison_loop(self) -> None:
+        """One in the beginning, so that a short run has it, and then at random."""
         while True:
-            await asyncio.sleep(TICK_S)
-            if self._chance.random() < self._order.poisons_s * TICK_S:
-                self.tally.count("poison sent")
-                task = asyncio.create_task(self._settle(self._traffic.poison()))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            self.tally.count("poison sent")
+            task = asyncio.create_task(self._settle(self._traffic.poison()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(self._chance.expovariate(self._order.poisons_s))
 
     async def _tell_loop(self) -> None:
         while True:
