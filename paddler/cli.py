@@ -22,6 +22,7 @@ SUMMARIES = {
     "balancer": "Serve HTTP: turn calls into requests in Redis and stream the answers.",
     "agent": "Load a model and work on requests from Redis, one in each slot.",
     "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines.",
+    "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 
