@@ -7,6 +7,7 @@ COUNTERS = {
     # admission
     "accepted": "requests entered into the queue",
     "duplicate": "requests answered with an earlier one of the same Idempotency-Key",
+    "mismatch": "requests refused: their Idempotency-Key was used for another request",
     "full": "requests refused: as many wait as --max-buffered-requests allows",
     "tenant_full": "requests refused: their tenant has its share of the buffer waiting",
     "slow": "requests refused: the estimated wait is longer than --max-estimated-wait",

@@ -20,7 +20,10 @@ if idempotency ~= '' then
   local fields = {}
   if earlier then fields = redis.call('HMGET', request_key(earlier), 'state', 'cancel', 'fingerprint') end
   if fields[1] and fields[1] ~= 'failed' and fields[1] ~= 'cancelled' and not fields[2] then
-    if (fields[3] or '') ~= fingerprint then return {'mismatch', 0, earlier} end
+    if (fields[3] or '') ~= fingerprint then
+      count('mismatch')
+      return {'mismatch', 0, earlier}
+    end
     count('duplicate')
     return {'duplicate', 0, earlier}
   end
