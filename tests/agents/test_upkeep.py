@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from fleet_harness import Fleet
@@ -16,6 +17,7 @@ from paddler.store.results import Submission
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, encode_payload
+from workers.maintenance import main as worker_main
 from workers.maintenance.main import build_worker
 from workers.maintenance.upkeep import Upkeep
 
@@ -123,3 +125,34 @@ async def test_of_two_workers_one_runs(valkey: RedisServer, prefix: str) -> None
         await wait_until(lambda: len(first.times + second.times) >= 3)
         times = sorted(first.times + second.times)
         assert times[2] - times[0] > 1.5
+
+
+async def test_the_worker_outlives_an_outage(valkey: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the chaos run: closing arq's worker without Redis raised, and the upkeep was over while its process
+    lived on."""
+    built: list[float] = []
+    build = worker_main.build_worker
+
+    def build_counted(*args: Any) -> Any:
+        built.append(CLOCK.monotonic())
+        return build(*args)
+
+    monkeypatch.setattr(worker_main, "build_worker", build_counted)
+    server = RedisServer(valkey.binary)
+    server.start()
+    store = connect(server.url, prefix)
+    upkeep = Counted(store)
+    running = asyncio.create_task(worker_main._run_for_ever(store, upkeep, CLOCK))
+    try:
+        await wait_until(lambda: upkeep.times)
+        server.kill()
+        num_built = len(built)
+        await wait_until(lambda: len(built) >= num_built + 2 or running.done(), what="it tries again without Redis")
+        num_runs = len(upkeep.times)
+        await asyncio.to_thread(server.start)
+        await wait_until(lambda: len(upkeep.times) > num_runs, what="it works again")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await store.close()
+        server.close()

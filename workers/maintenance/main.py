@@ -81,9 +81,17 @@ async def _run_for_ever(store: Store, work: Upkeep, clock: SystemClock) -> None:
         except TROUBLE as error:
             log.warning("Redis trouble, starting the worker again", error=str(error))
         finally:
-            await worker.close()
+            await _close(worker)
         await clock.sleep(delay)
         delay = min(delay * 2, MAX_RETRY_S)
+
+
+async def _close(worker: Worker) -> None:
+    """arq deletes a key before it closes its connections: without Redis it raises and leaves them open."""
+    try:
+        await worker.close()
+    except TROUBLE:
+        await worker.pool.close(close_connection_pool=True)
 
 
 @click.command(name="worker")
