@@ -31,7 +31,8 @@ FILLER = "The quick brown fox jumps over the lazy dog near the river bank. " * 6
 class Load(Struct, kw_only=True):
     """What to send, and for how long. `rate` > 0 is an open loop: requests/s with exponential gaps, whether earlier
     ones are answered or not, after `warmup_s` that are not counted. Else `streams` are kept going: each sends its next
-    request when the last has ended, until `seconds` are over or `requests` were sent (0: no limit).
+    request when the last has ended, until `seconds` are over or `requests` were sent (0: no limit), with no more than
+    `max_silent` at once of whose answer not a byte has come: a stream's head says that it was accepted.
 
     `watched` are processes by name, whose CPU time is read at both ends of what is counted."""
 
@@ -41,6 +42,7 @@ class Load(Struct, kw_only=True):
     rate: float = 0.0
     streams: int = 1
     requests: int = 0
+    max_silent: int = sys.maxsize
     seconds: float = 0.0
     warmup_s: float = 0.0
     seed: int = 0
@@ -81,8 +83,9 @@ def quantiles(values: Sequence[float]) -> Quantiles:
 class Call:
     """One request; times in ns, 0 until they are known."""
 
-    def __init__(self, lag_ns: int, on_end: Callable[[Connection], None]) -> None:
+    def __init__(self, lag_ns: int, on_begin: Callable[[], None], on_end: Callable[[Connection], None]) -> None:
         self.lag_ns = lag_ns
+        self.on_begin = on_begin
         self.on_end = on_end
         self.first_ns = 0
         self.end_ns = 0
@@ -122,6 +125,7 @@ class Connection(asyncio.Protocol):
             return
         if not call.status:
             call.status = data[9:12]
+            call.on_begin()
             if call.status != b"200":
                 self._close()
                 body = data.partition(b"\r\n\r\n")[2]
@@ -148,6 +152,8 @@ class Connection(asyncio.Protocol):
     def _end(self, error: str) -> None:
         call, self.call = self.call, None
         assert call is not None
+        if not call.status:
+            call.on_begin()
         call.error = error
         call.on_end(self)
 
@@ -164,6 +170,7 @@ class Client:
         self._idle: list[Connection] = []
         self._num_open = 0
         self._num_sent = 0
+        self._num_silent = 0
         self._changed = asyncio.Event()
         body = b'"}],"model":"default","stream":true,"temperature":0}'
         # What is unique comes first, so that no two prompts have a prefix in common.
@@ -217,7 +224,10 @@ class Client:
     async def _keep_going(self, end: float) -> None:
         limit = self._load.requests or sys.maxsize
         while True:
-            while self._num_sent < limit and time.perf_counter() < end and (connection := self._take_idle()):
+            while self._num_sent < limit and time.perf_counter() < end and self._num_silent < self._load.max_silent:
+                connection = self._take_idle()
+                if connection is None:
+                    break
                 self._send(connection, 0)
             if not self._num_open:
                 return
@@ -235,10 +245,15 @@ class Client:
     def _send(self, connection: Connection, lag_ns: int) -> None:
         self._num_sent += 1
         self._num_open += 1
+        self._num_silent += 1
         request = self._before % (self._load.seed * 1_000_000 + self._num_sent) + self._after
-        call = Call(lag_ns, self._ended)
+        call = Call(lag_ns, self._begun, self._ended)
         self._calls.append(call)
         connection.send(request, call)
+
+    def _begun(self) -> None:
+        self._num_silent -= 1
+        self._changed.set()
 
     def _ended(self, connection: Connection) -> None:
         self._num_open -= 1

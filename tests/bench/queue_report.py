@@ -59,18 +59,20 @@ def _print_frames(row: Frames) -> None:
 def _print_scripts(scripts: Scripts) -> None:
     print("\nscripts, us: in the caller p50 and p99, in the server p50 and p99")
     print(f"  PING {_pair(scripts.ping_us)}")
-    names = list(scripts.levels[0].scripts)
-    print("  waiting  " + "".join(f"{name:<27}" for name in names) + "bytes a request, payload")
+    names = list(scripts.levels[0].cold)
+    print("  waiting        " + "".join(f"{name:<27}" for name in names) + "bytes a request, payload")
     for level in scripts.levels:
-        cells = [f"{_pair(level.scripts[name].caller_us)}  {_pair(level.scripts[name].server_us)}" for name in names]
         memory = f"{level.bytes_per_request:.0f} + {level.payload_bytes}"
-        print(f"  {level.waiting:<7}  " + "".join(f"{cell:<27}" for cell in cells) + memory)
+        for kind, timings, last in (("cold", level.cold, memory), ("held", level.held, "")):
+            cells = [f"{_pair(timings[name].caller_us)}  {_pair(timings[name].server_us)}" for name in names]
+            print(f"  {level.waiting:<7}  {kind}  " + "".join(f"{cell:<27}" for cell in cells) + last)
 
 
 def _print_zero(zero: Zero) -> None:
     print(f"\n{zero.requests} requests against no agent: accepted in {zero.accept_s:.1f} s", end="")
     print(f" (balancer {zero.balancer_mib:.0f} MiB, Valkey {zero.valkey_mib:.0f} MiB while they wait)")
-    print(f"  then {zero.slots} slots come: served in {zero.serve_s:.1f} s, {zero.num_lost} lost", end="")
+    print(f"  then {zero.slots} slots come: served in {zero.serve_s:.1f} s, ", end="")
+    print(f"{zero.num_refused} refused, {zero.num_lost} lost", end="")
     print(f", at most {zero.max_displacement} places out of order, {zero.num_left} left in the ledger")
     for error in zero.errors:
         print(f"  {error}")

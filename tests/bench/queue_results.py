@@ -68,6 +68,7 @@ class Zero(Struct, kw_only=True):
     balancer_mib: float
     valkey_mib: float
     serve_s: float
+    num_refused: int
     num_lost: int
     max_displacement: int
     num_left: int
@@ -110,10 +111,11 @@ def goals(report: Report) -> list[Goal]:
             found.append(("added latency, p99 at 500 requests/s, ms", 8.0, row.added_p99.median))
     for level in report.scripts.levels if report.scripts is not None else ():
         if level.waiting == 10_000:
-            found.append(("claim with 10,000 waiting, p99, ms", 2.0, level.scripts["claim"].caller_us.p99 / 1e3))
+            slowest = max(kind["claim"].caller_us.p99 for kind in (level.cold, level.held))
+            found.append(("claim with 10,000 waiting, p99, ms", 2.0, slowest / 1e3))
             found.append(("memory of a waiting request beside its payload, bytes", 3072, level.bytes_per_request))
     if report.zero is not None:
-        found.append(("requests lost that met no agent", 0, report.zero.num_lost))
+        found.append(("requests refused or lost that met no agent", 0, report.zero.num_refused + report.zero.num_lost))
         found.append(("places out of order", report.zero.slots, report.zero.max_displacement))
     return [Goal(what, limit, round(value, 3), value <= limit) for what, limit, value in found]
 

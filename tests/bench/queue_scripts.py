@@ -1,8 +1,9 @@
 """The scripts of the queue with many requests waiting: how long each call takes, and what a waiting request weighs.
 
-Times are taken twice: in the caller (redis-py, the round trip included), and in the server, whose command log has
-the µs of every call. Each cycle submits two, claims one, opens it and settles it, which claims another: the number
-waiting stays what it was.
+Times are taken twice: in the caller (redis-py, the round trip included), and in the server, whose slow log has the
+µs of every call. Each cycle submits two, claims one, opens it and settles it, which claims another: as many wait after
+it as before. Twice: `cold`, when nobody's KV cache holds anything, and `held`, when every prompt begins with what
+another, busy agent holds, and the agent that claims holds something else: then a claim looks at its whole window.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from msgspec import Struct
 
 from paddler.ids import new_request_id
+from paddler.jobs.chains import HASH_CHARACTERS, estimate_tokens, hash_text, pack_chain
+from paddler.routing.prefix import prefix_chain
 from paddler.store.client import connect
 from paddler.store.results import Emission, Outcome, Submission, Submitted
 from paddler.store.scripts import PoolScripts, source
@@ -25,10 +28,15 @@ from paddler.wire.balancer import Finished, FinishReason, Opened, Usage, encode_
 from tests.bench.queue_client import FILLER, Quantiles, quantiles
 from tests.bench.queue_fleet import new_valkey
 
-AGENT = "agent-bench"
+AGENT, OTHER = "agent-bench", "agent-other"
 LEASE_MS = 3_600_000
 FILLERS = 32
+BYTES_PER_TOKEN = 4.0
+NUM_HELD = 100
 TIMED = ("submit", "claim", "open", "settle")
+SLOW_US = 15
+"""Scripts take longer, the commands within them, which the slow log would list too, do not."""
+SHARED = Message("system", FILLER)
 LAST_FRAME = encode_frame(Finished(FinishReason.STOP))
 
 
@@ -38,11 +46,13 @@ class Timing(Struct):
 
 
 class Level(Struct, kw_only=True):
-    """`bytes_per_request` is what Valkey holds for one waiting request without its payload."""
+    """`cold` and `held` are timings by script. `bytes_per_request` is what Valkey holds for one waiting request without
+    its payload."""
 
     waiting: int
     fill_s: float
-    scripts: dict[str, Timing]
+    cold: dict[str, Timing]
+    held: dict[str, Timing]
     bytes_per_request: float
     payload_bytes: int
 
@@ -52,33 +62,46 @@ class Scripts(Struct):
     levels: list[Level]
 
 
-def payload(number: int) -> bytes:
-    """A request of about the size that the load generator sends; no two have a prefix in common."""
-    return encode_payload(Generate(messages=(Message("user", f"{number:010d} {FILLER}"),)))
+def prompt(number: int) -> Generate:
+    """A request of about the size that the load generator sends, beginning as all others do."""
+    return Generate(messages=(SHARED, Message("user", f"{number:010d} How are you?")))
 
 
 async def submit(pool: PoolScripts, number: int) -> Submitted:
+    """As a balancer does it."""
+    payload = prompt(number)
+    chain = prefix_chain(payload, pool="default", tenant="anonymous")
     return await pool.submit(
         Submission(
             request_id=new_request_id("default"),
             request_class="normal",
             tenant="anonymous",
-            payload=payload(number),
+            payload=encode_payload(payload),
             inbox="bench:inbox",
             start_timeout_ms=LEASE_MS,
             max_waiting=10_000_000,
+            chain=pack_chain(chain, BYTES_PER_TOKEN),
+            prompt_tokens=estimate_tokens(chain.num_bytes, BYTES_PER_TOKEN),
+            output_tokens=256,
         )
     )
 
 
-async def register(pool: PoolScripts, slots: int) -> None:
+async def register(pool: PoolScripts, agent_id: str) -> None:
+    """Without slots: it claims nothing yet. It prefills so fast that whatever has waited for 2 ms may be stolen."""
     await pool.register(
-        AGENT,
+        agent_id,
         lease_ms=LEASE_MS,
         model="scripted",
         seen_s=1_700_000_000,
-        snapshot={"name": "bench", "slots": slots, "state": "ready"},
+        snapshot={"name": "bench", "slots": 0, "state": "ready", "prefill": 1_000_000},
     )
+
+
+def shared_hashes() -> list[str]:
+    """The entries that all prompts have in common."""
+    one, other = (prefix_chain(prompt(number), pool="default", tenant="anonymous").hashes for number in (1, 2))
+    return [hash_text(mine) for mine, theirs in zip(one, other, strict=True) if mine == theirs]
 
 
 class ScriptBench:
@@ -96,14 +119,18 @@ class ScriptBench:
         await self._fill(added)
         fill_s = time.perf_counter() - begin
         await self._wait_for_rewrite()
-        held = (await self._memory() - before) / added
-        scripts = await self._measure(cycles)
-        size = len(payload(0))
+        weight = (await self._memory() - before) / added
+        size = len(encode_payload(prompt(0)))
+        cold = await self._measure(cycles)
+        await self._pool.hold(OTHER, ttl_ms=LEASE_MS, added=shared_hashes())
+        held = await self._measure(cycles, holding=[f"{n:0{HASH_CHARACTERS}d}" for n in range(NUM_HELD)])
+        await self._pool.hold(OTHER, ttl_ms=LEASE_MS, removed=shared_hashes())
         return Level(
             waiting=waiting,
             fill_s=round(fill_s, 2),
-            scripts=scripts,
-            bytes_per_request=round(held - size, 1),
+            cold=cold,
+            held=held,
+            bytes_per_request=round(weight - size, 1),
             payload_bytes=size,
         )
 
@@ -126,41 +153,63 @@ class ScriptBench:
         self._num_submitted += number
         self._num_waiting += number
 
-    async def _measure(self, cycles: int) -> dict[str, Timing]:
+    async def prepare(self) -> None:
+        """An agent that has no room, and every script loaded."""
+        await register(self._pool, OTHER)
+        await self._measure(2)
+
+    async def _measure(self, cycles: int, holding: Sequence[str] = ()) -> dict[str, Timing]:
         for taken in self._seconds.values():
             taken.clear()
-        await register(self._pool, slots=0)
+        await register(self._pool, AGENT)
+        await self._pool.hold(AGENT, ttl_ms=LEASE_MS, added=holding)
         await self._redis.config_set("slowlog-max-len", 1_000_000)
-        await self._redis.config_set("slowlog-log-slower-than", 0)
+        await self._redis.config_set("slowlog-log-slower-than", SLOW_US)
         await self._redis.slowlog_reset()
         for cycle in range(cycles):
             await self._cycle(cycle)
         server = await self._server_times()
         await self._redis.config_set("slowlog-log-slower-than", -1)
         await self._redis.slowlog_reset()
-        # The tickets that the agent still has, one a cycle, go back to their places.
-        self._num_waiting += cycles
-        await self._pool.reap(AGENT, max_deaths=3, dead_frame=b"", cancel_frame=b"", is_leaving=True)
-        assert await self._redis.xlen(self._keys.buffer()) == self._num_waiting
-        return {
+        timings = {
             name: Timing(quantiles([taken * 1e6 for taken in self._seconds[name]]), quantiles(server[name]))
             for name in TIMED
         }
+        await self._end_claimed()
+        assert await self._redis.xlen(self._keys.buffer()) == self._num_waiting
+        return timings
+
+    async def _end_claimed(self) -> None:
+        """The agent has a ticket of each cycle; it ends them, takes no others, and leaves."""
+        await self._set_slots(0)
+        entries: list[Any] = await self._redis.xrange(self._keys.lane(AGENT))
+        for _, fields in entries:
+            await self._settle(*await self._open(fields))
+        await self._pool.reap(AGENT, max_deaths=3, dead_frame=b"", cancel_frame=b"", is_leaving=True)
+
+    async def _set_slots(self, number: int) -> None:
+        """Behind the scripts' back, as each that frees a slot would claim by itself."""
+        await self._redis.hset(self._keys.agent(AGENT), "slots", number)
+
+    async def _open(self, fields: dict[bytes, bytes]) -> tuple[str, int, int]:
+        """A ticket's request, attempt and journal length."""
+        request_id, attempt = fields[b"id"].decode(), int(fields[b"attempt"])
+        frame = encode_frame(Opened("bench", attempt))
+        opened = await self._timed("open", self._pool.open(AGENT, request_id, attempt, frame))
+        return request_id, attempt, len(opened.journal)
+
+    async def _settle(self, request_id: str, attempt: int, length: int) -> None:
+        last = Emission(request_id, attempt, length, LAST_FRAME)
+        await self._timed("settle", self._pool.settle(AGENT, last, Outcome.DONE, Usage(100, 1, 0)))
 
     async def _cycle(self, cycle: int) -> None:
         for _ in range(2):
             await self._timed("submit", submit(self._pool, self._num_submitted))
             self._num_submitted += 1
-        # A slot more than tickets, behind the scripts' back: any script that frees one would claim by itself.
-        await self._redis.hset(self._keys.agent(AGENT), "slots", cycle + 1)
+        await self._set_slots(cycle + 1)
         await self._timed("claim", self._pool.claim(AGENT))
         newest: list[Any] = await self._redis.xrevrange(self._keys.lane(AGENT), count=1)
-        fields: dict[bytes, bytes] = newest[0][1]
-        request_id, attempt = fields[b"id"].decode(), int(fields[b"attempt"])
-        frame = encode_frame(Opened("bench", attempt))
-        opened = await self._timed("open", self._pool.open(AGENT, request_id, attempt, frame))
-        last = Emission(request_id, attempt, len(opened.journal), LAST_FRAME)
-        await self._timed("settle", self._pool.settle(AGENT, last, Outcome.DONE, Usage(100, 1, 0)))
+        await self._settle(*await self._open(newest[0][1]))
         assert await self._redis.xlen(self._keys.lane(AGENT)) == cycle + 1
 
     async def _timed(self, name: str, call: Awaitable[Any]) -> Any:
@@ -199,7 +248,7 @@ async def measure_scripts(levels: Sequence[int], cycles: int) -> Scripts:
     try:
         bench = ScriptBench(store.pool("default"))
         ping_us = await bench.ping(cycles)
-        await bench._measure(2)  # loads the scripts
+        await bench.prepare()
         return Scripts(ping_us, [await bench.level(waiting, cycles) for waiting in levels])
     finally:
         await store.close()
