@@ -83,7 +83,14 @@ class Up:
 
     @property
     def redis_url(self) -> str:
-        found = re.search(r"^  Redis +(\S+)$", self.shown, re.MULTILINE)
+        return self._row("Redis")
+
+    @property
+    def openai_url(self) -> str:
+        return self._row("OpenAI").removesuffix("/v1")
+
+    def _row(self, name: str) -> str:
+        found = re.search(rf"^  {name} +(\S+)$", self.shown, re.MULTILINE)
         assert found
         return found[1]
 
