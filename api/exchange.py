@@ -5,7 +5,9 @@ They know no protocol: a `Rendering`, or a function, makes the bytes.
 1. Submit. An error is raised, and Litestar's exception handlers answer with its HTTP status.
 2. Hold the headers of a stream back until there is text, for `HOLD_BACK_S` at most: an error that comes
    quickly (the buffer is full, the prompt too long) still has its status. After that, say what goes on.
-3. Render frames; say something after every `KEEPALIVE_S` without one.
+3. Render frames; say something after every `KEEPALIVE_S` without one. What the headers could not say yet (agent,
+   attempt, cache) is a comment before the first text. Each frame's last event has an id, `<request id>:<journal
+   offset behind the frame>`, from which any balancer goes on.
 4. End with the terminal frame, or with the error as the last event of the stream.
 
 Leaving before the terminal frame, at whichever step and for whatever reason, cancels the request.
@@ -13,6 +15,7 @@ Leaving before the terminal frame, at whichever step and for whatever reason, ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never
 
@@ -20,7 +23,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.connection import Headers, Outgoing, run_while_connected
 from paddler.clock import Clock
-from paddler.errors import EngineFailed, PaddlerError, RequestCancelled
+from paddler.errors import EngineFailed, PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
 from paddler.logs import get_logger
 from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage
@@ -28,14 +31,17 @@ from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage
 HOLD_BACK_S = 1.0
 KEEPALIVE_S = 15.0
 
-QUEUED = b": queued\n\n"
-KEEPALIVE = b": keepalive\n\n"
+# One line end, not two: openai-python keeps the last id, and takes an empty line after a comment for an event then.
+QUEUED = b": queued\n"
+KEEPALIVE = b": keepalive\n"
 
 _STATE_KEY = "paddler_request_id"
+_NO_HEADER = re.compile(r"[^\x21-\x7e]")
 
 _log = get_logger(__name__)
 
 Submit = Callable[[], Awaitable[Reply]]
+Position = Callable[[str], Awaitable[int | None]]
 
 
 class Rendering(Protocol):
@@ -44,27 +50,29 @@ class Rendering(Protocol):
     def tokens(self, text: str) -> bytes: ...
     def finished(self, reason: FinishReason, usage: Usage) -> bytes: ...
     def failed(self, error: PaddlerError) -> bytes: ...
+    def over(self) -> bytes: ...
 
 
 class StreamedAnswer:
     """Answers with server-sent events while the request runs."""
 
-    def __init__(self, submit: Submit, render: Callable[[str], Rendering], clock: Clock) -> None:
-        """`render` is given the request id."""
+    def __init__(self, submit: Submit, render: Callable[[Reply], Rendering], position: Position, clock: Clock) -> None:
+        """`position` tells how many requests are before one that waits."""
         self._submit = submit
         self._render = render
+        self._position = position
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        stream = _Stream(out)
+        stream = _Stream(out, self._position)
         await run_while_connected(self._answer(scope, stream), receive, out, self._clock, stream)
 
     async def _answer(self, scope: Scope, stream: _Stream) -> None:
         async with await self._submit() as reply:
             _remember(scope, reply.request_id)
-            stream.request_id = reply.request_id
-            rendering = self._render(reply.request_id)
+            stream.reply = reply
+            rendering = self._render(reply)
             try:
                 await self._frames(reply, rendering, stream)
             except Exception as error:
@@ -78,22 +86,26 @@ class StreamedAnswer:
             match frame:
                 case Tokens():
                     if events := rendering.tokens(frame.text):
-                        await stream.write(events)
+                        await stream.write_text(_with_id(events, reply))
                 case Opened():
                     stream.is_opened = True
                 case Finished():
                     _check_reason(frame)
-                    await stream.write(rendering.finished(frame.reason, frame.usage), last=True)
+                    await stream.write_text(rendering.finished(frame.reason, frame.usage), last=True)
                 case _:
                     assert_never(frame)
+        if not stream.is_ended:
+            await stream.write(rendering.over(), last=True)
 
 
 class _Stream:
     """An `Outgoing` that starts with its first write, or says that the client has to wait."""
 
-    def __init__(self, out: Outgoing) -> None:
+    def __init__(self, out: Outgoing, position: Position) -> None:
         self._out = out
-        self.request_id = ""
+        self._position = position
+        self._has_told_route = False
+        self.reply: Reply | None = None
         self.is_opened = False
         self.is_failed = False
 
@@ -105,25 +117,42 @@ class _Stream:
     def is_ended(self) -> bool:
         return self._out.is_ended
 
-    async def write(self, data: bytes, *, last: bool = False) -> None:
-        if not self._out.is_started:
-            await self._out.start(200, _stream_headers(self.request_id))
+    async def write_text(self, data: bytes, *, last: bool = False) -> None:
+        """The first time after headers that went out too early, with what they could not say."""
+        if self._out.is_started and not self._has_told_route and self.reply is not None:
+            data = _route_comment(self.reply) + data
+        self._has_told_route = True
+        await self.write(data, last=last)
+
+    async def write(self, data: bytes, *, last: bool = False, position: int | None = None) -> None:
+        if not self._out.is_started and self.reply is not None:
+            headers = _stream_headers(self.reply.request_id) + _route_headers(self.reply)
+            if position is not None:
+                headers.append((b"x-queue-position", b"%d" % position))
+            await self._out.start(200, headers)
         await self._out.write(data, last=last)
 
     def patience_s(self) -> float:
         return KEEPALIVE_S if self._out.is_started else HOLD_BACK_S
 
     async def break_silence(self) -> None:
-        # Nothing may be written while an error is on its way to be told by its status.
-        if self.request_id and not self.is_failed:
-            await self.write(KEEPALIVE if self.is_opened else QUEUED)
+        if self.reply is None:
+            return
+        position = None if self.is_opened else await self._position(self.reply.request_id)
+        # Nothing may be written while an error is on its way to be told by its status, nor into another write.
+        if self.is_failed or self._out.is_writing or self._out.is_ended:
+            return
+        if self.is_opened:
+            await self.write(KEEPALIVE)
+        else:
+            await self.write(_queued(position), position=position)
 
 
 class WholeAnswer:
     """Answers once, when the request has finished."""
 
-    def __init__(self, submit: Submit, render: Callable[[str, str, Finished], bytes], clock: Clock) -> None:
-        """`render` makes a JSON body of the request id, the whole text and the terminal frame."""
+    def __init__(self, submit: Submit, render: Callable[[Reply, str, Finished], bytes], clock: Clock) -> None:
+        """`render` makes a JSON body of the request, the whole text and the terminal frame."""
         self._submit = submit
         self._render = render
         self._clock = clock
@@ -144,11 +173,13 @@ class WholeAnswer:
                         pass
                     case Finished():
                         _check_reason(frame)
-                        body = self._render(reply.request_id, "".join(texts), frame)
-                        await out.start(200, _whole_headers(reply.request_id, len(body)))
+                        body = self._render(reply, "".join(texts), frame)
+                        await out.start(200, _whole_headers(reply.request_id, len(body)) + _route_headers(reply))
                         await out.write(body, last=True)
                     case _:
                         assert_never(frame)
+            if not out.is_ended:
+                raise RequestLost("Redis lost this request's answer; send it again.")
 
 
 def request_id_of(scope: Scope) -> str | None:
@@ -189,3 +220,29 @@ def _whole_headers(request_id: str, length: int) -> Headers:
         (b"content-length", b"%d" % length),
         (b"x-request-id", request_id.encode()),
     ]
+
+
+def _route_headers(reply: Reply) -> Headers:
+    return [(name.encode(), value.encode()) for name, value in _route(reply)]
+
+
+def _route_comment(reply: Reply) -> bytes:
+    return "".join(f": {name}: {value}\n" for name, value in _route(reply)).encode()
+
+
+def _route(reply: Reply) -> list[tuple[str, str]]:
+    """What is known of the request's way; an agent's name is made fit for a header."""
+    route = reply.route
+    name = None if route.agent_name is None else _NO_HEADER.sub("?", route.agent_name)
+    attempt = None if route.attempt is None else str(route.attempt)
+    facts = [("x-paddler-agent", name), ("x-paddler-attempt", attempt), ("x-paddler-cache", route.cache)]
+    return [(name, value) for name, value in facts if value is not None]
+
+
+def _with_id(events: bytes, reply: Reply) -> bytes:
+    """An id on the last of some events."""
+    return b"%bid: %b:%d\n\n" % (events[:-1], reply.request_id.encode(), reply.offset)
+
+
+def _queued(position: int | None) -> bytes:
+    return QUEUED if position is None else b": queued position=%d\n" % position

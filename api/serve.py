@@ -16,7 +16,7 @@ from api.sockets import AddressError, bind
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
-from paddler.settings import ADDRESS, Address, log_options, option, redis_options, waiting_options
+from paddler.settings import ADDRESS, Address, admission_options, log_options, option, redis_options, waiting_options
 from paddler.store.client import connect
 
 
@@ -58,6 +58,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=32 * 1024 * 1024,
     help="Largest request body in bytes; a larger one is answered with 413.",
 )
+@admission_options
 @redis_options
 @log_options
 def command(
@@ -68,6 +69,9 @@ def command(
     buffered_request_timeout: int,
     max_buffered_requests: int,
     inference_item_timeout: int,
+    max_estimated_wait: int,
+    tenant_share: float,
+    max_batch_requests: int,
     max_body: int,
     redis_url: str,
     redis_prefix: str,
@@ -90,6 +94,9 @@ def command(
             max_buffered_requests=max_buffered_requests,
             buffered_request_timeout_ms=buffered_request_timeout,
             inference_item_timeout_ms=inference_item_timeout,
+            max_estimated_wait_ms=max_estimated_wait,
+            tenant_share=tenant_share,
+            max_batch_requests=max_batch_requests,
         ),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

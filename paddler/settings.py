@@ -158,6 +158,28 @@ waiting_options = _all_of(
 )
 """Adds `buffered_request_timeout`, `max_buffered_requests` and `inference_item_timeout`: the balancer's, and `up`'s."""
 
+admission_options = _all_of(
+    option(
+        "--max-estimated-wait",
+        type=click.IntRange(min=0),
+        default=0,
+        help="Milliseconds, by the fleet's measured rate, past which a request is answered with 503; 0 is no bound.",
+    ),
+    option(
+        "--tenant-share",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        default=1.0,
+        help="The share of the buffer that one tenant may fill; one request more is answered with 429.",
+    ),
+    option(
+        "--max-batch-requests",
+        type=click.IntRange(min=0),
+        default=100_000,
+        help="How many batch and background requests may wait in a pool.",
+    ),
+)
+"""Adds `max_estimated_wait`, `tenant_share` and `max_batch_requests`."""
+
 pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
 """Adds `pool`."""
 

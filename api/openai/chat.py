@@ -25,6 +25,8 @@ class ChatCall(Struct, frozen=True):
     payload: Generate
     stream: bool
     include_usage: bool
+    is_background: bool = False
+    cache_key: str | None = None
 
 
 def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
@@ -52,6 +54,8 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         payload=payload,
         stream=bool(request.stream),
         include_usage=options is not None and bool(options.include_usage),
+        is_background=bool(request.background),
+        cache_key=request.prompt_cache_key,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from api.openai.errors import error_object
+from api.openai.label import ChatLabel
 from paddler.errors import PaddlerError
 from paddler.wire.balancer import Finished, FinishReason, Usage
 
@@ -21,17 +22,19 @@ _ROLE = b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logp
 
 
 class ChatStream:
-    """Renders one request as `text/event-stream`. It does no I/O; every result is whole events."""
+    """Renders one request as `text/event-stream`. It does no I/O; every result is whole events.
 
-    def __init__(self, request_id: str, *, model: str, created: int, include_usage: bool) -> None:
-        head = _encode({"id": completion_id(request_id), "object": "chat.completion.chunk"} | _origin(model, created))
+    `is_begun`: it goes on from a later offset, its client has had the role."""
+
+    def __init__(self, request_id: str, label: ChatLabel, *, is_begun: bool = False) -> None:
+        head = _encode(_origin(request_id, "chat.completion.chunk", label))
         self._head = b"data: " + head[:-1]
-        self._include_usage = include_usage
+        self._include_usage = label.include_usage
         # With `include_usage` every chunk but the last says that it has none.
-        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._tail = b',"usage":null}\n\n' if label.include_usage else b"}\n\n"
         self._before_text = self._head + b',"choices":[{"index":0,"delta":{"content":'
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
-        self._is_begun = False
+        self._is_begun = is_begun
 
     def tokens(self, text: str) -> bytes:
         """The events for newly released text; nothing for none. The first has the role before it."""
@@ -52,29 +55,23 @@ class ChatStream:
         """The last events of a stream that failed after its headers went out."""
         return b"data: " + _encode(error_object(error)) + b"\n\n" + DONE
 
+    def over(self) -> bytes:
+        """What to say when there is nothing more."""
+        return DONE
+
     def _begin(self) -> bytes:
         if self._is_begun:
             return b""
         self._is_begun = True
-        role = (
-            b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
-        )
-        return self._head + role + self._tail
+        return self._head + _ROLE + self._tail
 
 
-def chat_completion(request_id: str, text: str, end: Finished, *, model: str, created: int) -> bytes:
-    """The whole answer, encoded."""
+def chat_completion(request_id: str, text: str, end: Finished, label: ChatLabel) -> dict[str, Any]:
+    """The whole answer."""
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.reason.value}
-    return _encode(
-        {"id": completion_id(request_id), "object": "chat.completion"}
-        | _origin(model, created)
-        | {"choices": [choice], "usage": usage_object(end.usage)}
-    )
-
-
-def completion_id(request_id: str) -> str:
-    return f"chatcmpl-{request_id}"
+    origin = _origin(request_id, "chat.completion", label)
+    return origin | {"choices": [choice], "usage": usage_object(end.usage)}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -86,5 +83,5 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _origin(model: str, created: int) -> dict[str, Any]:
-    return {"created": created, "model": model}
+def _origin(request_id: str, kind: str, label: ChatLabel) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{request_id}", "object": kind, "created": label.created, "model": label.model}

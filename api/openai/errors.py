@@ -67,5 +67,5 @@ def _respond(request: AnyRequest, status: int, content: dict[str, Any], headers:
 
 
 def _object(status: int, message: str, code: str | None, param: str | None) -> dict[str, Any]:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

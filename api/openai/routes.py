@@ -6,18 +6,24 @@ import secrets
 from functools import partial
 from typing import Any
 
+import msgspec
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
 from api.openai.chat import read_chat_call
 from api.openai.completion import ChatStream, chat_completion
+from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.status import request_object
+from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import ModelNotFound
-from paddler.jobs.gateway import Gateway, PoolModel
+from paddler.jobs.gateway import Gateway, PoolModel, Reply
+from paddler.wire.balancer import Finished
 
 
 def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
@@ -25,14 +31,20 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
 
     @post("/v1/chat/completions", status_code=200)
     async def create_chat_completion(request: AnyRequest) -> ASGIApp:
-        call = read_chat_call(await read_json_body(request), secrets.randbits(32))
+        body = await read_json_body(request)
+        call = read_chat_call(body, secrets.randbits(32))
+        label = encode_label(ChatLabel(call.model, int(clock.wall()), call.include_usage))
+        how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
-        submit = partial(gateway.submit, pool, call.payload)
-        created = int(clock.wall())
+        submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
-            stream = partial(ChatStream, model=call.model, created=created, include_usage=call.include_usage)
-            return StreamedAnswer(submit, stream, clock)
-        return WholeAnswer(submit, partial(chat_completion, model=call.model, created=created), clock)
+            return StreamedAnswer(submit, render_stream, gateway.position, clock)
+        if not call.is_background:
+            return WholeAnswer(submit, render_whole, clock)
+        async with await submit() as reply:
+            status = await gateway.status(reply.request_id)
+        headers = {"location": f"/v1/requests/{reply.request_id}", "x-request-id": reply.request_id}
+        return ASGIResponse(body=msgspec.json.encode(request_object(status)), status_code=202, headers=headers)
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -47,6 +59,15 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     return [create_chat_completion, list_models, get_model]
+
+
+def render_stream(reply: Reply) -> ChatStream:
+    """A chat completion's chunks, from where the reply is followed on."""
+    return ChatStream(reply.request_id, label_of(reply), is_begun=reply.offset > 0)
+
+
+def render_whole(reply: Reply, text: str, end: Finished) -> bytes:
+    return msgspec.json.encode(chat_completion(reply.request_id, text, end, label_of(reply)))
 
 
 def _model_object(entry: PoolModel) -> dict[str, Any]:

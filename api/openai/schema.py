@@ -69,6 +69,10 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
+    # How the request is treated.
+    prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
+    background: bool | None = None
+
     # As llama.cpp's server names them.
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Unit | None = None
@@ -99,7 +103,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     audio: None = None
     moderation: None = None
     prediction: None = None
-    prompt_cache_key: None = None
     prompt_cache_options: None = None
     prompt_cache_retention: None = None
     reasoning_effort: None = None
@@ -119,7 +122,7 @@ _LLAMA_CPP = (
 
 _PLAIN = (
     *("tools", "functions", "function_call", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "audio"),
-    *("moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+    *("moderation", "prediction", "prompt_cache_options", "prompt_cache_retention"),
     *("reasoning_effort", "safety_identifier", "verbosity", "web_search_options"),
     *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].tool_calls"),
     *("messages[].tool_call_id", "messages[].function_call", "messages[].reasoning_content"),

@@ -188,7 +188,7 @@ class Gateway:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
     async def position(self, request_id: str) -> int | None:
-        """How many requests are before one that waits; None when it does not, or Redis does not tell within a second."""
+        """How many requests are before one that waits; None when none does, or Redis does not tell within a second."""
         with contextlib.suppress(PaddlerError, *TROUBLE):
             async with asyncio.timeout(1.0):
                 return (await self.status(request_id)).position

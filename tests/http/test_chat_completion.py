@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from api.exchange import Rendering
 from api.openai.completion import ChatStream, chat_completion
+from api.openai.label import ChatLabel
 from paddler.errors import BufferFull, InvalidField
 from paddler.wire.balancer import Finished, FinishReason, Usage
 
@@ -18,7 +20,7 @@ WILD = 'quote " backslash \\ newline \n zero \x00 snow ☃ pair 😀 </script>'
 
 
 def stream(*, include_usage: bool = False) -> ChatStream:
-    return ChatStream("default.abc", model='m "1"', created=1234, include_usage=include_usage)
+    return ChatStream("default.abc", ChatLabel('m "1"', 1234, include_usage))
 
 
 def events(data: bytes) -> list[Any]:
@@ -99,7 +101,9 @@ def test_the_official_models_take_every_chunk(include_usage: bool) -> None:
 
 
 def test_golden_answer() -> None:
-    body = chat_completion("default.abc", WILD, Finished(FinishReason.STOP, USAGE), model="m", created=1234)
+    body = msgspec.json.encode(
+        chat_completion("default.abc", WILD, Finished(FinishReason.STOP, USAGE), ChatLabel("m", 1234))
+    )
     assert json.loads(body) == {
         "id": "chatcmpl-default.abc",
         "object": "chat.completion",

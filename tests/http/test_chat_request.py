@@ -98,6 +98,8 @@ def test_stop(value: Any, expected: tuple[str, ...]) -> None:
 def test_streaming() -> None:
     assert read(stream=True).stream
     assert not read(stream=True).include_usage
+    assert read(background=True).is_background
+    assert read(prompt_cache_key="k").cache_key == "k"
     assert read(stream=True, stream_options={"include_usage": True, "include_obfuscation": False}).include_usage
 
 
@@ -164,7 +166,7 @@ def test_null_means_absent(field: str) -> None:
         ("modalities", ["text", "audio"], "modalities[1]"),
         ("audio", {"voice": "x"}, "audio"),
         ("reasoning_effort", "low", "reasoning_effort"),
-        ("prompt_cache_key", "k", "prompt_cache_key"),
+        ("prompt_cache_options", {}, "prompt_cache_options"),
         ("web_search_options", {}, "web_search_options"),
         ("stream_options", {"include_obfuscation": True}, "stream_options.include_obfuscation"),
         ("grammar", "root ::= x", "grammar"),
@@ -229,6 +231,8 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"stream": "yes"}, "stream", "got `str`"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "needs `stream`"),
         ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage", "Unknown field"),
+        ({"prompt_cache_key": "k" * 1025}, "prompt_cache_key", "length <= 1024"),
+        ({"background": "yes"}, "background", "got `str`"),
         ({"metadata": {"k": 1}}, "metadata[...]", "got `int`"),
         ({"temprature": 1}, "temprature", "did you mean `temperature`?"),
         ({"wholly_unknown": 1}, "wholly_unknown", "Unknown field"),

@@ -186,7 +186,7 @@ async def open_raw(url: str, body: dict[str, Any]) -> tuple[asyncio.StreamReader
 
 
 async def read_events(response: httpx.Response) -> list[str]:
-    """All events of a stream, comments included."""
+    """All events of a stream, comments included; ids are left out."""
     text = (await response.aread()).decode()
     assert text.endswith("\n\n")
-    return text.removesuffix("\n\n").split("\n\n")
+    return [line for line in text.split("\n") if line and not line.startswith("id: ")]

@@ -1,0 +1,91 @@
+"""Headers that say how a request is to be treated, the same on every route that submits one.
+
+| header | what |
+|---|---|
+| `X-Session-ID`, `X-Conversation-Id` | a conversation: breaks ties between agents; after `prompt_cache_key` |
+| `X-Request-Timeout` | ms within which a slot must become free |
+| `X-Request-Class` | `interactive`, `normal` or `batch` |
+| `Idempotency-Key` | the same key and body again: the same request and its whole stream |
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from api.body import AnyRequest
+from paddler.errors import InvalidField
+from paddler.jobs.gateway import Submit
+from paddler.store.keys import CLASSES
+
+MAX_START_TIMEOUT_MS = 86_400_000
+MAX_HINT_LENGTH = 1024
+MAX_KEY_LENGTH = 255
+
+_HINTS = ("X-Session-ID", "X-Conversation-Id")
+
+
+def read_options(
+    request: AnyRequest, body: bytes, *, label: bytes, cache_key: str | None = None, is_background: bool = False
+) -> Submit:
+    """Raises `InvalidField`, naming the header."""
+    key = _idempotency_key(request)
+    return Submit(
+        request_class=_request_class(request),
+        hint=_hint(request, cache_key),
+        start_timeout_ms=_start_timeout_ms(request),
+        is_background=is_background,
+        idempotency_key=key,
+        fingerprint=_fingerprint(body) if key else "",
+        label=label,
+    )
+
+
+def _header(request: AnyRequest, name: str) -> str:
+    return request.headers.get(name.lower(), "").strip()
+
+
+def _hint(request: AnyRequest, cache_key: str | None) -> str:
+    """A digest of the first that is given: it is only compared."""
+    if not cache_key:
+        for name in _HINTS:
+            if cache_key := _header(request, name):
+                if len(cache_key) > MAX_HINT_LENGTH:
+                    raise InvalidField(f"`{name}` has more than {MAX_HINT_LENGTH} characters.", param=name)
+                break
+    return hashlib.sha256(cache_key.encode()).hexdigest()[:16] if cache_key else ""
+
+
+def _start_timeout_ms(request: AnyRequest) -> int | None:
+    name = "X-Request-Timeout"
+    text = _header(request, name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_START_TIMEOUT_MS):
+        raise InvalidField(f"`{name}` must be whole milliseconds from 1 to {MAX_START_TIMEOUT_MS}.", param=name)
+    return int(text)
+
+
+def _request_class(request: AnyRequest) -> str:
+    name = "X-Request-Class"
+    text = _header(request, name).lower()
+    if text and text not in CLASSES:
+        raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)
+    return text or "normal"
+
+
+def _idempotency_key(request: AnyRequest) -> str:
+    name = "Idempotency-Key"
+    if name.lower() not in request.headers:
+        return ""
+    key = _header(request, name)
+    if not (1 <= len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise InvalidField(f"`{name}` must have 1 to {MAX_KEY_LENGTH} printable ASCII characters.", param=name)
+    return key
+
+
+def _fingerprint(body: bytes) -> str:
+    """A digest of what the body says, whatever the order of its fields."""
+    canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:32]
