@@ -166,8 +166,8 @@ async def test_classes_in_order_and_promotion_by_age(pool: PoolScripts) -> None:
 
 async def test_a_class_keeps_its_own_time(pool: PoolScripts) -> None:
     """What others were served of another class must not carry a newcomer behind a long backlog."""
-    many = [(await submit(pool, tenant="greedy", output_tokens=10))[0] for n in range(10)]
-    quick = [(await submit(pool, request_class="interactive", tenant="q", output_tokens=500))[0] for n in range(5)]
+    many = [(await submit(pool, tenant="greedy", output_tokens=10))[0] for _ in range(10)]
+    quick = [(await submit(pool, request_class="interactive", tenant="q", output_tokens=500))[0] for _ in range(5)]
     await register(pool, "a", slots=1)
     for request_id in quick:
         await take(pool, "a")
@@ -291,6 +291,19 @@ async def test_a_leaving_agent_gives_its_reservation_up(pool: PoolScripts) -> No
     assert await serve_all(pool, "b", now=late) == [fragile]
     await leave(pool, "a")
     assert await serve_all(pool, "b", now=late) == [busy]
+    await leave(pool, "b")
+
+
+async def test_a_leaving_agent_forgets_whom_it_kept_its_lane_for(pool: PoolScripts) -> None:
+    late = NOW + LEASE
+    fragile, (busy,) = await fragile_request(pool, "a")
+    await finish(pool, "a", busy, 1, now=late)
+    assert await pool.redis.hget(pool.keys.agent("a"), "solo") == fragile.encode()
+    assert await pool.drain("a", now_ms=late) == 0
+    assert await pool.redis.hget(pool.keys.agent("a"), "solo") is None
+    await leave(pool, "a")
+    await register(pool, "b", now=late)
+    assert await serve_all(pool, "b", now=late) == [fragile]
     await leave(pool, "b")
 
 

@@ -11,6 +11,7 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local id = entry[2][2]
   if redis.call('HGET', request_key(id), 'state') == 'assigned' then
     leave_lane(agent, entry[1])
+    end_solo(agent, id)
     put_back(id)
   end
 end
