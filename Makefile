@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench-engine bench-queue chaos clean
+.PHONY: help setup run test test-full lint format bench-engine bench-queue chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -20,6 +20,9 @@ run: setup ## a whole fleet on this machine; ARGS="--slots 8" goes to `paddler u
 test: lint ## lint, types and all tests; ARGS="tests/unit -k name" goes to pytest, JOBS=2
 	@.ci/test-packages
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-full: lint ## the random tests of the queue in their full sizes, an hour or so
+	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/redis $(ARGS)
 
 lint: setup ## ruff and pyright
 	@$(BIN)/ruff check .
