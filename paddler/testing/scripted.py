@@ -128,7 +128,7 @@ class ScriptedEngine:
             return
         if not was_prefilled:
             num_prompt = len(script.prompt_words)
-            events.append(Retained(script.job.request_id, num_prompt, num_prompt))
+            events.append(Retained(script.job.request_id, num_prompt, num_prompt, script.num_cached))
         faults = script.faults
         if self._is_deadly and faults.dies_at == script.num_output:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -70,7 +70,7 @@ def test_what_is_held_is_told() -> None:
     events = run_through(engine, Job(request_id="1", payload=chat("hello")))
     held = [event for event in events if isinstance(event, Retained)]
     num_prompt = 101 + 2
-    assert held == [Retained("1", num_prompt, num_prompt), Retained("1", num_prompt + 9, num_prompt + 9)]
+    assert held == [Retained("1", num_prompt, num_prompt, 0), Retained("1", num_prompt + 9, num_prompt + 9)]
     assert events[-1] == held[-1], "after the end, when the agent knows the whole text"
 
 

@@ -15,7 +15,7 @@ from paddler.store.client import Store
 async def new_balancer(store: Store) -> AsyncIterator[NewBalancer]:
     async with AsyncExitStack() as stack:
 
-        async def build(**settings: int) -> HttpBalancer:
+        async def build(**settings: float) -> HttpBalancer:
             return await stack.enter_async_context(http_balancer(store.url, store.prefix, **settings))
 
         yield build

@@ -43,7 +43,10 @@ class HandRequest:
         self._offset = offset
 
     async def say(self, text: str) -> None:
-        (placed,) = await self._agent.pool.emit(self._agent.agent_id, [self._emission(Tokens((1,), text))])
+        await self.emit(Tokens((1,), text))
+
+    async def emit(self, frame: Frame) -> None:
+        (placed,) = await self._agent.pool.emit(self._agent.agent_id, [self._emission(frame)])
         assert placed.disposition is Disposition.OK
         self._offset = placed.length
 
@@ -144,7 +147,7 @@ NewAgent = Callable[..., Awaitable[HandAgent]]
 
 
 @asynccontextmanager
-async def http_balancer(url: str, prefix: str, **settings: int) -> AsyncGenerator[HttpBalancer]:
+async def http_balancer(url: str, prefix: str, **settings: Any) -> AsyncGenerator[HttpBalancer]:
     """Serve on free ports of the loopback address until the context ends."""
     clock = SystemClock()
     store = connect(url, prefix)
