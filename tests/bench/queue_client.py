@@ -59,11 +59,13 @@ class Quantiles(Struct):
 
 class Measured(Struct, kw_only=True):
     """Times are µs from writing the request: to the first byte of text, and to the end. `lag_us` is how late the
-    client itself was, which is no part of them. `num_frames` counts events that carry text. `cpu_s` has the watched
-    processes, this one (`client`) and whatever else ran on the machine (`others`)."""
+    client itself was, which is no part of them. `num_refused` of the errors were told by their HTTP status.
+    `num_frames` counts events that carry text. `cpu_s` has the watched processes, this one (`client`) and whatever
+    else ran on the machine (`others`)."""
 
     num_requests: int
     num_errors: int
+    num_refused: int
     errors: list[str]
     window_s: float
     first_us: Quantiles
@@ -283,6 +285,7 @@ class Client:
         return Measured(
             num_requests=len(self._calls),
             num_errors=len(errors),
+            num_refused=sum(call.status not in (b"", b"200") for call in self._calls),
             errors=sorted(set(errors))[:5],
             window_s=round(window_s, 3),
             first_us=quantiles([(call.first_ns - call.sent_ns) / 1e3 for call in good]),

@@ -70,7 +70,7 @@ def measure_zero(requests: int, *, agents: int, slots: int) -> Zero:
         began = time.monotonic()
         process = start_load(load)
         try:
-            num_accepted = _wait_accepted(running, requests)
+            _wait_accepted(running, requests)
             accept_s = time.monotonic() - began
             balancer_mib = running.rss(running.balancer) / MIB
             valkey_mib = running.redis.info("memory")["used_memory"] / MIB
@@ -88,40 +88,39 @@ def measure_zero(requests: int, *, agents: int, slots: int) -> Zero:
             balancer_mib=round(balancer_mib, 1),
             valkey_mib=round(valkey_mib, 1),
             serve_s=round(serve_s, 2),
-            num_refused=requests - num_accepted,
-            num_lost=num_accepted - num_answered,
+            num_refused=measured.num_refused,
+            num_lost=requests - measured.num_refused - num_answered,
             max_displacement=max_displacement(_times(running)),
             num_left=running.demand(),
             errors=measured.errors,
         )
 
 
-def _wait_accepted(running: Fleet, requests: int) -> int:
-    """How many were accepted, once all are or no more come."""
+def _wait_accepted(running: Fleet, requests: int) -> None:
+    """Until all were accepted, or no more come."""
     num_accepted, changed = 0, time.monotonic()
     while num_accepted < requests and time.monotonic() - changed < STALL_S:
         time.sleep(0.05)
         before, num_accepted = num_accepted, running.demand()
         changed = time.monotonic() if num_accepted != before else changed
-    return num_accepted
 
 
 def _times(running: Fleet) -> list[tuple[float, float]]:
-    """When each request was accepted and begun, ms."""
+    """When each request was accepted and given to an agent, ms."""
     pipe = running.redis.pipeline(transaction=False)
     for key in running.redis.scan_iter(running.keys.request("*"), count=1000):
-        pipe.hmget(key, "accepted", "started")
+        pipe.hmget(key, "accepted", "delivered")
     answers: list[tuple[bytes, bytes]] = pipe.execute()
-    return [(float(accepted), float(started)) for accepted, started in answers]
+    return [(float(accepted), float(given)) for accepted, given in answers if accepted and given]
 
 
 def max_displacement(times: Sequence[tuple[float, float]]) -> int:
-    """By how many places a request was begun earlier or later than it was accepted. Where times are equal a
+    """By how many places a request was given earlier or later than it was accepted. Where times are equal a
     request has the places of all that share its own, and its displacement is the gap between the two ranges."""
-    accepted, started = sorted(one for one, _ in times), sorted(one for _, one in times)
+    accepted, given = sorted(one for one, _ in times), sorted(one for _, one in times)
     worst = 0
-    for came, began in times:
+    for came, went in times:
         first_in, last_in = bisect_left(accepted, came), bisect_right(accepted, came) - 1
-        first_out, last_out = bisect_left(started, began), bisect_right(started, began) - 1
+        first_out, last_out = bisect_left(given, went), bisect_right(given, went) - 1
         worst = max(worst, first_out - last_in, first_in - last_out)
     return worst

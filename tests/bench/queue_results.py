@@ -60,7 +60,8 @@ class Frames(Struct, kw_only=True):
 
 class Zero(Struct, kw_only=True):
     """`serve_s` is from the start of the agents' processes to the last answer; `max_displacement` is by how many places
-    a request was begun earlier or later than it was accepted; `num_left` is what the ledger still holds at the end."""
+    a request was given to an agent earlier or later than it was accepted; `num_refused` were told so by their status,
+    `num_lost` were accepted and not answered; `num_left` is what the ledger still holds at the end."""
 
     requests: int
     slots: int

@@ -56,7 +56,7 @@ def test_quantiles_are_nearest_ranks() -> None:
     assert quantiles([]) == Quantiles(0, 0, 0, 0)
 
 
-def test_requests_begun_in_turn_are_not_displaced() -> None:
+def test_requests_given_in_turn_are_not_displaced() -> None:
     assert max_displacement([(at, 100 + at) for at in range(10)]) == 0
     assert max_displacement([(at // 4, 100 + at) for at in range(10)]) == 0
 
