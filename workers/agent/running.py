@@ -39,6 +39,7 @@ class Running:
         self._text: list[str] = []
         self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
+        self._is_muted = False
 
     def job(self, payload: Payload) -> Job:
         """The engine's job, continuing from what earlier attempts have emitted."""
@@ -68,10 +69,12 @@ class Running:
     def take_event(self, event: Event) -> None:
         match event:
             case Progress(ids=ids, text=text):
-                self._ids.extend(ids)
-                self._text.append(text)
+                if not self._is_muted:
+                    self._ids.extend(ids)
+                    self._text.append(text)
             case Done(reason=reason, usage=usage, text=text):
-                self._text.append(text)
+                if not self._is_muted:
+                    self._text.append(text)
                 self._final = Finished(reason, usage)
                 self.usage = usage
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
@@ -86,7 +89,8 @@ class Running:
                     self._prefilled = Prefilled(num_tokens, num_cached)
 
     def discard(self) -> None:
-        """Forget what Redis has not confirmed; nobody will read it."""
+        """Forget what Redis has not confirmed, and whatever the engine still says: it would stand behind a gap."""
+        self._is_muted = True
         del self._journal[self._confirmed :]
         self._ids.clear()
         self._text.clear()
