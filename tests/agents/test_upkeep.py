@@ -18,7 +18,7 @@ from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, encode_payload
 from workers.maintenance import main as worker_main
-from workers.maintenance.main import build_worker
+from workers.maintenance.main import build_worker, close_worker
 from workers.maintenance.upkeep import Upkeep
 
 pytestmark = [
@@ -110,7 +110,7 @@ async def working(url: str, prefix: str) -> AsyncGenerator[Counted]:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await worker.close()
+        await close_worker(worker)
         await store.close()
 
 
@@ -127,9 +127,20 @@ async def test_of_two_workers_one_runs(valkey: RedisServer, prefix: str) -> None
         assert times[2] - times[0] > 1.5
 
 
-async def test_the_worker_outlives_an_outage(valkey: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by the chaos run: closing arq's worker without Redis raised, and the upkeep was over while its process
-    lived on."""
+class Slow(Counted):
+    """Has always a round under way."""
+
+    async def run_once(self) -> None:
+        await super().run_once()
+        await CLOCK.sleep(5.0)
+
+
+@pytest.mark.parametrize("kind", [Counted, Slow])
+async def test_the_worker_outlives_an_outage(
+    kind: type[Counted], valkey: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the chaos run: closing arq's worker without Redis, or with a round under way, raised, and the upkeep was
+    over while its process lived on."""
     built: list[float] = []
     build = worker_main.build_worker
 
@@ -141,8 +152,8 @@ async def test_the_worker_outlives_an_outage(valkey: RedisServer, prefix: str, m
     server = RedisServer(valkey.binary)
     server.start()
     store = connect(server.url, prefix)
-    upkeep = Counted(store)
-    running = asyncio.create_task(worker_main._run_for_ever(store, upkeep, CLOCK))
+    upkeep = kind(store)
+    running = asyncio.create_task(worker_main.worker_loop(store, upkeep, CLOCK))
     try:
         await wait_until(lambda: upkeep.times)
         server.kill()

@@ -14,7 +14,7 @@ from arq.connections import ArqRedis
 from arq.worker import Worker
 
 from paddler import logs
-from paddler.clock import SystemClock
+from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
@@ -63,7 +63,7 @@ async def serve(store: Store, *, lease_ms: int, orphan_grace_ms: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
-    runner = asyncio.create_task(_run_for_ever(store, work, clock))
+    runner = asyncio.create_task(worker_loop(store, work, clock))
     await stopping.wait()
     runner.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -72,7 +72,8 @@ async def serve(store: Store, *, lease_ms: int, orphan_grace_ms: int) -> None:
     log.info("stopped")
 
 
-async def _run_for_ever(store: Store, work: Upkeep, clock: SystemClock) -> None:
+async def worker_loop(store: Store, work: Upkeep, clock: Clock) -> None:
+    """Run arq workers, a new one after every trouble with Redis; never returns."""
     delay = 0.1
     while True:
         worker = build_worker(store, work)
@@ -81,17 +82,21 @@ async def _run_for_ever(store: Store, work: Upkeep, clock: SystemClock) -> None:
         except TROUBLE as error:
             log.warning("Redis trouble, starting the worker again", error=str(error))
         finally:
-            await _close(worker)
+            await close_worker(worker)
         await clock.sleep(delay)
         delay = min(delay * 2, MAX_RETRY_S)
 
 
-async def _close(worker: Worker) -> None:
-    """arq deletes a key before it closes its connections: without Redis it raises and leaves them open."""
-    try:
-        await worker.close()
-    except TROUBLE:
-        await worker.pool.close(close_connection_pool=True)
+async def close_worker(worker: Worker) -> None:
+    """Stop its job and close its connections.
+
+    `Worker.close` raises what the job and Redis raise, a cancellation among it: that ended the loop above for good
+    when an outage met a round under way."""
+    tasks = list(worker.tasks.values())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await worker.pool.close(close_connection_pool=True)
 
 
 @click.command(name="worker")
