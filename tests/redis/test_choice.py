@@ -75,6 +75,14 @@ async def test_a_freed_holder_takes_its_own_before_older_cold_ones(pool: PoolScr
     await leave(pool, "holder")
 
 
+async def test_a_request_without_a_chain_does_not_overtake_a_cold_one(pool: PoolScripts) -> None:
+    cold, _ = await submit(pool, prompt=SYSTEM)
+    short, _ = await submit(pool, prompt="Hi.", prompt_tokens=9_000)
+    await register(pool, "a", slots=1)
+    assert await serve_all(pool, "a") == [cold, short]
+    await leave(pool, "a")
+
+
 async def test_every_eighth_claim_takes_the_oldest(pool: PoolScripts) -> None:
     await register(pool, "holder", slots=1)
     await hold(pool, "holder", SYSTEM)

@@ -127,7 +127,8 @@ local function choose(agent)
       local matched = 0
       if holds then matched = own_match(agent, hashes, ends, tokens) end
       if matched > most then best, most = id, matched end
-      if not best and #hashes == 0 and not holds then return id, 'cold' end
+      -- The usual case without affinity; one before it that has a chain may be cold too.
+      if #hashes == 0 and #others == 0 and not holds then return id, 'cold' end
       others[#others + 1] = {id, hashes, ends, tokens, tonumber(fields[6])}
     end
   end
