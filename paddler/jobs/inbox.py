@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from msgspec import structs
+
 from paddler.clock import Clock
 from paddler.errors import ItemTimeout, QueueUnavailable, RequestLost
 from paddler.ids import pool_of
@@ -216,11 +218,20 @@ class Inbox:
         if state is None:
             if mailbox.submission is None:
                 return False
-            submitted = await pool.submit(mailbox.submission)
+            submitted = await pool.submit(_again(mailbox.submission, forgotten))
             log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
-            if submitted.admission not in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
-                return False
-        if not forgotten:
-            return True
-        repaired, _ = await pool.repair(mailbox.request_id, 0 if state is None else length, forgotten)
+            return submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN)
+        repaired, _ = await pool.repair(mailbox.request_id, length, forgotten)
         return repaired in (Repair.OK, Repair.MOVED)
+
+
+def _again(submission: Submission, journal: bytes) -> Submission:
+    """It was accepted before, so no bound applies; one that has begun has no start deadline either."""
+    return structs.replace(
+        submission,
+        journal=journal,
+        start_timeout_ms=0 if journal else submission.start_timeout_ms,
+        max_waiting=2**31,
+        tenant_max_waiting=0,
+        max_wait_ms=0,
+    )

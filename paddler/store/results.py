@@ -12,7 +12,8 @@ class Submission(Struct, frozen=True, kw_only=True):
 
     `chain` is a packed prefix chain (`routing.prefix`); `weight` and `tenant_max_waiting` are the tenant's;
     `rate` is what the fleet computes, tokens/s, 0 when nobody has measured it. `fingerprint` tells whether two requests
-    with one idempotency key ask for the same; `label` is kept with the request for whoever follows it later."""
+    with one idempotency key ask for the same; `label` is kept with the request for whoever follows it later.
+    `journal` holds the frames of a request that is submitted again because Redis forgot it (step 12)."""
 
     request_id: str
     request_class: str
@@ -34,6 +35,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     idempotency_ttl_s: int = 86_400
     fingerprint: str = ""
     label: bytes = b""
+    journal: bytes = b""
 
 
 class Admission(StrEnum):

@@ -101,6 +101,7 @@ class PoolScripts:
             submission.idempotency_ttl_s,
             submission.fingerprint,
             submission.label,
+            submission.journal,
         )
         return Submitted(Admission(status.decode()), number, request_id.decode())
 
@@ -258,7 +259,7 @@ class PoolScripts:
         return Requeued((await self._call("requeue", now_ms, request_id)).decode())
 
     async def drop(self, request_id: str, *, now_ms: float = 0) -> bool:
-        """Forget a dead letter. False: there is none of this id."""
+        """Forget a dead letter. False: there is none of this id (any more)."""
         return await self._call("drop", now_ms, request_id) == 1
 
     async def expired_agents(self, *, limit: int = 100) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddler.errors import ItemTimeout
+from paddler.errors import ItemTimeout, RequestLost
 from paddler.jobs.mailbox import MAX_PENDING, Fed, Mailbox
 from paddler.wire.balancer import Failed, Finished, FinishReason, Frame, Tokens, encode_frame
 
@@ -42,6 +42,33 @@ def test_a_gap_asks_for_the_journal_at_once() -> None:
     assert box.feed(0, JOURNAL[: STARTS[3]], 5.0) is Fed.ACCEPTED
     assert box.feed(STARTS[1], PIECES[1], 5.0) is Fed.REPEATED
     assert box.take() == STREAM[:3]
+
+
+@given(st.sampled_from(STARTS[1:]), st.integers(0, len(JOURNAL) - 1), st.data())
+def test_a_journal_that_went_on_in_another_way_ends_the_stream(had: int, at: int, data: st.DataObject) -> None:
+    """Redis lost its end after it was forwarded, and an agent wrote another one: nothing of it is passed on."""
+    box = mailbox()
+    box.feed(0, JOURNAL[:had], 0.0)
+    changed = min(at, had - 1)
+    other = JOURNAL[:changed] + bytes([JOURNAL[changed] ^ 1]) + JOURNAL[changed + 1 :]
+    first = data.draw(st.sampled_from([start for start in STARTS if start <= changed]))
+    assert box.feed(first, other[first:], 0.0) is Fed.DIVERGED
+    assert box.take() == STREAM[: STARTS.index(had)]
+    if not box.is_ended:
+        with pytest.raises(RequestLost):
+            box.take()
+
+
+def test_the_bytes_at_hand_to_mend_a_journal() -> None:
+    box = mailbox()
+    box.feed(0, JOURNAL, 0.0)
+    assert box.tail_offset == 0
+    assert all(box.since(start) == JOURNAL[start:] for start in STARTS)
+    assert box.since(len(JOURNAL) + 1) is None
+    follower = Mailbox("default.x", now=0.0, start_deadline=None, offset=STARTS[3])
+    follower.feed(0, JOURNAL, 0.0)
+    assert follower.since(STARTS[2]) is None, "it never had them"
+    assert follower.take() == STREAM[3:]
 
 
 def test_silence_is_checked_less_and_less_often() -> None:

@@ -3,7 +3,8 @@
 -- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
 -- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s),
--- fingerprint (what the idempotency key stands for), label (kept with the request).
+-- fingerprint (what the idempotency key stands for), label (kept with the request), journal (step 12: frames of this
+-- very request that Redis has forgotten).
 -- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`.
 local id, class, tenant, payload, inbox = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local start_timeout, max_waiting = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -11,6 +12,7 @@ local chain, prompt_tokens, output_tokens = ARGV[9], tonumber(ARGV[10]), tonumbe
 local weight, hint, tenant_max = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 local rate, max_wait, background = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
 local idempotency, idempotency_ttl, fingerprint, label = ARGV[18], tonumber(ARGV[19]), ARGV[20], ARGV[21]
+local journal = ARGV[22]
 
 local key = request_key(id)
 if redis.call('EXISTS', key) == 1 then return {'known', 0, id} end
@@ -69,6 +71,7 @@ if fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', fingerprint) en
 if background == '1' then redis.call('HSET', key, 'background', 1) end
 if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
+if journal ~= '' then redis.call('SET', journal_key(id), journal) end
 redis.call('SADD', watchers_key(id), inbox)
 enter_buffer(id, tenant, class, score, now, deadline, cost)
 count('accepted')
