@@ -49,6 +49,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
 @option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
 @option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core.")
+@option("--n-gpu-layers", type=click.IntRange(min=-1), help="Layers of an agent on the GPU; -1 is all of them.")
 @option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )

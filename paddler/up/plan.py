@@ -29,6 +29,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     slots: int
     context_size: int | None
     threads: int | None
+    n_gpu_layers: int | None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
@@ -73,6 +74,7 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         model_name=settings.model_name,
         context_size=settings.context_size,
         threads=settings.threads,
+        n_gpu_layers=settings.n_gpu_layers,
     )
 
 

@@ -26,6 +26,7 @@ SETTINGS = Settings(
     slots=3,
     context_size=2048,
     threads=2,
+    n_gpu_layers=9,
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -61,7 +62,15 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             **shared,
         }.items()
     )
-    wanted = {"slots": 3, "engine": "scripted", "model_name": "tiny", "context_size": 2048, "threads": 2, **shared}
+    wanted = {
+        "slots": 3,
+        "engine": "scripted",
+        "model_name": "tiny",
+        "context_size": 2048,
+        "threads": 2,
+        "n_gpu_layers": 9,
+        **shared,
+    }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()
     assert given["agent-2"].items() >= {"name": "agent-2", **wanted}.items()
     assert given["worker"].items() >= shared.items()
