@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import random
 import re
 from pathlib import Path
 
 import pytest
+from queue_calls import IS_FULL, random_source
 from queue_driver import QueueDriver
 
 from paddler.store.client import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_STEPS = 40_000 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 4_000
+NUM_STEPS = 40_000 if IS_FULL else 4_000
 
 
 @pytest.mark.anyio
 @pytest.mark.timeout(60 + NUM_STEPS // 15)
 async def test_demand_is_waiting_plus_running_at_every_step(any_store: Store) -> None:
     """The driver looks after each step; a lag of the consumer group would be unknown for many of them."""
-    seed = int(os.environ.get("PADDLER_TEST_SEED", "0")) or random.randrange(2**32)
-    print(f"PADDLER_TEST_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random_source()
     driver = QueueDriver(any_store.pool("default"))
     lengths: set[int] = set()
     while driver.num_steps < NUM_STEPS:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import Awaitable
 
@@ -14,17 +13,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from queue_calls import IS_FULL
 from queue_driver import QueueDriver
 
 from paddler.store.client import connect
 from paddler.testing.servers import RedisServer
 
-FULL = os.environ.get("PADDLER_TEST_SIZE") == "full"
 SETTINGS = settings(
-    max_examples=400 if FULL else 60,
-    stateful_step_count=120 if FULL else 50,
+    max_examples=400 if IS_FULL else 60,
+    stateful_step_count=120 if IS_FULL else 50,
     deadline=None,
-    derandomize=not FULL,  # a failure found by chance belongs to whoever looks for one, not to any commit that comes by
+    derandomize=not IS_FULL,  # as `random_source`
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     print_blob=True,
@@ -138,7 +137,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.act(self.driver.wait(how))
 
 
-@pytest.mark.timeout(3600 if FULL else 120)
+@pytest.mark.timeout(3600 if IS_FULL else 120)
 @pytest.mark.parametrize("server", ["valkey", "redis7"])
 def test_the_scripts_are_the_model(server: str, request: pytest.FixtureRequest) -> None:
     running: RedisServer = request.getfixturevalue(server)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from typing import Any
 
 from paddler.ids import new_request_id
@@ -17,6 +19,18 @@ NOW = 1_000_000
 LEASE = 5_000
 USAGE = Usage(7, 2, 0)
 END = encode_frame(Finished(FinishReason.STOP, USAGE))
+
+
+IS_FULL = os.environ.get("PADDLER_TEST_SIZE") == "full"
+"""Whether random tests run in their full size (`make test-full`)."""
+
+
+def random_source() -> random.Random:
+    """The same numbers every time, but for `make test-full` and for whoever sets PADDLER_TEST_SEED: what is found by
+    chance must not stop a commit that has nothing to do with it."""
+    seed = int(os.environ.get("PADDLER_TEST_SEED", "0")) or (random.randrange(2**32) if IS_FULL else 1)
+    print(f"PADDLER_TEST_SEED={seed}")
+    return random.Random(seed)
 
 
 def chain_of(text: str) -> bytes:

@@ -1,0 +1,153 @@
+"""What the pure policy (`paddler/routing`) decides about the state that Redis has: the other side of the scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from paddler.routing.fairness import advance
+from paddler.routing.policy import (
+    AgentView,
+    Give,
+    Nothing,
+    RequestClass,
+    Reserve,
+    Waiting,
+    Why,
+    choose,
+    promotions,
+    window,
+)
+from paddler.store.scripts import PoolScripts
+
+CLASSES: tuple[RequestClass, ...] = ("interactive", "normal", "batch")
+COUNTERS = {
+    Why.RESERVED: "claimed_reserved",
+    Why.OLDEST: "claimed_oldest",
+    Why.MATCH: "claimed_own",
+    Why.COLD: "claimed_cold",
+    Why.STOLEN: "claimed_stolen",
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one claim gives: tickets in order with the rule, and the hint (0: none)."""
+
+    tickets: list[tuple[str, Why]]
+    hint_ms: int
+
+
+@dataclass
+class PolicyState:
+    """A pool as the policy sees it. `starts` are the start tags of what waits, `holders` counts live agents only."""
+
+    waiting: dict[str, Waiting]
+    starts: dict[str, float]
+    clocks: dict[RequestClass, float]
+    holders: dict[bytes, list[str]]
+    agents: dict[str, AgentView]
+
+    def oldest(self) -> list[Waiting]:
+        return sorted(self.waiting.values(), key=lambda one: (one.accepted_ms, one.id))
+
+    def orders(self) -> dict[RequestClass, list[Waiting]]:
+        by_score = sorted(self.waiting.values(), key=lambda one: (one.score, one.id))
+        return {name: [one for one in by_score if one.request_class == name] for name in CLASSES}
+
+    def claim(self, agent_id: str, now_ms: int, *, limit: int = 1_000_000) -> Turn:
+        """Steps 4 as `claim_for`, one slot after another. Changes the state."""
+        agent = self.agents[agent_id]
+        tickets: list[tuple[str, Why]] = []
+        if agent.num_free > 0 and agent.reserved is None:
+            for moved in promotions(self.oldest(), self.clocks, now_ms):
+                before = self.waiting[moved.request_id]
+                self.waiting[before.id] = _replaced(before, request_class=moved.request_class, score=moved.score)
+                self.starts[before.id] = moved.score
+        for _ in range(min(agent.num_free, limit)):
+            choice = choose(agent, window(self.orders()), self.oldest(), self.holders, now_ms)
+            if isinstance(choice, Nothing):
+                return Turn(tickets, choice.hint_ms or 0)
+            if isinstance(choice, Reserve):
+                return Turn(tickets, 0)
+            request = self._give(choice)
+            tickets.append((request.id, choice.why))
+            agent = _replaced(
+                agent, num_free=agent.num_free - 1, num_claims=agent.num_claims + 1, lane_is_empty=False, reserved=None
+            )
+            if request.deaths > 0:
+                return Turn(tickets, 0)
+        return Turn(tickets, 0)
+
+    def _give(self, choice: Give) -> Waiting:
+        request = self.waiting.pop(choice.request_id)
+        name = request.request_class
+        self.clocks[name] = advance(self.clocks[name], self.starts.pop(request.id))
+        return request
+
+
+def _replaced(struct: Any, **changes: Any) -> Any:
+    return type(struct)(**{name: getattr(struct, name) for name in struct.__struct_fields__} | changes)
+
+
+def chain_of_packed(packed: bytes) -> tuple[tuple[bytes, int], ...]:
+    entries = [packed[at : at + 15] for at in range(0, len(packed), 15)]
+    return tuple((entry[:11], int.from_bytes(entry[11:], "big")) for entry in entries)
+
+
+async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
+    """Read the pool, in several steps: nothing else may move."""
+    redis, keys = pool.redis, pool.keys
+    leases = await redis.zrange(keys.agents(), 0, -1, withscores=True)
+    live = [name.decode() for name, expiry in leases if expiry > now_ms]
+    waiting: dict[str, Waiting] = {}
+    starts: dict[str, float] = {}
+    for name in CLASSES:
+        for raw, score in await redis.zrange(keys.order(name), 0, -1, withscores=True):
+            request_id = raw.decode()
+            fields = ("accepted", "chain", "tokens", "deaths", "suitor", "avoid", "start", "tenant")
+            accepted, chain, tokens, deaths, suitor, avoid, start, tenant = await redis.hmget(
+                keys.request(request_id), *fields
+            )
+            waiting[request_id] = Waiting(
+                id=request_id,
+                request_class=name,
+                score=score,
+                accepted_ms=int(accepted),
+                chain=chain_of_packed(chain or b""),
+                num_tokens=int(tokens),
+                deaths=int(deaths or 0),
+                suitor=suitor.decode() if suitor and suitor.decode() in live else None,
+                avoid=avoid.decode() if avoid else None,
+                tenant=tenant.decode(),
+            )
+            starts[request_id] = float(start)
+    holders: dict[bytes, list[str]] = {}
+    for digest in {digest for one in waiting.values() for digest, _ in one.chain}:
+        found = await redis.zrangebyscore(keys.holders(digest.decode()), f"({now_ms}", "+inf")
+        if holding := [name.decode() for name in found if name.decode() in live]:
+            holders[digest] = holding
+    return PolicyState(
+        waiting=waiting,
+        starts=starts,
+        clocks={name: float(await redis.get(keys.vtime(name)) or 0) for name in CLASSES},
+        holders=holders,
+        agents={agent_id: await _agent(pool, agent_id, waiting) for agent_id in live},
+    )
+
+
+async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting]) -> AgentView:
+    redis, keys = pool.redis, pool.keys
+    slots, state, solo, prefill, claims = await redis.hmget(
+        keys.agent(agent_id), "slots", "state", "solo", "prefill", "claims"
+    )
+    num_busy = await redis.xlen(keys.lane(agent_id))
+    return AgentView(
+        id=agent_id,
+        num_free=int(slots) - num_busy if state == b"ready" and not solo else 0,
+        held=await redis.smembers(keys.held(agent_id)),
+        prefill_tokens_per_s=float(prefill or 0),
+        num_claims=int(claims or 0),
+        lane_is_empty=num_busy == 0,
+        reserved=next((one.id for one in waiting.values() if one.suitor == agent_id), None),
+    )
