@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from queue_calls import END, LEASE, NOW, USAGE, begin, finish, leave, lose, register, settle, submit, take
 
-from paddler.ids import new_request_id
+from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.store.client import Store
-from paddler.store.results import (
-    Admission,
-    Cancelled,
-    Claimed,
-    Disposition,
-    Emission,
-    Outcome,
-    Submission,
-    Submitted,
-)
+from paddler.store.results import Admission, Cancelled, Disposition, Emission, Outcome, Submitted
 from paddler.store.scripts import PoolScripts
 from paddler.wire.balancer import (
     Delivery,
@@ -26,7 +16,6 @@ from paddler.wire.balancer import (
     FinishReason,
     Opened,
     Tokens,
-    Usage,
     decode_delivery,
     decode_frames,
     encode_frame,
@@ -34,14 +23,7 @@ from paddler.wire.balancer import (
 
 pytestmark = pytest.mark.anyio
 
-NOW = 1_000_000
-LEASE = 5_000
-USAGE = Usage(7, 2, 0)
-TIMEOUT = encode_frame(Failed("start_timeout", "late", 504, True))
-DEAD = encode_frame(Failed("agents_lost", "dead", 502))
-STOPPED = encode_frame(Finished(FinishReason.CANCELLED))
 HELLO = encode_frame(Tokens((1, 2), "hello"))
-END = encode_frame(Finished(FinishReason.STOP, USAGE))
 
 
 @pytest.fixture
@@ -49,66 +31,8 @@ def pool(any_store: Store) -> PoolScripts:
     return any_store.pool("default")
 
 
-async def submit(
-    pool: PoolScripts,
-    *,
-    now: int = NOW,
-    request_id: str = "",
-    timeout: int = 0,
-    most: int = 10,
-    request_class: str = "normal",
-    tenant: str = "anonymous",
-    **options: Any,
-) -> tuple[str, Submitted]:
-    request_id = request_id or new_request_id("default")
-    answer = await pool.submit(
-        Submission(
-            request_id=request_id,
-            request_class=request_class,
-            tenant=tenant,
-            payload=b"payload",
-            inbox="inbox",
-            start_timeout_ms=timeout,
-            max_waiting=most,
-            **options,
-        ),
-        now_ms=now,
-    )
-    return request_id, answer
-
-
-async def register(pool: PoolScripts, agent: str, slots: int = 2, now: int = NOW) -> Claimed:
-    return await pool.register(
-        agent, lease_ms=LEASE, model="m", seen_s=1, snapshot={"slots": slots, "state": "ready"}, now_ms=now
-    )
-
-
-async def take(pool: PoolScripts, agent: str) -> list[tuple[str, int]]:
-    """Tickets newly delivered on the agent's lane."""
-    lanes = await pool.redis.xreadgroup("agent", agent, {pool.keys.lane(agent): ">"})
-    return [(f[b"id"].decode(), int(f[b"attempt"])) for _, entries in lanes for _, f in entries]
-
-
-async def begin(pool: PoolScripts, agent: str, request_id: str, attempt: int, now: int = NOW) -> int:
-    opened = await pool.open(agent, request_id, attempt, encode_frame(Opened("a", attempt)), now_ms=now)
-    assert opened.disposition is Disposition.OK
-    assert opened.payload == b"payload"
-    return len(opened.journal)
-
-
-async def finish(pool: PoolScripts, agent: str, request_id: str, attempt: int, offset: int, now: int = NOW) -> None:
-    last = Emission(request_id, attempt, offset, END)
-    placed = await pool.settle(agent, last, Outcome.DONE, USAGE, now_ms=now)
-    assert placed == (type(placed)(Disposition.OK, offset + len(END)))
-
-
 def _short(answer: Submitted) -> tuple[Admission, int]:
     return answer.admission, answer.number
-
-
-async def leave(pool: PoolScripts, *agents: str) -> None:
-    for agent in agents:
-        await pool.reap(agent, max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, is_leaving=True, now_ms=NOW)
 
 
 async def waiting(pool: PoolScripts) -> int:
@@ -136,8 +60,8 @@ async def test_life_of_a_request(pool: PoolScripts) -> None:
     (placed,) = await pool.emit("a1", [emission], now_ms=NOW)
     assert placed.disposition is Disposition.OK
     assert (await pool.emit("a1", [emission], now_ms=NOW)) == [placed], "a repeated emit appends nothing"
-    await finish(pool, "a1", request_id, 1, placed.length)
-    await finish(pool, "a1", request_id, 1, placed.length)
+    await settle(pool, "a1", request_id, 1, placed.length)
+    await settle(pool, "a1", request_id, 1, placed.length)
 
     journal = await pool.redis.get(pool.keys.journal(request_id))
     assert list(decode_frames(journal)) == [Opened("a", 1), Tokens((1, 2), "hello"), Finished(FinishReason.STOP, USAGE)]
@@ -147,28 +71,28 @@ async def test_life_of_a_request(pool: PoolScripts) -> None:
 
 
 async def test_submit_is_idempotent_and_bounded(pool: PoolScripts) -> None:
-    request_id, answer = await submit(pool, most=2)
+    request_id, answer = await submit(pool, max_waiting=2)
     assert answer == Submitted(Admission.WAITING, 0, request_id)
-    assert (await submit(pool, request_id=request_id, most=2))[1].admission is Admission.KNOWN
-    assert _short((await submit(pool, most=2))[1]) == (Admission.WAITING, 1)
-    assert _short((await submit(pool, most=2))[1]) == (Admission.FULL, 2)
+    assert (await submit(pool, request_id=request_id, max_waiting=2))[1].admission is Admission.KNOWN
+    assert _short((await submit(pool, max_waiting=2))[1]) == (Admission.WAITING, 1)
+    assert _short((await submit(pool, max_waiting=2))[1]) == (Admission.FULL, 2)
     assert (await waiting(pool), await demand(pool)) == (2, 2)
     assert (await register(pool, "a1", slots=1)).num_given == 1, "the oldest goes first"
     assert await take(pool, "a1") == [(request_id, 1)]
     for expected in (request_id, None):
         if expected:
-            await finish(pool, "a1", expected, 1, await begin(pool, "a1", expected, 1))
+            await finish(pool, "a1", expected, 1)
     ((second, attempt),) = await take(pool, "a1")
-    await finish(pool, "a1", second, attempt, await begin(pool, "a1", second, attempt))
+    await finish(pool, "a1", second, attempt)
     await leave(pool, "a1")
 
 
 async def test_a_free_slot_serves_even_without_a_buffer(pool: PoolScripts) -> None:
     await register(pool, "a1", slots=1)
-    request_id, answer = await submit(pool, most=0)
+    request_id, answer = await submit(pool, max_waiting=0)
     assert answer.admission is Admission.ASSIGNED
-    assert (await submit(pool, most=0))[1].admission is Admission.FULL
-    await finish(pool, "a1", request_id, 1, await begin(pool, "a1", request_id, 1))
+    assert (await submit(pool, max_waiting=0))[1].admission is Admission.FULL
+    await finish(pool, "a1", request_id, 1)
     await leave(pool, "a1")
 
 
@@ -182,13 +106,13 @@ async def test_requests_spread_to_the_freest_agent(pool: PoolScripts) -> None:
     # The fifth is claimed by whoever settles first, in the same script.
     taken = {agent: await take(pool, agent) for agent in ("a1", "a2")}
     first = taken["a2"][0][0]
-    await finish(pool, "a2", first, 1, await begin(pool, "a2", first, 1))
+    await finish(pool, "a2", first, 1)
     assert await waiting(pool) == 0
     taken["a2"] = [*taken["a2"][1:], *await take(pool, "a2")]
     assert taken["a2"][-1] == (ids[4], 1)
     for agent, tickets in taken.items():
         for request_id, attempt in tickets:
-            await finish(pool, agent, request_id, attempt, await begin(pool, agent, request_id, attempt))
+            await finish(pool, agent, request_id, attempt)
     await leave(pool, "a1", "a2")
 
 
@@ -204,9 +128,9 @@ async def test_an_expired_agent_gets_nothing_and_is_reaped(pool: PoolScripts) ->
     assert not (await pool.renew("a1", lease_ms=LEASE, now_ms=late)).is_alive
     assert (await pool.claim("a1", now_ms=late)).num_given == -1
     assert (await submit(pool, now=late))[1].admission is Admission.WAITING, "not to the dead one"
-    early = await pool.reap("a1", max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, now_ms=NOW)
+    early = await lose(pool, "a1", now=NOW)
     assert early.is_alive
-    reaped = await pool.reap("a1", max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, now_ms=late)
+    reaped = await lose(pool, "a1", now=late)
     assert (reaped.num_returned, reaped.num_failed) == (2, 0)
     order = [item.decode() for item in await pool.redis.zrange(pool.keys.order("normal"), 0, -1)]
     assert order[:3] == [begun, unread, later], "returned to their old places"
@@ -222,14 +146,14 @@ async def test_an_expired_agent_gets_nothing_and_is_reaped(pool: PoolScripts) ->
     # The one with a death is taken alone; its first new frame opens the lane to the others.
     await register(pool, "a2", slots=4, now=late)
     assert await take(pool, "a2") == [(begun, 3)]
-    offset = await begin(pool, "a2", begun, 3, late)
+    offset = await begin(pool, "a2", begun, 3, now=late)
     (placed,) = await pool.emit("a2", [Emission(begun, 3, offset, HELLO)], now_ms=late)
     rest = await take(pool, "a2")
     assert [request_id for request_id, _ in rest[:2]] == [unread, later]
     assert len(rest) == 3
-    await finish(pool, "a2", begun, 3, placed.length, late)
+    await settle(pool, "a2", begun, 3, placed.length, now=late)
     for request_id, attempt in rest:
-        await finish(pool, "a2", request_id, attempt, await begin(pool, "a2", request_id, attempt, late), late)
+        await finish(pool, "a2", request_id, attempt, now=late)
     await leave(pool, "a2")
 
 
@@ -239,9 +163,9 @@ async def test_a_request_that_kills_agents_ends_in_dead(pool: PoolScripts) -> No
     for death, agent in enumerate(("a1", "a2", "a3"), start=1):
         await register(pool, agent, now=now)
         ((_, attempt),) = await take(pool, agent)
-        await begin(pool, agent, poison, attempt, now)
+        await begin(pool, agent, poison, attempt, now=now)
         now += LEASE + 1
-        reaped = await pool.reap(agent, max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, now_ms=now)
+        reaped = await lose(pool, agent, now=now)
         assert reaped.num_failed == (1 if death == 3 else 0)
     frames = list(decode_frames(await pool.redis.get(pool.keys.journal(poison))))
     assert isinstance(frames[-1], Failed)
@@ -256,17 +180,17 @@ async def test_a_neighbour_is_not_held_up_by_a_reserved_request(pool: PoolScript
     late = NOW + LEASE + 1
     await register(pool, "a2", slots=2, now=late)
     busy, _ = await submit(pool, now=late)
-    await pool.reap("a1", max_deaths=3, dead_frame=DEAD, cancel_frame=STOPPED, now_ms=late)
+    await lose(pool, "a1", now=late)
     assert await pool.redis.hget(pool.keys.request(fragile), "suitor") == b"a2"
     behind, answer = await submit(pool, now=late)
     assert answer.admission is Admission.WAITING, "a2 keeps its slots for the fragile one"
     await register(pool, "a3", slots=1, now=late)
     assert await take(pool, "a3") == [(behind, 1)]
     assert await take(pool, "a2") == [(busy, 1)]
-    await finish(pool, "a2", busy, 1, await begin(pool, "a2", busy, 1, late), late)
+    await finish(pool, "a2", busy, 1, now=late)
     assert await take(pool, "a2") == [(fragile, 3)]
-    await finish(pool, "a2", fragile, 3, await begin(pool, "a2", fragile, 3, late), late)
-    await finish(pool, "a3", behind, 1, await begin(pool, "a3", behind, 1, late), late)
+    await finish(pool, "a2", fragile, 3, now=late)
+    await finish(pool, "a3", behind, 1, now=late)
     await leave(pool, "a2", "a3")
 
 
@@ -278,29 +202,29 @@ async def test_cancel_in_every_state(pool: PoolScripts) -> None:
     last, _ = await submit(pool)
     offset = await begin(pool, "a1", running, 1)
 
-    assert await pool.cancel(last, STOPPED, now_ms=NOW) is Cancelled.CANCELLED
-    assert await pool.cancel(assigned, STOPPED, now_ms=NOW) is Cancelled.CANCELLED
+    assert await pool.cancel(last, CANCELLED_FRAME, now_ms=NOW) is Cancelled.CANCELLED
+    assert await pool.cancel(assigned, CANCELLED_FRAME, now_ms=NOW) is Cancelled.CANCELLED
     assert await waiting(pool) == 0, "its place in the lane went to the next one at once"
     stale = await pool.open("a1", assigned, 1, b"", now_ms=NOW)
     assert stale.disposition is Disposition.FENCED
-    assert await pool.cancel(running, STOPPED, now_ms=NOW) is Cancelled.CANCELLING
+    assert await pool.cancel(running, CANCELLED_FRAME, now_ms=NOW) is Cancelled.CANCELLING
     (placed,) = await pool.emit("a1", [Emission(running, 1, offset, HELLO)], now_ms=NOW)
     assert placed.disposition is Disposition.CANCELLED
     renewed = await pool.renew("a1", lease_ms=LEASE, now_ms=NOW)
     assert renewed.cancelled == (running,)
-    end = Emission(running, 1, offset, STOPPED)
+    end = Emission(running, 1, offset, CANCELLED_FRAME)
     assert (await pool.settle("a1", end, Outcome.CANCELLED, USAGE, now_ms=NOW)).disposition is Disposition.OK
-    assert await pool.cancel(running, STOPPED, now_ms=NOW) is Cancelled.ENDED
-    assert await pool.cancel("default.nobody", STOPPED, now_ms=NOW) is Cancelled.GONE
-    await finish(pool, "a1", behind, 1, await begin(pool, "a1", behind, 1))
+    assert await pool.cancel(running, CANCELLED_FRAME, now_ms=NOW) is Cancelled.ENDED
+    assert await pool.cancel("default.nobody", CANCELLED_FRAME, now_ms=NOW) is Cancelled.GONE
+    await finish(pool, "a1", behind, 1)
     await leave(pool, "a1")
 
 
 async def test_start_deadline(pool: PoolScripts) -> None:
-    request_id, _ = await submit(pool, timeout=100)
-    assert await pool.expire(TIMEOUT, now_ms=NOW + 99) == 0
-    assert await pool.expire(TIMEOUT, now_ms=NOW + 100) == 1
-    assert await pool.expire(TIMEOUT, now_ms=NOW + 100) == 0
+    request_id, _ = await submit(pool, start_timeout_ms=100)
+    assert await pool.expire(START_TIMEOUT_FRAME, now_ms=NOW + 99) == 0
+    assert await pool.expire(START_TIMEOUT_FRAME, now_ms=NOW + 100) == 1
+    assert await pool.expire(START_TIMEOUT_FRAME, now_ms=NOW + 100) == 0
     assert await pool.redis.hget(pool.keys.request(request_id), "state") == b"failed"
     assert (await waiting(pool), await demand(pool)) == (0, 0)
 
@@ -320,8 +244,8 @@ async def test_drain_returns_what_has_not_begun(pool: PoolScripts) -> None:
     assert list(tickets) == [running, unread]
     opened = await pool.open("a2", running, tickets[running], encode_frame(Opened("b", 3)), now_ms=NOW)
     assert len(opened.journal) > offset
-    await finish(pool, "a2", running, tickets[running], len(opened.journal))
-    await finish(pool, "a2", unread, tickets[unread], await begin(pool, "a2", unread, tickets[unread]))
+    await settle(pool, "a2", running, tickets[running], len(opened.journal))
+    await finish(pool, "a2", unread, tickets[unread])
     await leave(pool, "a2")
 
 
@@ -334,7 +258,7 @@ async def test_emit_says_short_and_long(pool: PoolScripts) -> None:
     )
     assert (short.disposition, short.length) == (Disposition.SHORT, offset)
     assert (long.disposition, long.length) == (Disposition.LONG, offset)
-    await finish(pool, "a1", request_id, 1, offset)
+    await settle(pool, "a1", request_id, 1, offset)
     await leave(pool, "a1")
 
 
@@ -346,7 +270,7 @@ async def test_watchers_receive_frames_with_offsets(pool: PoolScripts) -> None:
     attached = await pool.attach(request_id, "second", 0, now_ms=NOW)
     assert (attached.state, attached.journal) == ("assigned", b"")
     offset = await begin(pool, "a1", request_id, 1)
-    await finish(pool, "a1", request_id, 1, offset)
+    await settle(pool, "a1", request_id, 1, offset)
     got: list[tuple[bytes, Delivery]] = []
     while len(got) < 4:
         message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)

@@ -79,16 +79,21 @@ async def take(pool: PoolScripts, agent: str) -> list[tuple[str, int]]:
 
 async def begin(pool: PoolScripts, agent: str, request_id: str, attempt: int, *, now: float = NOW) -> int:
     opened = await pool.open(agent, request_id, attempt, encode_frame(Opened("a", attempt)), now_ms=now)
-    assert opened.disposition is Disposition.OK, opened
+    assert (opened.disposition, opened.payload) == (Disposition.OK, b"payload"), opened
     return len(opened.journal)
+
+
+async def settle(
+    pool: PoolScripts, agent: str, request_id: str, attempt: int, offset: int, *, now: float = NOW
+) -> None:
+    last = Emission(request_id, attempt, offset, END)
+    placed = await pool.settle(agent, last, Outcome.DONE, USAGE, now_ms=now)
+    assert (placed.disposition, placed.length) == (Disposition.OK, offset + len(END)), placed
 
 
 async def finish(pool: PoolScripts, agent: str, request_id: str, attempt: int, *, now: float = NOW) -> None:
     """Open and settle."""
-    offset = await begin(pool, agent, request_id, attempt, now=now)
-    last = Emission(request_id, attempt, offset, END)
-    placed = await pool.settle(agent, last, Outcome.DONE, USAGE, now_ms=now)
-    assert placed.disposition is Disposition.OK, placed
+    await settle(pool, agent, request_id, attempt, await begin(pool, agent, request_id, attempt, now=now), now=now)
 
 
 async def serve_all(pool: PoolScripts, agent: str, *, now: float = NOW) -> list[str]:
