@@ -284,3 +284,18 @@ async def test_watchers_receive_frames_with_offsets(pool: PoolScripts) -> None:
     assert (await pool.attach("default.nobody", "second", 0, now_ms=NOW)).state is None
     await pubsub.aclose()
     await leave(pool, "a1")
+
+
+async def test_a_request_that_gets_on_is_not_blamed_for_every_agent_it_loses(pool: PoolScripts) -> None:
+    """Found by the chaos run: where agents died at random, three deaths met requests that had killed nobody."""
+    innocent, _ = await submit(pool)
+    now, failed = NOW, 0
+    for death in range(1, 10):
+        await register(pool, f"a{death}", now=now)
+        ((_, attempt),) = await take(pool, f"a{death}")
+        offset = await begin(pool, f"a{death}", innocent, attempt, now=now)
+        await pool.emit(f"a{death}", [Emission(innocent, attempt, offset, HELLO)], now_ms=now)
+        now += LEASE + 1
+        reaped = await lose(pool, f"a{death}", now=now)
+        failed = reaped.num_failed
+        assert failed == (1 if death == 9 else 0), "it may crawl from death to death, but not for ever"

@@ -33,6 +33,8 @@ class Request:
     attempt: int = 0
     opened: int | None = None
     deaths: int = 0
+    fruitless: int = 0
+    opened_at: int = 0
     is_stopping: bool = False
     journal: bytes = b""
 
@@ -99,7 +101,7 @@ class QueueModel:
         request = self.requests[request_id]
         if answer is Disposition.OK and request.opened != attempt:
             request.journal += frame
-            request.state, request.opened = "running", attempt
+            request.state, request.opened, request.opened_at = "running", attempt, len(request.journal)
         return answer
 
     def place(self, request: Request, offset: int, frames: bytes) -> tuple[Disposition, int]:
@@ -182,7 +184,8 @@ class QueueModel:
         for request in self.lane(agent_id):
             if not is_leaving and request.opened == request.attempt:
                 request.deaths += 1
-            if request.is_stopping or request.deaths >= MAX_DEATHS:
+                request.fruitless += len(request.journal) <= request.opened_at
+            if request.is_stopping or request.fruitless >= MAX_DEATHS or request.deaths >= 3 * MAX_DEATHS:
                 request.attempt += 1
                 if request.is_stopping:
                     self._end(request, "cancelled", cancel_frame)

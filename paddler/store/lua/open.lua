@@ -8,7 +8,7 @@ if status ~= 'ok' then return {status} end
 local key = request_key(id)
 if tonumber(redis.call('HGET', key, 'opened') or '0') ~= attempt then
   append(id, frame)
-  redis.call('HSET', key, 'state', 'running', 'opened', attempt)
+  redis.call('HSET', key, 'state', 'running', 'opened', attempt, 'opened_at', redis.call('STRLEN', journal_key(id)))
   redis.call('HSETNX', key, 'started', now)
 end
 return {'ok', redis.call('GET', payload_key(id)) or '', redis.call('GET', journal_key(id))}

@@ -3,6 +3,8 @@
 -- Returns {tickets returned, requests failed}, or {-1, 0} while the agent lives (unless it says itself that it leaves).
 local agent, max_deaths, dead_frame, cancel_frame = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local leaving = ARGV[6] == '1'
+-- Of deaths after which a request had got on by some tokens it takes so many times more.
+local FRUITFUL_FACTOR = 3
 
 if is_leased(agent) and not leaving then return {-1, 0} end
 if not leaving and redis.call('EXISTS', agent_key(agent)) == 1 then count('reaped') end
@@ -10,17 +12,22 @@ local returned, failed = 0, 0
 for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local id = entry[2][2]
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'state', 'cancel', 'opened', 'attempt')
+  local fields = redis.call('HMGET', key, 'state', 'cancel', 'opened', 'attempt', 'opened_at', 'fruitless')
   if fields[1] and not is_terminal(fields[1]) then
     local deaths = tonumber(redis.call('HGET', key, 'deaths') or '0')
+    local fruitless = tonumber(fields[6] or '0')
     if not leaving and fields[3] == fields[4] then
       deaths = redis.call('HINCRBY', key, 'deaths', 1)
       count('deaths')
+      -- Whoever has said something new since it was opened is hardly what killed the agent.
+      if redis.call('STRLEN', journal_key(id)) <= tonumber(fields[5]) then
+        fruitless = redis.call('HINCRBY', key, 'fruitless', 1)
+      end
     end
     if fields[2] then
       redis.call('HINCRBY', key, 'attempt', 1)
       finish(id, 'cancelled', cancel_frame)
-    elseif deaths >= max_deaths then
+    elseif fruitless >= max_deaths or deaths >= FRUITFUL_FACTOR * max_deaths then
       redis.call('HINCRBY', key, 'attempt', 1)
       finish(id, 'failed', dead_frame)
       redis.call('EXPIRE', key, DEAD_KEEP_S)
