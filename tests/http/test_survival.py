@@ -36,7 +36,7 @@ async def test_a_client_of_a_killed_balancer_goes_on_at_another(start: StartBala
             await request.say(word)
         await request.finish()
         unbroken = await posting
-        expected = events_of(unbroken.text, request.request_id)
+        expected = events_of(unbroken.text)
 
         seen: list[bytes] = []
         reading = asyncio.create_task(read_until_it_breaks(first, chat(stream=True), seen))
