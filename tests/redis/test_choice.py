@@ -219,6 +219,8 @@ async def test_idempotency_key_leads_to_the_first_request(pool: PoolScripts) -> 
     first, _ = await submit(pool, tenant="t", idempotency_key="k")
     again = (await submit(pool, tenant="t", idempotency_key="k"))[1]
     assert (again.admission, again.request_id) == (Admission.DUPLICATE, first)
+    await submit(pool, tenant="t", idempotency_key="k", inbox="another")
+    assert await pool.cancel(first, CANCELLED_FRAME, leaving_inbox="inbox") is Cancelled.FOLLOWED, "from then on"
     other, answer = await submit(pool, tenant="u", idempotency_key="k")
     assert answer.admission is Admission.WAITING, "another tenant's key is another key"
     await register(pool, "a", slots=1)

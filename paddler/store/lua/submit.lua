@@ -27,6 +27,8 @@ if idempotency ~= '' then
       return {'mismatch', 0, earlier}
     end
     count('duplicate')
+    -- At once: its last follower may leave before this one is attached, and that would cancel it.
+    if not is_terminal(fields[1]) then redis.call('SADD', watchers_key(earlier), inbox) end
     return {'duplicate', 0, earlier}
   end
 end
