@@ -221,8 +221,9 @@ class Inbox:
             submitted = await pool.submit(_again(mailbox.submission, forgotten))
             log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
             return submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN)
-        repaired, _ = await pool.repair(mailbox.request_id, length, forgotten)
-        return repaired in (Repair.OK, Repair.MOVED)
+        repaired, found = await pool.repair(mailbox.request_id, length, forgotten)
+        # It may have gone on, and even ended, since its length was read: nothing is lost then.
+        return repaired in (Repair.OK, Repair.MOVED) or (repaired is Repair.ENDED and found >= mailbox.offset)
 
 
 def _again(submission: Submission, journal: bytes) -> Submission:

@@ -203,3 +203,17 @@ async def test_a_poison_request_is_given_up_and_its_neighbours_are_not(tmp_path:
     finally:
         replacing.cancel()
         fleet.close()
+
+
+async def test_a_length_read_before_the_end_is_no_loss(fleet: Fleet) -> None:
+    """Found by the chaos run: frames came by pub/sub between reading the journal and mending it, the last one too."""
+    await fleet.agent()
+    gateway = await fleet.gateway()
+    reply = await gateway.submit("default", story("short", tokens=5))
+    await hear(reply)
+    journal = await fleet.pool.redis.get(fleet.pool.keys.journal(reply.request_id))
+    mailbox = gateway._inbox.open(reply.request_id)
+    mailbox.feed(0, journal, 0.0)
+    assert await gateway._inbox._mend(mailbox, b"running", len(journal) // 2)
+    mailbox.feed(len(journal), journal, 0.0)
+    assert not await gateway._inbox._mend(mailbox, b"running", len(journal)), "what Redis never had is lost"
