@@ -10,6 +10,7 @@ import argparse
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,8 +54,10 @@ class ProducerProcess:
         return self._reader.is_alive()
 
     def end(self) -> None:
-        self._process.kill()
-        self._reader.join()
+        """Stop it, if it has not ended by itself."""
+        if self.is_running:
+            self._process.kill()
+            self._reader.join()
         if self._process.wait() != 0:
             self.tally.violate(f"{self.name} failed with exit code {self._process.returncode}")
 
@@ -67,6 +70,9 @@ class ProducerProcess:
 def main() -> int:
     options = read_options()
     seed: int = options.seed if options.seed is not None else secrets.randbits(32)
+    # Also where it was started with them ignored: everybody who was started is stopped.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     print(f"chaos: mode {options.mode}, seed {seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="paddler-chaos-"))
     report = run(options, seed, folder)
@@ -112,23 +118,21 @@ def run(options: argparse.Namespace, seed: int, folder: Path) -> Report:
     )
     begin = time.monotonic()
     producers: list[ProducerProcess] = []
+    tally = Tally()
     try:
         fleet.start()
         chaos = Chaos(fleet, chance, mode=options.mode, lease_ms=options.lease)
-        producers = [ProducerProcess(order_of(options, fleet, chance, number)) for number in range(options.producers)]
+        producers += [ProducerProcess(order_of(options, fleet, chance, number)) for number in range(options.producers)]
         drive(chaos, producers, begin)
+        for producer in producers:
+            producer.end()
+            tally.add(producer.tally)
+        counters = finish(fleet, tally)
+        for key in leaked_keys(fleet.server.url, PREFIX):
+            tally.violate(f"{key} is left without a TTL")
     finally:
         for producer in producers:
             producer.end()
-    tally = Tally()
-    for producer in producers:
-        tally.add(producer.tally)
-    try:
-        counters = finish(fleet, tally)
-        leaks = leaked_keys(fleet.server.url, PREFIX)
-        for key in leaks:
-            tally.violate(f"{key} is left without a TTL")
-    finally:
         fleet.close()
     return Report(
         mode=options.mode,
