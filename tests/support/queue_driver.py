@@ -36,14 +36,14 @@ WEIGHTS = {
     "open": 20,
     "emit": 12,
     "settle": 10,
-    "cancel": 2,
-    "attach": 1,
+    "cancel": 4,
+    "attach": 2,
     "repair": 1,
     "expire": 2,
     "drain": 1,
     "leave": 1,
     "reap": 1,
-    "die": 3,
+    "die": 2,
     "release": 2,
     "hold": 5,
     "wait": 7,
@@ -176,7 +176,7 @@ class QueueDriver:
 
     async def cancel(self, which: int, how: int) -> None:
         if request := self._request(which):
-            inbox = ("", *INBOXES)[how % 3]
+            inbox = ("", "", *INBOXES)[how % 4]
             expected = self.model.cancel(request.id, CANCELLED_FRAME, inbox)
             answer = await self._call(
                 lambda: self.pool.cancel(request.id, CANCELLED_FRAME, leaving_inbox=inbox, now_ms=self.model.now),
@@ -396,8 +396,10 @@ class QueueDriver:
         return agents[which % len(agents)] if agents else None
 
     def _request(self, which: int) -> Request | None:
-        requests = list(self.model.requests.values())
-        return requests[which % len(requests)] if requests else None
+        """One in two times one that runs, if any does."""
+        running = [one for one in self.model.requests.values() if one.state == "running"]
+        requests = running if running and which % 2 else list(self.model.requests.values())
+        return requests[which // 2 % len(requests)] if requests else None
 
     def _ticket(self, which: int) -> Ticket | None:
         """One in four times any that was ever delivered, the way a zombie has it."""
