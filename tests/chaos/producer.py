@@ -52,7 +52,6 @@ class Stream:
         self.last_event_id = ""
         self.error: dict[str, object] | None = None
         self.is_over = False
-        self.is_lost = False
 
     async def read(self, response: Response) -> None:
         """Raises one of `BROKEN` when it breaks off."""
@@ -146,7 +145,7 @@ class Producer:
                 if stream.is_over:
                     return
                 self.tally.count("connections broken")
-            if stream.is_over or stream.is_lost:
+            if stream.is_over:
                 return
             await asyncio.sleep(TRY_AGAIN_S)
 
@@ -173,9 +172,6 @@ class Producer:
 
     async def _refused(self, stream: Stream, response: Response) -> None:
         error = msgspec.json.decode(await response.body())["error"]
-        if error["code"] == "route_not_found":
-            stream.is_lost = True
-            return
         if error["code"] in ("queue_unavailable", "shutting_down"):
             self.tally.count(f"tried again after {error['code']}")
             return
@@ -185,9 +181,6 @@ class Producer:
 
     def _judge(self, stream: Stream) -> None:
         expected = stream.ask.expected[1]
-        if stream.is_lost:
-            self.tally.count("lost with its balancer")
-            return
         who = stream.request_id or "unnamed"
         if stream.error is None:
             if stream.text != expected:
