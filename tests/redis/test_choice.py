@@ -148,7 +148,8 @@ async def test_weights_share_in_proportion(pool: PoolScripts) -> None:
     await register(pool, "a", slots=1)
     first = (await serve_all(pool, "a"))[:40]
     tenants = [await pool.redis.hget(pool.keys.request(request_id), "tenant") for request_id in first]
-    assert 28 <= tenants.count(b"heavy") <= 32
+    # 30, but that each eighth claim takes the oldest, here anyone.
+    assert 25 <= tenants.count(b"heavy") <= 35
     await leave(pool, "a")
 
 
