@@ -62,7 +62,8 @@ def _print_scripts(scripts: Scripts) -> None:
     names = list(scripts.levels[0].cold)
     print("  waiting        " + "".join(f"{name:<27}" for name in names) + "bytes a request, payload")
     for level in scripts.levels:
-        memory = f"{level.bytes_per_request:.0f} + {level.payload_bytes}"
+        weight = level.bytes_per_request
+        memory = "" if weight is None else f"{weight:.0f} + {level.payload_bytes}"
         for kind, timings, last in (("cold", level.cold, memory), ("held", level.held, "")):
             cells = [f"{_pair(timings[name].caller_us)}  {_pair(timings[name].server_us)}" for name in names]
             print(f"  {level.waiting:<7}  {kind}  " + "".join(f"{cell:<27}" for cell in cells) + last)

@@ -114,7 +114,8 @@ def goals(report: Report) -> list[Goal]:
         if level.waiting == 10_000:
             slowest = max(kind["claim"].caller_us.p99 for kind in (level.cold, level.held))
             found.append(("claim with 10,000 waiting, p99, ms", 2.0, slowest / 1e3))
-            found.append(("memory of a waiting request beside its payload, bytes", 3072, level.bytes_per_request))
+            weight = level.bytes_per_request or 0.0
+            found.append(("memory of a waiting request beside its payload, bytes", 3072, weight))
     if report.zero is not None:
         found.append(("requests refused or lost that met no agent", 0, report.zero.num_refused + report.zero.num_lost))
         found.append(("places out of order", report.zero.slots, report.zero.max_displacement))

@@ -33,6 +33,7 @@ LEASE_MS = 3_600_000
 FILLERS = 32
 BYTES_PER_TOKEN = 4.0
 NUM_HELD = 100
+MIN_WEIGHED = 150
 TIMED = ("submit", "claim", "open", "settle")
 SLOW_US = 15
 """Scripts take longer, the commands within them, which the slow log would list too, do not."""
@@ -47,13 +48,13 @@ class Timing(Struct):
 
 class Level(Struct, kw_only=True):
     """`cold` and `held` are timings by script. `bytes_per_request` is what Valkey holds for one waiting request without
-    its payload."""
+    its payload; None when too few were added to tell."""
 
     waiting: int
     fill_s: float
     cold: dict[str, Timing]
     held: dict[str, Timing]
-    bytes_per_request: float
+    bytes_per_request: float | None
     payload_bytes: int
 
 
@@ -130,7 +131,7 @@ class ScriptBench:
             fill_s=round(fill_s, 2),
             cold=cold,
             held=held,
-            bytes_per_request=round(weight - size, 1),
+            bytes_per_request=round(weight - size, 1) if added >= MIN_WEIGHED else None,
             payload_bytes=size,
         )
 
