@@ -142,9 +142,9 @@ async def test_a_tenant_with_many_waiting_does_not_delay_another_ones_single(poo
 
 
 async def test_weights_share_in_proportion(pool: PoolScripts) -> None:
-    for _ in range(60):
-        await submit(pool, tenant="heavy", weight=3.0, output_tokens=100)
-        await submit(pool, tenant="light", weight=1.0, output_tokens=100)
+    for number in range(60):
+        await submit(pool, tenant="heavy", weight=3.0, output_tokens=100, now=NOW + 2 * number)
+        await submit(pool, tenant="light", weight=1.0, output_tokens=100, now=NOW + 2 * number + 1)
     await register(pool, "a", slots=1)
     first = (await serve_all(pool, "a"))[:40]
     tenants = [await pool.redis.hget(pool.keys.request(request_id), "tenant") for request_id in first]
