@@ -75,7 +75,7 @@ def ready_message(settings: Settings, redis_url: str, program: str, seconds: flo
     }
     table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
     body = _curl(settings) if settings.agents else _add_agent(settings, redis_url, program)
-    kept = "" if settings.redis_url else " What is in the queue is kept."
+    kept = "" if settings.redis_url else " Background requests are kept."
     stop = f"Stop with Ctrl-C.{kept}"
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
 

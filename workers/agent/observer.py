@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paddler.clock import Clock
-from paddler.engine import Done, Event, Progress, Rejected, Retained
+from paddler.engine import Done, Event, Preempted, Progress, Rejected, Retained
 from paddler.wire.agent import Generate
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
@@ -38,8 +38,9 @@ class Observer:
             case Retained(request_id, num_tokens, num_total):
                 self._holding.residency.retained(request_id, num_tokens, num_total)
                 self._holding.touch()
-            case Rejected(request_id=request_id):
+            case Rejected(request_id=request_id) | Preempted(request_id=request_id):
                 self._texts.pop(request_id, None)
+                self._speed.forgot(request_id)
                 self._holding.residency.dropped(request_id)
             case _:
                 pass

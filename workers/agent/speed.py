@@ -46,6 +46,13 @@ class Speed:
             self._tokens = 0
             self._busy_since = now if self._started else None
 
+    def forgot(self, request_id: str) -> None:
+        """A job that tells nothing: it was refused, or goes on elsewhere."""
+        self._started.pop(request_id, None)
+        self._first.pop(request_id, None)
+        if not self._started:
+            self._busy_since, self._tokens = None, 0
+
     def snapshot(self) -> dict[str, float]:
         found = {"prefill": self.prefill, "rate": self.rate}
         return {name: round(value, 3) for name, value in found.items() if value is not None}
