@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Literal
 
 from msgspec import Struct
@@ -55,7 +55,8 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 class AgentView(Struct, frozen=True, kw_only=True):
     """An agent that asks. `held` are the prefix hashes in its KV cache, `num_claims` the tickets it has ever been
-    given, `reserved` the waiting request whose suitor it is."""
+    given, `reserved` the waiting request whose suitor it is, `num_slots` (of which `num_free` are free) what
+    `Rules.idle_are_impatient` goes by."""
 
     id: str
     num_free: int
@@ -64,18 +65,21 @@ class AgentView(Struct, frozen=True, kw_only=True):
     num_claims: int
     lane_is_empty: bool
     reserved: str | None = None
+    num_slots: int = 1
 
 
 class Rules(Struct, frozen=True, kw_only=True):
     """How far affinity goes. The defaults are the design's; `tests/bench/routing.py` measures the others.
 
     `nets_own_match`: a match here shortens the time that a request is left to a longer one elsewhere, instead of ending
-    it. `oldest_must_be_due`: every eighth claim takes the oldest that is not left to a holder. `class_by_class`: no
-    match moves a request before one of a higher class. `tenant_quantum`: nor before another tenant's by more than
-    this many tokens of score."""
+    it. `oldest_must_be_due`: every eighth claim takes the oldest that is not left to a holder. `idle_are_impatient`: an
+    agent leaves requests to their holders for a shorter time the more of its slots are free. `class_by_class`: no match
+    moves a request before one of a higher class. `tenant_quantum`: nor before another tenant's by more than this many
+    tokens of score."""
 
     nets_own_match: bool = False
     oldest_must_be_due: bool = False
+    idle_are_impatient: bool = False
     class_by_class: bool = False
     tenant_quantum: float | None = None
 
@@ -154,10 +158,10 @@ def window(orders: Mapping[RequestClass, Iterable[Waiting]]) -> list[Waiting]:
     return list(islice(chain.from_iterable(orders.get(name, ()) for name in CLASSES), WINDOW))
 
 
-def steal_after_ms(num_tokens: int, prefill_tokens_per_s: float) -> int:
-    """The least whole wait that is longer than computing `num_tokens` takes an agent of this speed."""
+def steal_after_ms(num_tokens: int, prefill_tokens_per_s: float, patience: float = 1.0) -> int:
+    """The least whole wait that is longer than `patience` times what computing `num_tokens` takes at this speed."""
     speed = prefill_tokens_per_s if prefill_tokens_per_s > 0 else UNMEASURED_PREFILL_TOKENS_PER_S
-    return math.floor(num_tokens * 1000 / speed) + 1
+    return math.floor(num_tokens * 1000 / speed * patience) + 1
 
 
 def choose(
@@ -199,6 +203,8 @@ class _Look:
         self._holders = holders
         self._now_ms = now_ms
         self._rules = rules
+        num_busy = max(agent.num_slots - agent.num_free, 0)
+        self._patience = (num_busy + 1) / agent.num_slots if rules.idle_are_impatient else 1.0
 
     def may_take(self, request: Waiting) -> bool:
         return request.suitor in (None, self._agent.id) and request.avoid != self._agent.id
@@ -252,29 +258,32 @@ class _Look:
         num_saved = best - own if self._rules.nets_own_match or own == 0 else 0
         if num_saved == 0:
             return 0, own, best
-        due_ms = request.accepted_ms + steal_after_ms(num_saved, self._agent.prefill_tokens_per_s)
-        return due_ms - self._now_ms, own, best
+        wait_ms = steal_after_ms(num_saved, self._agent.prefill_tokens_per_s, self._patience)
+        return request.accepted_ms + wait_ms - self._now_ms, own, best
 
 
 def _groups(requests: list[Waiting], rules: Rules) -> Iterator[list[Waiting]]:
     """What is preferred before any match is compared: a group is looked at only when none before it gives anything."""
-    groups = [requests]
-    if rules.class_by_class:
-        groups = [[request for request in requests if request.request_class == name] for name in CLASSES]
-    for group in groups:
-        if rules.tenant_quantum is None or not group:
-            yield group
-            continue
-        first = group[0]
-        other = next((request for request in group if request.tenant != first.tenant), first)
-        near = [
-            request
-            for request in group
-            if request.score <= (other if request.tenant == first.tenant else first).score + rules.tenant_quantum
-            or other is first
-        ]
-        yield near
-        yield [request for request in group if request not in near]
+    if not rules.class_by_class:
+        yield from _by_quantum(requests, rules.tenant_quantum)
+        return
+    for name in CLASSES:
+        yield from _by_quantum([request for request in requests if request.request_class == name], rules.tenant_quantum)
+
+
+def _by_quantum(requests: list[Waiting], quantum: float | None) -> Iterator[list[Waiting]]:
+    """Those that stand at most `quantum` behind the first of another tenant, then the others (the deficit of
+    locality-aware fair queueing, Cao et al. 2025, in terms of scores)."""
+    other = next((request for request in requests if request.tenant != requests[0].tenant), None)
+    if quantum is None or other is None:
+        yield requests
+        return
+    first = requests[0]
+    is_near = [
+        request.score <= (other if request.tenant == first.tenant else first).score + quantum for request in requests
+    ]
+    yield list(compress(requests, is_near))
+    yield [request for request, near in zip(requests, is_near, strict=True) if not near]
 
 
 class Placement(StrEnum):
@@ -312,10 +321,16 @@ def choose_agent(
             return Target(Placement.HOLDER, ties[0] if hint is None else _rendezvous(ties, hint))
     if is_held:
         return Target(Placement.HOLDER_IS_BUSY)
+    agent_id = freest(free, hint=hint, draw=draw)
+    return Target(Placement.NO_FREE_SLOT if agent_id is None else Placement.FREEST, agent_id)
+
+
+def freest(free: Mapping[str, int], *, hint: str | None = None, draw: int = 0) -> str | None:
+    """The agent with the most free slots, ties by `hint` or else `draw`; None when no slot is free."""
     ties = _freest(free, free)
     if not ties:
-        return Target(Placement.NO_FREE_SLOT)
-    return Target(Placement.FREEST, ties[draw % len(ties)] if hint is None else _rendezvous(ties, hint))
+        return None
+    return ties[draw % len(ties)] if hint is None else _rendezvous(ties, hint)
 
 
 def _freest(agent_ids: Iterable[str], free: Mapping[str, int]) -> list[str]:
