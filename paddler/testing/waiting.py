@@ -10,7 +10,7 @@ from typing import Any
 
 
 async def wait_until(
-    predicate: Callable[[], Any | Awaitable[Any]], *, timeout_s: float = 10.0, poll_s: float = 0.005, what: str = ""
+    predicate: Callable[[], Any | Awaitable[Any]], *, timeout_s: float = 30.0, poll_s: float = 0.005, what: str = ""
 ) -> Any:
     """Poll until the predicate is true and return its value. Raises `AssertionError` after `timeout_s`."""
     end = time.monotonic() + timeout_s
