@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import structs
 
@@ -104,23 +104,13 @@ class Inbox:
             await self._clock.sleep(delay)
             delay = min(delay * 2, MAX_RECONNECT_S)
 
-    async def _receive(self) -> None:
-        client = self._store.dedicated()
-        try:
-            async with client.pubsub() as channel:
-                await channel.subscribe(self.channel)
-                async for message in channel.listen():
-                    if message["type"] == "message":
-                        self._deliver(message["data"])
-                    elif message["type"] == "subscribe":
-                        self._subscribed.set()
-                        self._subscribed_again()
-        finally:
-            await self._store.release(client)
+    async def _receive(self) -> NoReturn:
+        await self._store.listen(self.channel, on_subscribed=self._subscribed_again, on_message=self._deliver)
 
     def _subscribed_again(self) -> None:
         """Whatever was published while nobody listened is in the journals. Redis may have crashed meanwhile: what was
         forwarded is compared with them, and what ended just before it may have forgotten, so it is told again."""
+        self._subscribed.set()
         now = self._clock.monotonic()
         for mailbox in self.mailboxes():
             mailbox.next_check = now

@@ -48,8 +48,7 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
 
 async def test_lua_and_python_build_the_same_keys(store: Store) -> None:
     keys = store.pool("default").keys
-    common = source("claim").split("-- Step 4. Keys:")[0]
-    script = common + "return {" + ", ".join(EXPECTED) + "}"
+    script = source("common") + "begin(KEYS, ARGV)\nreturn {" + ", ".join(EXPECTED) + "}"
     built = await store.redis.eval(script, 1, keys.base, 0)
     assert [item.decode() for item in built] == [build(keys) for build in EXPECTED.values()]
 

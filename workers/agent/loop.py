@@ -19,8 +19,9 @@ from paddler.engine import Engine, Event, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.logs import get_logger
 from paddler.store.client import Store
+from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition
-from paddler.store.scripts import PoolScripts, Value
+from paddler.store.scripts import PoolScripts
 from paddler.wire.agent import CancelRequest, Control, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
@@ -114,16 +115,16 @@ class AgentLoop:
 
     # Tickets in (steps 3 to 5)
 
-    async def run_deliver_once(self, client: Any, *, pending: bool) -> None:
+    async def run_deliver_once(self, pipe: Pipe, *, pending: bool) -> None:
         if len(self._running) >= self._slots:
             self._has_room.clear()
             await self._has_room.wait()
         lane = self._membership.lane_key
         if pending:
-            tickets = await read_pending(client, lane, self.agent_id)
+            tickets = await read_pending(pipe, lane, self.agent_id)
         else:
             room = self._slots - len(self._running)
-            tickets = await read_new(client, lane, self.agent_id, count=room, block_ms=BLOCK_MS)
+            tickets = await read_new(pipe, lane, self.agent_id, count=room, block_ms=BLOCK_MS)
         for ticket in tickets:
             if ticket.request_id not in self._running:
                 await self._open(ticket)
@@ -214,18 +215,21 @@ class AgentLoop:
         ]
 
     async def deliver_loop(self) -> None:
-        client = self._store.dedicated()
+        pipe = self._store.blocking(BLOCK_MS)
 
         async def once() -> None:
-            await self.run_deliver_once(client, pending=False)
+            await self.run_deliver_once(pipe, pending=False)
             if self._clock.monotonic() >= self._next_net:
                 # The safety nets: tickets a lost connection carried, and work nobody told us about.
-                await self.run_deliver_once(client, pending=True)
+                await self.run_deliver_once(pipe, pending=True)
                 claimed = await self._pool.claim(self.agent_id)
                 self._claimer.note(claimed.steal_after_ms)
                 self._next_net = self._clock.monotonic() + BLOCK_MS / 1000
 
-        await self._for_ever(once)
+        try:
+            await self._for_ever(once)
+        finally:
+            await pipe.close()
 
     async def renew_loop(self) -> None:
         """Renew at a quarter of the lease."""

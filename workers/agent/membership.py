@@ -10,7 +10,8 @@ from paddler.ids import new_process_id
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import Store
-from paddler.store.scripts import PoolScripts, Value
+from paddler.store.pipe import Value
+from paddler.store.scripts import PoolScripts
 
 log = get_logger(__name__)
 

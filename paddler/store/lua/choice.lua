@@ -5,6 +5,7 @@
 local WINDOW = 64
 local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
+local NUM_TIES = 16
 local PROMOTE_LOOK = 16
 local PROMOTE_MS = {normal = 30000, batch = 120000}
 local PROMOTED = {normal = 'interactive', batch = 'normal'}
@@ -33,15 +34,20 @@ local function own_match(agent, hashes, ends, tokens)
   return 0
 end
 
--- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
-local function foreign_match(except, hashes, ends, tokens)
+-- Whether anybody holds, or has held, an entry: one look where there is nothing to find.
+local function is_anything_held(hashes)
   local names = {}
   for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
-  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return {}, 0 end
+  return #names > 0 and redis.call('EXISTS', unpack(names)) > 0
+end
+
+-- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
+local function foreign_match(except, hashes, ends, tokens)
+  if not is_anything_held(hashes) then return {}, 0 end
   for at = #hashes, 1, -1 do
     if not is_long_enough(ends[at], tokens) then break end
     local live = {}
-    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
       if agent ~= except and is_leased(agent) then live[#live + 1] = agent end
     end
     if #live > 0 then return live, ends[at] end
@@ -161,6 +167,14 @@ end
 -- Step 4: fill up to `limit` free slots of one agent. Returns how many tickets it was given, and the ms until
 -- something may be stolen (0: nothing to wait for).
 local function claim_for(agent, limit)
+  local waiting = num_waiting()
+  if waiting == 0 then
+    local room, kept = num_free(agent)
+    if not kept then
+      set_free(agent, room)
+      return 0, 0
+    end
+  end
   local reserved = reservation(agent)
   if reserved then
     if num_free(agent) == 0 or redis.call('XLEN', lane_key(agent)) > 0 then return 0, 0 end
@@ -170,8 +184,9 @@ local function claim_for(agent, limit)
     return 1, 0
   end
   local room = math.min(refresh_free(agent), limit)
+  if room == 0 or waiting == 0 then return 0, 0 end
   local given, hint = 0, 0
-  if room > 0 then promote() end
+  promote()
   while given < room do
     local id, how = choose(agent)
     if not id then
@@ -221,14 +236,12 @@ end
 -- The live holder with a free slot of the deepest entry that has one, the freest of them, and whether any agent holds
 -- the request at all.
 local function free_holder(hashes, ends, tokens, hint)
-  local names = {}
-  for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
-  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return nil, false end
+  if not is_anything_held(hashes) then return nil, false end
   local rooms, is_held = {}, false
   for at = #hashes, 1, -1 do
     if not is_long_enough(ends[at], tokens) then break end
     local agent, most = nil, 0
-    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
       if is_leased(holder) then
         is_held = true
         -- Whoever holds a deep entry holds those above it: each is looked at once.
@@ -242,6 +255,35 @@ local function free_holder(hashes, ends, tokens, hint)
     if agent then return agent, true end
   end
   return nil, is_held
+end
+
+-- A request that comes while nobody waits need not enter the buffer to be taken out again: the agent that `place_new`
+-- would give it to, and by which rule; nil where that takes a longer look. `is_held`: somebody may hold its beginning.
+local function place_at_once(hashes, ends, tokens, hint, is_held)
+  local agent, least = nil, 1
+  if is_held then
+    agent, is_held = free_holder(hashes, ends, tokens, hint)
+    if is_held and not agent then return nil end
+  end
+  if not agent then
+    local top = redis.call('ZREVRANGE', FREE, 0, NUM_TIES - 1, 'WITHSCORES')
+    local num_ties = 0
+    while num_ties * 2 < #top and top[num_ties * 2 + 2] == top[2] do num_ties = num_ties + 1 end
+    if num_ties == 0 or num_ties == NUM_TIES then return nil end
+    agent, least = top[(micros % num_ties) * 2 + 1], tonumber(top[2])
+    if hint ~= '' then
+      for at = 1, num_ties do
+        if prefers(hint, top[at * 2 - 1], agent) then agent = top[at * 2 - 1] end
+      end
+    end
+  end
+  local room, reserved, claims = num_free(agent)
+  if reserved or room < least then return nil end
+  local is_own = own_match(agent, hashes, ends, tokens) > 0
+  if is_held and not is_own then return nil end
+  if (tonumber(claims or '0') + 1) % OLDEST_EVERY == 0 then return agent, 'oldest', room end
+  if is_own then return agent, 'own', room end
+  return agent, 'cold', room
 end
 
 -- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim. Whoever may take

@@ -1,23 +1,32 @@
 -- Key map: KEYS[1] is the pool's base `<prefix>:{<pool>}`; the suffixes below are those of keys.py.
--- Prepended to every script, before queue.lua and choice.lua. ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two
--- requests of one millisecond have an order too.
-local P = KEYS[1]
-local now = tonumber(ARGV[1])
-local clock = redis.call('TIME')
-local micros = tonumber(clock[2])
-if now == 0 then now = tonumber(clock[1]) * 1000 + micros / 1000 end
-
+-- The beginning of the library, before queue.lua and choice.lua. Its variables outlive a call, and calls do not overlap:
+-- `begin` sets them for each. (As an `EVAL` script this part would run anew in every call, 30 to 80 us of each.)
 local CLASSES = {'interactive', 'normal', 'batch'}
 local GROUP = 'agent'
-local BUFFER = P .. ':buffer'
-local AGE = P .. ':age'
-local AGENTS = P .. ':agents'
-local FREE = P .. ':free'
-local DEADLINES = P .. ':deadlines'
-local DEAD = P .. ':dead'
-local BALANCERS = P .. ':balancers'
-local BACKLOG = P .. ':backlog'
-local COUNTERS = P .. ':counters'
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, BACKLOG, COUNTERS
+local now, micros
+
+-- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
+-- of one millisecond have an order too.
+local function begin(KEYS, ARGV)
+  if KEYS[1] ~= P then
+    P = KEYS[1]
+    BUFFER = P .. ':buffer'
+    AGE = P .. ':age'
+    AGENTS = P .. ':agents'
+    FREE = P .. ':free'
+    DEADLINES = P .. ':deadlines'
+    DEAD = P .. ':dead'
+    BALANCERS = P .. ':balancers'
+    BACKLOG = P .. ':backlog'
+    COUNTERS = P .. ':counters'
+  end
+  local clock = redis.call('TIME')
+  micros = tonumber(clock[2])
+  now = tonumber(ARGV[1])
+  if now == 0 then now = tonumber(clock[1]) * 1000 + micros / 1000 end
+end
+
 local function order_key(class) return P .. ':order:' .. class end
 local function lane_key(agent) return P .. ':lane:' .. agent end
 local function agent_key(agent) return P .. ':agent:' .. agent end

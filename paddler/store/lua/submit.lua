@@ -34,8 +34,10 @@ if idempotency ~= '' then
 end
 
 -- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
-local waiting = redis.call('ZCARD', order_key('batch'))
-if class ~= 'batch' then
+local is_empty, waiting = num_waiting() == 0, 0
+if not is_empty and class == 'batch' then
+  waiting = redis.call('ZCARD', order_key('batch'))
+elseif not is_empty then
   waiting = redis.call('ZCARD', order_key('interactive')) + redis.call('ZCARD', order_key('normal'))
 end
 if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
@@ -58,25 +60,43 @@ end
 
 -- Fair queueing charges the tokens that have to be computed.
 local hashes, ends = unpack_chain(chain)
-local _, cached = foreign_match('', hashes, ends, prompt_tokens)
+local is_held = is_anything_held(hashes)
+local cached = 0
+if is_held then cached = select(2, foreign_match('', hashes, ends, prompt_tokens)) end
 local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
 local start, score = charge(class, tenant, cost, weight)
 
 local deadline = 0
 if start_timeout > 0 then deadline = now + start_timeout end
-local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
-redis.call('HSET', key, 'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score,
-  'start', start, 'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', entry, 'attempt', 0)
-if chain ~= '' then redis.call('HSET', key, 'chain', chain) end
-if label ~= '' then redis.call('HSET', key, 'label', label) end
-if fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', fingerprint) end
-if background == '1' then redis.call('HSET', key, 'background', 1) end
+local request = {'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score, 'start', start,
+  'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', redis.call('XADD', demand_key(class), '*', 'id', id)}
+local function note(field, value)
+  request[#request + 1] = field
+  request[#request + 1] = value
+end
+if chain ~= '' then note('chain', chain) end
+if label ~= '' then note('label', label) end
+if fingerprint ~= '' then note('fingerprint', fingerprint) end
+if background == '1' then note('background', 1) end
 if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
 if journal ~= '' then redis.call('SET', journal_key(id), journal) end
 redis.call('SADD', watchers_key(id), inbox)
-enter_buffer(id, tenant, class, score, now, deadline, cost)
 count('accepted')
+if is_empty then
+  local agent, rule, room = place_at_once(hashes, ends, prompt_tokens, hint, is_held)
+  if agent then
+    note('queue', class)
+    note('delivered', now)
+    give_at_once(agent, id, class, start, request)
+    count('claimed_' .. rule)
+    set_free(agent, room - 1)
+    return {'assigned', 0, id}
+  end
+end
+note('attempt', 0)
+redis.call('HSET', key, unpack(request))
+enter_buffer(id, tenant, class, score, now, deadline, cost)
 place_new(id, chain, prompt_tokens, hint)
 if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
 return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}
