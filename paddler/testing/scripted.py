@@ -33,6 +33,9 @@ from paddler.wire.balancer import FinishReason, Usage
 __all__ = ["ScriptedEngine"]
 
 
+YIELD_S = 1e-5
+
+
 class ScriptedEngine:
     """Every step gives each running job one token, once its prompt is prefilled.
 
@@ -83,11 +86,15 @@ class ScriptedEngine:
     def step(self) -> list[Event]:
         events: list[Event] = []
         self._take_commands(events)
+        has_new = bool(self._started)
         self._prepare(events)
         if not self._running:
             return events
         if self._step_s:
             self._pause(self._step_s)
+        elif not has_new:
+            # While llama.cpp decodes, the loop has the interpreter to itself: it can send what the last step gave.
+            self._pause(YIELD_S)
         for script in list(self._running):
             self._advance(script, events)
         return events

@@ -11,10 +11,12 @@ from paddler.store.pipe import Pipe, Value
 
 
 class Ticket(Struct, frozen=True):
-    """A request given to this agent; (attempt, agent id) is the fence."""
+    """A request given to this agent; (attempt, agent id) is the fence. `payload`: that of a request that has never been
+    opened, if it is small."""
 
     request_id: str
     attempt: int
+    payload: bytes | None = None
 
 
 async def read_new(pipe: Pipe, lane: str, agent_id: str, *, count: int, block_ms: int) -> list[Ticket]:
@@ -35,5 +37,5 @@ async def _read(pipe: Pipe, *options: Value, agent_id: str) -> list[Ticket]:
             # An entry that was deleted while pending is listed without fields.
             if fields:
                 pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-                tickets.append(Ticket(pairs[b"id"].decode(), int(pairs[b"attempt"])))
+                tickets.append(Ticket(pairs[b"id"].decode(), int(pairs[b"attempt"]), pairs.get(b"payload")))
     return tickets

@@ -26,6 +26,10 @@ class Observer:
         self._speed.started(request_id, self._clock.monotonic())
         self._holding.residency.began(request_id, payload)
 
+    def saw_all(self, events: list[Event]) -> None:
+        for event in events:
+            self.saw(event)
+
     def saw(self, event: Event) -> None:
         match event:
             case Progress(request_id, _, text):

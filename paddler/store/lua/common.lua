@@ -52,6 +52,8 @@ local KEEP_S = 600
 -- How long a dead letter keeps what is needed to requeue it, seconds.
 local DEAD_KEEP_S = 86400
 local MAX_DEAD = 1000
+-- Up to so many bytes a payload is also in the ticket of a first attempt.
+local SMALL_PAYLOAD = 16384
 -- A tenant's fair-queueing tag is forgotten when it has been idle this long, seconds.
 local TAG_KEEP_S = 3600
 

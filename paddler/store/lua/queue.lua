@@ -96,17 +96,20 @@ local function advance(class, start)
   if start > tonumber(redis.call('GET', vtime_key(class)) or '0') then redis.call('SET', vtime_key(class), start) end
 end
 
--- The ticket of one attempt; returns what the request's hash must say of it.
-local function put_into_lane(agent, id, attempt)
-  local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt)
+-- The ticket of one attempt, with fields of its own; returns what the request's hash must say of it.
+local function put_into_lane(agent, id, attempt, ...)
+  local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt, ...)
   redis.call('HINCRBY', agent_key(agent), 'claims', 1)
   return 'state', 'assigned', 'agent', agent, 'attempt', attempt, 'entry', entry
 end
 
--- A new request, of which `fields` is all that is to be known beside its ticket.
-local function give_at_once(agent, id, class, start, fields)
+-- A new request, of which `fields` is all that is to be known beside its ticket. A small payload goes with that: the
+-- agent need not wait for the answer of `open` to begin.
+local function give_at_once(agent, id, class, start, fields, payload)
   advance(class, start)
-  for _, field in ipairs({put_into_lane(agent, id, 1)}) do fields[#fields + 1] = field end
+  local ticket = {}
+  if payload and #payload <= SMALL_PAYLOAD then ticket = {'payload', payload} end
+  for _, field in ipairs({put_into_lane(agent, id, 1, unpack(ticket))}) do fields[#fields + 1] = field end
   redis.call('HSET', request_key(id), unpack(fields))
 end
 

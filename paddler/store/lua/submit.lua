@@ -88,7 +88,7 @@ if is_empty then
   if agent then
     note('queue', class)
     note('delivered', now)
-    give_at_once(agent, id, class, start, request)
+    give_at_once(agent, id, class, start, request, journal == '' and payload or nil)
     count('claimed_' .. rule)
     set_free(agent, room - 1)
     return {'assigned', 0, id}
