@@ -59,6 +59,7 @@ async def serve(
         "build": engine.info.build,
         "context_size": engine.info.context_size,
         "bytes_per_token": engine.info.bytes_per_token,
+        "max_parked": engine.info.max_parked,
     }
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
     agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, lease_ms=lease_ms, snapshot=snapshot)
