@@ -26,7 +26,7 @@ from collections.abc import Callable
 from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, Rejected, Retained
 from paddler.errors import PaddlerError
 from paddler.payload import check_payload
-from paddler.testing.prefix_cache import PrefixCache
+from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -58,7 +58,9 @@ class ScriptedEngine:
         is_deadly: bool = False,
         pause: Callable[[float], object] | None = None,
     ) -> None:
-        self.info = EngineInfo(model=model, slots_total=slots, context_size=context_size, build="scripted")
+        self.info = EngineInfo(
+            model=model, slots_total=slots, context_size=context_size, build="scripted", max_parked=MAX_PARKED
+        )
         self._default_tokens = default_tokens
         self._step_s = step_s
         self._prefill_per_step = prefill_per_step

@@ -62,6 +62,7 @@ async def serve(
         "build": engine.info.build,
         "context_size": engine.info.context_size,
         "bytes_per_token": engine.info.bytes_per_token,
+        "max_parked": engine.info.max_parked,
     }
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
     times = {"lease_ms": lease_ms, "flush_ms": flush_ms}

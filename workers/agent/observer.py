@@ -50,5 +50,10 @@ class Observer:
                 pass
 
     def snapshot(self) -> Mapping[str, float]:
-        """Measured speeds, for the agent's hash."""
-        return self._speed.snapshot()
+        """Measured speeds and what the KV cache holds, for the agent's hash."""
+        residency = self._holding.residency
+        return {
+            **self._speed.snapshot(),
+            "held_sequences": residency.num_held,
+            "held_tokens": residency.num_tokens,
+        }
