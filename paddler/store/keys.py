@@ -124,6 +124,11 @@ class PoolKeys:
         settle · TTL an hour after the last request."""
         return f"{self.base}:tag:{request_class}:{tenant}"
 
+    def promoted(self, request_class: str, tenant: str) -> str:
+        """string · id of the request of a tenant that was promoted to a class last · claim; it means something only
+        while that request waits there · TTL an hour."""
+        return f"{self.base}:promoted:{request_class}:{tenant}"
+
     def queued(self, tenant: str) -> str:
         """set · a tenant's waiting ids · with `buffer` · no TTL, gone when empty."""
         return f"{self.base}:queued:{tenant}"

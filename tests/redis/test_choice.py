@@ -162,17 +162,6 @@ async def test_the_real_cost_corrects_the_estimate(pool: PoolScripts) -> None:
     await leave(pool, "a")
 
 
-async def test_classes_in_order_and_promotion_by_age(pool: PoolScripts) -> None:
-    batch, _ = await submit(pool, request_class="batch")
-    old, _ = await submit(pool, request_class="normal")
-    young, _ = await submit(pool, request_class="normal", now=NOW + 29_000, tenant="b")
-    quick, _ = await submit(pool, request_class="interactive", now=NOW + 29_000, tenant="c", output_tokens=900)
-    await register(pool, "a", slots=1, now=NOW + 30_000)
-    assert await serve_all(pool, "a", now=NOW + 30_000) == [old, quick, young, batch]
-    assert await pool.redis.xlen(pool.keys.demand_batch()) == 0
-    await leave(pool, "a")
-
-
 async def test_a_class_keeps_its_own_time(pool: PoolScripts) -> None:
     """What others were served of another class must not carry a newcomer behind a long backlog."""
     many = [(await submit(pool, tenant="greedy", output_tokens=10))[0] for _ in range(10)]
@@ -186,19 +175,6 @@ async def test_a_class_keeps_its_own_time(pool: PoolScripts) -> None:
     assert served.index(single) <= 2
     assert sorted(served) == sorted([*many, single])
     await leave(pool, "a")
-
-
-async def test_a_promoted_request_returns_to_the_place_it_was_promoted_to(pool: PoolScripts) -> None:
-    batch, _ = await submit(pool, request_class="batch", output_tokens=9_000)
-    late = NOW + 120_000
-    await register(pool, "a", slots=1, now=late)
-    place = await pool.redis.hget(pool.keys.request(batch), "score")
-    await leave(pool, "a")
-    assert await pool.redis.zscore(pool.keys.order("normal"), batch) == float(place) == 0
-    await register(pool, "b", slots=1, now=late)
-    assert await serve_all(pool, "b", now=late) == [batch]
-    assert await pool.redis.get(pool.keys.vtime("normal")) is None, "and no clock jumps to another class's time"
-    await leave(pool, "b")
 
 
 async def test_a_tenants_share_and_the_estimated_wait_bound_the_buffer(pool: PoolScripts) -> None:

@@ -25,6 +25,7 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
     "BALANCERS": lambda keys: keys.balancers(),
     "vtime_key('normal')": lambda keys: keys.vtime("normal"),
     "tag_key('batch', 'x')": lambda keys: keys.tag("batch", "x"),
+    "promoted_key('normal', 'x')": lambda keys: keys.promoted("normal", "x"),
     "queued_key('x')": lambda keys: keys.queued("x"),
     "holders_key('x')": lambda keys: keys.holders("x"),
     "held_key('x')": lambda keys: keys.held("x"),

@@ -68,7 +68,7 @@ async def build_waiting(
         tenant = chance.choice(list(WEIGHTS))
         request_id, answer = await submit(
             pool,
-            now=NOW + chance.choice((10, 200, 500, 900, 999, 30_000, 119_000, 121_000)),
+            now=NOW + chance.choice((10, 200, 500, 900, 999, 30_000, 119_000, 121_000)) * (number % 5 > 0),
             request_id=f"default.w{number}",
             prompt=chance.choice(prompts),
             request_class=chance.choice(CLASSES),
@@ -103,7 +103,7 @@ async def forget(pool: PoolScripts) -> None:
 
 async def test_every_claim_is_the_policys(any_store: Store, chance: random.Random) -> None:
     rules = dict.fromkeys(Why, 0)
-    num_hints = 0
+    num_hints = num_promoted = 0
     for number in range(NUM_STATES):
         pool = any_store.pool(f"p{number}")
         has_one_holder = number % 3 == 0
@@ -118,6 +118,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
                 assert (await pool.claim(agent, now_ms=now)).num_given == -1
                 continue
             before, held_before, counted = await lane(pool, agent), state.clocks.copy(), await counters(pool)
+            promoted_before = {one.id: one.request_class for one in state.waiting.values()}
             expected = state.claim(agent, now)
             answer = await pool.claim(agent, now_ms=now)
             given = (await lane(pool, agent))[len(before) :]
@@ -129,6 +130,13 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
             assert {why: delta.get(COUNTERS[why], 0) for why in Why} == {why: whys.count(why) for why in Why}
             for name in CLASSES:
                 assert float(await pool.redis.get(pool.keys.vtime(name)) or 0) == pytest.approx(state.clocks[name])
+            after = await read_policy_state(pool, now)
+            assert {one.id: (one.request_class, one.since_ms) for one in after.waiting.values()} == {
+                one.id: (one.request_class, one.since_ms) for one in state.waiting.values()
+            }
+            for place, tag in after.tags.items():
+                assert tag == pytest.approx(state.tags[place])
+            num_promoted += sum(one.request_class != promoted_before[one.id] for one in after.waiting.values())
             for why in whys:
                 rules[why] += 1
             num_hints += expected.hint_ms > 0
@@ -137,6 +145,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
     print(f"{NUM_STATES} states, { ({why.value: num for why, num in rules.items()}) }, {num_hints} hints")
     assert min(rules.values()) > 0, "every rule was needed"
     assert num_hints > 0
+    assert num_promoted > 0
 
 
 def possible_agents(

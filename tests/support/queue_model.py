@@ -28,6 +28,7 @@ class Request:
     is_background: bool
     watchers: set[str]
     queue: str = ""
+    since: int = 0
     state: str = "waiting"
     agent: str | None = None
     attempt: int = 0
@@ -87,7 +88,7 @@ class QueueModel:
         return num >= max_waiting and not any(self.num_free(agent_id) for agent_id in self.agents)
 
     def submit(self, request: Request) -> None:
-        request.queue = request.request_class
+        request.queue, request.since = request.request_class, request.accepted
         self.requests[request.id] = request
 
     def fence(self, agent_id: str, request_id: str, attempt: int) -> Disposition:
@@ -238,7 +239,8 @@ class QueueModel:
             found = seen.requests[request.id]
             while found.queue != request.queue:
                 request.queue, after = PROMOTED[request.queue]
-                assert self.now - request.accepted >= after, f"{request.id} was promoted too early"
+                assert self.now - request.since >= after, f"{request.id} was promoted too early"
+                request.since = self.now
             if request.state == "waiting" and found.state == "assigned":
                 self._give(request, found)
             expected = (request.state, request.attempt, request.deaths, request.journal)

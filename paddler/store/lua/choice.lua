@@ -7,8 +7,7 @@ local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
 local NUM_TIES = 16
 local PROMOTE_LOOK = 16
-local PROMOTE_MS = {normal = 30000, batch = 120000}
-local PROMOTED = {normal = 'interactive', batch = 'normal'}
+local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
@@ -78,19 +77,39 @@ local function freest(hint)
   end
 end
 
--- Requests that have waited long enough move up a class, to where that class is served now.
+-- Whether a promoted request of this tenant waits in a class still.
+local function has_promoted(class, tenant)
+  local id = redis.call('GET', promoted_key(class, tenant))
+  if not id then return false end
+  local fields = redis.call('HMGET', request_key(id), 'state', 'queue')
+  return fields[1] == 'waiting' and fields[2] == class
+end
+
+-- Where a class is starved by a higher one, what is next in it and has been in it for long enough moves up, as a
+-- newcomer of its tenant there: one of each tenant at a time. Leaving is service by the class it leaves.
 local function promote()
-  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, PROMOTE_LOOK - 1)) do
-    local fields = redis.call('HMGET', request_key(id), 'queue', 'accepted')
-    local queue = fields[1]
-    local after = PROMOTE_MS[queue]
-    if after and now - tonumber(fields[2]) >= after then
-      -- From now on this is its place, also when it comes back from a lane.
-      local score = redis.call('GET', vtime_key(PROMOTED[queue])) or '0'
-      redis.call('ZREM', order_key(queue), id)
-      redis.call('ZADD', order_key(PROMOTED[queue]), score, id)
-      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue], 'score', score, 'start', score)
-      count('promoted')
+  local oldest = redis.call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
+  if not oldest or now - tonumber(oldest) < PROMOTIONS[1][3] then return end
+  for _, promotion in ipairs(PROMOTIONS) do
+    local from, to, after = unpack(promotion)
+    local is_taken = {}
+    for _, id in ipairs(redis.call('ZRANGE', order_key(from), 0, PROMOTE_LOOK - 1)) do
+      local key = request_key(id)
+      local fields = redis.call('HMGET', key, 'since', 'accepted', 'tenant', 'cost', 'weight', 'start')
+      local tenant = fields[3]
+      if now - tonumber(fields[1] or fields[2] or now) < after then break end
+      if is_taken[tenant] == nil then is_taken[tenant] = has_promoted(to, tenant) end
+      if not is_taken[tenant] then
+        is_taken[tenant] = true
+        advance(from, tonumber(fields[6]))
+        local start, score = charge(to, tenant, tonumber(fields[4]), tonumber(fields[5]))
+        redis.call('ZREM', order_key(from), id)
+        redis.call('ZADD', order_key(to), score, id)
+        -- From now on this is its place, also when it comes back from a lane.
+        redis.call('HSET', key, 'queue', to, 'score', score, 'start', start, 'since', now)
+        redis.call('SET', promoted_key(to, tenant), id, 'EX', TAG_KEEP_S)
+        count('promoted')
+      end
     end
   end
 end

@@ -41,6 +41,7 @@ local function preempted_key(agent) return P .. ':preempted:' .. agent end
 local function queued_key(tenant) return P .. ':queued:' .. tenant end
 local function vtime_key(class) return P .. ':vtime:' .. class end
 local function tag_key(class, tenant) return P .. ':tag:' .. class .. ':' .. tenant end
+local function promoted_key(class, tenant) return P .. ':promoted:' .. class .. ':' .. tenant end
 local function idempotency_key(tenant, key) return P .. ':idempotency:' .. tenant .. ':' .. key end
 local function demand_key(class)
   if class == 'batch' then return P .. ':demand:batch' end

@@ -5,7 +5,7 @@ local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), 
 local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight',
-  'class', 'demand', 'deaths')
+  'class', 'demand', 'deaths', 'queue')
 if not fields[1] then return {'gone', 0, 0, 0} end
 if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
   count('fenced')
@@ -18,7 +18,7 @@ if status == 'repeated' then frames = '' end
 
 leave_lane(agent, fields[4])
 -- The tenant was charged an estimate; from now on it stands where the real cost puts it.
-local tag_name = tag_key(fields[8], fields[5])
+local tag_name = tag_key(fields[11], fields[5])
 local tag = redis.call('GET', tag_name)
 if tag and outcome ~= 'failed' then
   local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
