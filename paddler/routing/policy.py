@@ -39,9 +39,10 @@ Holders = Mapping[bytes, Collection[str]]
 
 class Waiting(Struct, frozen=True, kw_only=True):
     """A request in the buffer. `request_class` is the class in whose order it stands now, `score` its place there,
-    `chain` its prefix chain as (hash, end in tokens), `num_tokens` its prompt. `suitor` is the live agent that has
-    reserved it, `avoid` the one that had to give it up for want of room and may not take it back yet; `since_ms` is when
-    it was promoted to `request_class`, None when it was not."""
+    `chain` its prefix chain as (hash, end in tokens), `num_tokens` its prompt. `is_suspect`: its last agent died before
+    it had said anything new, so it is tried alone. `suitor` is the live agent that has reserved it, `avoid` the one
+    that had to give it up for want of room and may not take it back yet. `since_ms` is when it was promoted to
+    `request_class`, None when it was not."""
 
     id: str
     request_class: RequestClass
@@ -49,7 +50,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     accepted_ms: int
     chain: tuple[tuple[bytes, int], ...]
     num_tokens: int
-    deaths: int = 0
+    is_suspect: bool = False
     suitor: str | None = None
     avoid: str | None = None
     tenant: str = ""
@@ -198,7 +199,7 @@ def choose(
     3. The longest match held by this agent; else the first that no live agent holds; else the first that has waited
        longer for its holders than computing the match here takes; else nothing, with the time until the next steal.
 
-    A request that has lost an agent goes only into an empty lane; an agent with other work reserves it instead.
+    A suspect goes only into an empty lane; an agent with other work reserves it instead.
     What another agent has reserved, or this one had to give up, is passed over."""
     if agent.num_free <= 0:
         return Nothing(None)
@@ -209,7 +210,7 @@ def choose(
     if isinstance(choice, Nothing):
         return choice
     request, why = choice
-    if request.deaths > 0 and not agent.lane_is_empty:
+    if request.is_suspect and not agent.lane_is_empty:
         return Reserve(request.id)
     return Give(request.id, why)
 

@@ -16,7 +16,7 @@ COUNTERS = {
     "claimed_cold": "tickets given that no live agent holds anything of",
     "claimed_stolen": "tickets taken from a busy holder after the prefill time that waiting would have saved",
     "claimed_oldest": "tickets given for their age, on an agent's every eighth claim",
-    "claimed_reserved": "tickets of requests that lost an agent, given to the empty lane that was kept for them",
+    "claimed_reserved": "tickets of suspects (a fruitless death), given to the empty lane that was kept for them",
     "promoted": "waiting requests moved up a class for their age",
     # ends
     "done": "requests that ended as asked",

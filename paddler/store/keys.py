@@ -93,7 +93,8 @@ class PoolKeys:
         return f"{self.base}:free"
 
     def request(self, request_id: str) -> str:
-        """hash · state, fence (attempt, agent), deaths, score, times, usage, label · all scripts · TTL at the end."""
+        """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
+        label · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:

@@ -81,8 +81,9 @@ async def build_waiting(
         if chance.random() < 0.1:
             await pool.redis.hset(key, "avoid", chance.choice(agents))
         if chance.random() < 0.15:
-            await pool.redis.hset(key, "deaths", chance.randint(1, 2))
-            if chance.random() < 0.5 and num_reserved < len(agents):
+            fruitless = chance.choice((0, 1, 2, 2))
+            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless})
+            if fruitless and chance.random() < 0.5 and num_reserved < len(agents):
                 await pool.redis.hset(key, "suitor", agents[num_reserved])
                 await set_agent(pool, agents[num_reserved], reserved=request_id)
                 num_reserved += 1

@@ -177,8 +177,8 @@ def test_the_window_is_64_with_classes_in_order() -> None:
     assert window({}) == []
 
 
-def test_a_request_that_lost_an_agent_gets_a_lane_of_its_own() -> None:
-    fragile, sound = waits("1", deaths=1), waits("2", score=1)
+def test_a_suspect_gets_a_lane_of_its_own() -> None:
+    fragile, sound = waits("1", is_suspect=True), waits("2", score=1)
     assert claim(agent(), fragile, sound) == Reserve("1")
     assert claim(agent(lane_is_empty=True), fragile, sound) == Give("1", Why.COLD)
     holding = agent(reserved="1", held={A})
@@ -189,7 +189,7 @@ def test_a_request_that_lost_an_agent_gets_a_lane_of_its_own() -> None:
 
 @pytest.mark.parametrize("num_claims", [0, 7])
 def test_what_another_has_reserved_or_this_one_gave_up_is_passed_over(num_claims: int) -> None:
-    taken = waits("1", deaths=1, suitor="b", accepted_ms=NOW - 9)
+    taken = waits("1", is_suspect=True, suitor="b", accepted_ms=NOW - 9)
     given_up = waits("2", avoid="a", accepted_ms=NOW - 8)
     who = agent(num_claims=num_claims)
     assert claim(who, taken, given_up) == Nothing(None)
@@ -251,7 +251,7 @@ REQUESTS = st.lists(
         accepted_ms=st.integers(NOW - 3_000, NOW),
         chain=CHAINS,
         num_tokens=st.integers(0, 800),
-        deaths=st.sampled_from((0, 0, 0, 1)),
+        is_suspect=st.sampled_from((False, False, False, True)),
         suitor=st.sampled_from((None, None, None, "a", "b")),
         avoid=st.sampled_from((None, None, None, "a", "b")),
         tenant=st.sampled_from("xyz"),
@@ -308,7 +308,7 @@ def naive(who: AgentView, requests: list[Waiting], holders: Mapping[bytes, Seque
         request, why = due[0], Why.STOLEN
     else:
         return Nothing(int(min(left.values())) + 1)
-    return Reserve(request.id) if request.deaths and not who.lane_is_empty else Give(request.id, why)
+    return Reserve(request.id) if request.is_suspect and not who.lane_is_empty else Give(request.id, why)
 
 
 @given(AGENTS, REQUESTS, HOLDERS)

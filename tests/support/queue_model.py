@@ -185,7 +185,8 @@ class QueueModel:
         for request in self.lane(agent_id):
             if not is_leaving and request.opened == request.attempt:
                 request.deaths += 1
-                request.fruitless += len(request.journal) <= request.opened_at
+                is_fruitful = len(request.journal) > request.opened_at
+                request.fruitless = 0 if is_fruitful else request.fruitless + 1
             if request.is_stopping or request.fruitless >= MAX_DEATHS or request.deaths >= 3 * MAX_DEATHS:
                 request.attempt += 1
                 if request.is_stopping:
@@ -243,8 +244,8 @@ class QueueModel:
                 request.since = self.now
             if request.state == "waiting" and found.state == "assigned":
                 self._give(request, found)
-            expected = (request.state, request.attempt, request.deaths, request.journal)
-            assert (found.state, found.attempt, found.deaths, found.journal) == expected, request
+            expected = (request.state, request.attempt, request.deaths, request.fruitless, request.journal)
+            assert (found.state, found.attempt, found.deaths, found.fruitless, found.journal) == expected, request
             if not request.is_ended:
                 assert (found.agent or None) == request.agent, request
                 assert found.is_stopping == request.is_stopping, request
@@ -257,5 +258,5 @@ class QueueModel:
         assert found.avoid != found.agent, "given to the agent that had to give it up"
         request.state, request.agent = "assigned", found.agent
         request.attempt += 1
-        if request.deaths > 0:
+        if request.fruitless > 0:
             agent.solo = request.id

@@ -77,7 +77,7 @@ class PolicyState:
             agent = _replaced(
                 agent, num_free=agent.num_free - 1, num_claims=agent.num_claims + 1, lane_is_empty=False, reserved=None
             )
-            if request.deaths > 0:
+            if request.is_suspect:
                 return Turn(tickets, 0)
         return Turn(tickets, 0)
 
@@ -115,8 +115,8 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
     for name in CLASSES:
         for raw, score in await redis.zrange(keys.order(name), 0, -1, withscores=True):
             request_id = raw.decode()
-            fields = ("accepted", "chain", "tokens", "deaths", "suitor", "avoid", "start", "tenant", "since", "cost")
-            accepted, chain, tokens, deaths, suitor, avoid, start, tenant, since, cost, weight = await redis.hmget(
+            fields = ("accepted", "chain", "tokens", "fruitless", "suitor", "avoid", "start", "tenant", "since", "cost")
+            accepted, chain, tokens, fruitless, suitor, avoid, start, tenant, since, cost, weight = await redis.hmget(
                 keys.request(request_id), *fields, "weight"
             )
             waiting[request_id] = Waiting(
@@ -126,7 +126,7 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
                 accepted_ms=int(accepted),
                 chain=chain_of_packed(chain or b""),
                 num_tokens=int(tokens),
-                deaths=int(deaths or 0),
+                is_suspect=int(fruitless or 0) > 0,
                 suitor=suitor.decode() if suitor and suitor.decode() in live else None,
                 avoid=avoid.decode() if avoid else None,
                 tenant=tenant.decode(),

@@ -35,7 +35,7 @@ local requests = take(function(id)
     ttls[#ttls + 1] = redis.call('TTL', P .. ':' .. kind .. ':' .. id)
   end
   return {redis.call('HMGET', key, 'state', 'agent', 'attempt', 'deaths', 'suitor', 'avoid', 'queue', 'cost', 'cancel',
-    'score', 'accepted'), redis.call('GET', P .. ':journal:' .. id) or '',
+    'score', 'accepted', 'fruitless'), redis.call('GET', P .. ':journal:' .. id) or '',
     redis.call('SMEMBERS', P .. ':watchers:' .. id), ttls}
 end)
 local agents = take(function(agent)
@@ -64,6 +64,7 @@ class SeenRequest:
     agent: str
     attempt: int
     deaths: int
+    fruitless: int
     suitor: str
     avoid: str
     queue: str
@@ -117,12 +118,13 @@ def _scores(flat: list[bytes]) -> dict[str, float]:
 
 
 def _request(fields: list[bytes | None], journal: bytes, watchers: list[bytes], ttls: list[int]) -> SeenRequest:
-    state, agent, attempt, deaths, suitor, avoid, queue, cost, cancel, score, accepted = map(_text, fields)
+    state, agent, attempt, deaths, suitor, avoid, queue, cost, cancel, score, accepted, fruitless = map(_text, fields)
     return SeenRequest(
         state,
         agent,
         int(attempt),
         int(deaths or 0),
+        int(fruitless or 0),
         suitor,
         avoid,
         queue,
@@ -189,4 +191,4 @@ def check_integrity(seen: Seen) -> None:
             assert seen.requests[agent.reserved].suitor == agent_id
             assert agent.reserved in waiting
         if agent.solo:
-            assert agent.lane == [agent.solo], "a request with a death has the lane alone"
+            assert agent.lane == [agent.solo], "a suspect has the lane alone"

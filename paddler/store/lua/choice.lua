@@ -124,11 +124,11 @@ local function window()
   return ids
 end
 
--- A request that has lost an agent and is reserved by another live one is nobody else's; one that this agent had to
--- give up for want of room is not its own again yet.
-local function is_barred(agent, deaths, suitor, avoid)
+-- A suspect that is reserved by another live agent is nobody else's; what this agent had to give up for want of room
+-- is not its own again yet.
+local function is_barred(agent, fruitless, suitor, avoid)
   if avoid == agent then return true end
-  return tonumber(deaths or '0') > 0 and suitor and suitor ~= agent and is_leased(suitor)
+  return suitor and suitor ~= agent and is_suspect(fruitless) and is_leased(suitor)
 end
 
 -- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
@@ -136,7 +136,7 @@ local function choose(agent)
   local facts = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
   if (tonumber(facts[1] or '0') + 1) % OLDEST_EVERY == 0 then
     for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
-      local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid')
+      local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid')
       if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
     end
   end
@@ -145,7 +145,7 @@ local function choose(agent)
   local holds = redis.call('EXISTS', held_key(agent)) == 1
   local best, most, others = nil, 0, {}
   for _, id in ipairs(window()) do
-    local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
+    local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
     if not is_barred(agent, fields[1], fields[2], fields[3]) then
       local hashes, ends = unpack_chain(fields[4] or '')
       local tokens = tonumber(fields[5] or '0')
@@ -212,8 +212,8 @@ local function claim_for(agent, limit)
       hint = how
       break
     end
-    local deaths = tonumber(redis.call('HGET', request_key(id), 'deaths') or '0')
-    if deaths > 0 and redis.call('XLEN', lane_key(agent)) > 0 then
+    local wants_lane = is_suspect(redis.call('HGET', request_key(id), 'fruitless'))
+    if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
       redis.call('HSET', request_key(id), 'suitor', agent)
       redis.call('HSET', agent_key(agent), 'reserved', id)
@@ -223,7 +223,7 @@ local function claim_for(agent, limit)
     give(agent, id)
     count('claimed_' .. how)
     given = given + 1
-    if deaths > 0 then break end
+    if wants_lane then break end
   end
   if given > 0 then refresh_free(agent) end
   return given, hint

@@ -28,7 +28,10 @@ local function refresh_free(agent)
   return room
 end
 
--- A request that lost an agent is given away, ended, or no longer waits for this one: whoever kept its lane for it
+-- Whether the last agent that a request lost had got nothing new out of it: then it may be what killed that agent.
+local function is_suspect(fruitless) return fruitless and tonumber(fruitless) > 0 end
+
+-- A suspect is given away, ended, or no longer waits for this one: whoever kept its lane for it
 -- may take others again.
 local function end_reservation(id)
   local suitor = redis.call('HGET', request_key(id), 'suitor')
@@ -114,10 +117,10 @@ end
 local function give(agent, id)
   local key = request_key(id)
   leave_buffer(id)
-  local fields = redis.call('HMGET', key, 'deaths', 'start', 'queue', 'attempt', 'delivered')
+  local fields = redis.call('HMGET', key, 'fruitless', 'start', 'queue', 'attempt', 'delivered')
   advance(fields[3], tonumber(fields[2]))
   redis.call('HSET', key, 'delivered', fields[5] or now, put_into_lane(agent, id, tonumber(fields[4] or '0') + 1))
-  if tonumber(fields[1] or '0') > 0 then redis.call('HSET', agent_key(agent), 'solo', id) end
+  if is_suspect(fields[1]) then redis.call('HSET', agent_key(agent), 'solo', id) end
 end
 
 -- Return a ticket to the buffer at its old place; the raised attempt fences whoever had it.
@@ -132,7 +135,7 @@ local function put_back(id)
   enter_buffer(id, fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
 end
 
--- A request that lost an agent before has begun to speak, or is gone: the lane is open to others again.
+-- A suspect has begun to speak, or is gone: the lane is open to others again.
 local function end_solo(agent, id)
   if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
 end

@@ -5,7 +5,7 @@ local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), 
 local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight',
-  'class', 'demand', 'deaths', 'queue')
+  'class', 'demand', 'fruitless', 'queue')
 if not fields[1] then return {'gone', 0, 0, 0} end
 if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
   count('fenced')
@@ -27,7 +27,7 @@ if tag and outcome ~= 'failed' then
 end
 finish(id, outcome, frames, fields[8], fields[9], 'prompt_tokens', prompt_tokens,
   'completion_tokens', completion_tokens, 'cached_tokens', cached_tokens)
-if fields[10] then end_solo(agent, id) end
+if is_suspect(fields[10]) then end_solo(agent, id) end
 forget_preempted(agent)
 local given, hint = claim_for(agent, 1000000)
 return {'ok', length + #frames, given, hint}
