@@ -150,7 +150,7 @@ class Gateway:
                 return await self.follow(submitted.request_id)
             except RequestNotFound:
                 raise RequestLost("the request of this idempotency key has just been forgotten; try again.") from None
-        raise await self._refusal(pool, submitted, view)
+        raise await self._refusal(pool, submitted, view, submission.side)
 
     async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
         """Follow a request that may have been submitted anywhere, from a journal offset on.
@@ -255,13 +255,13 @@ class Gateway:
             label=how.label,
         )
 
-    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> PaddlerError:
+    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView, side: str) -> PaddlerError:
         if submitted.admission is Admission.MISMATCH:
             return IdempotencyMismatch(
                 "this Idempotency-Key was used for a request with another body; use a new key for a new request.",
                 param="Idempotency-Key",
             )
-        retry_after_s = await self._retry_after(pool, view)
+        retry_after_s = await self._retry_after(pool, view, side)
         match submitted.admission:
             case Admission.TENANT_FULL:
                 return TenantBufferFull(
@@ -271,14 +271,16 @@ class Gateway:
             case Admission.SLOW:
                 message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
             case _:
-                message = f"{submitted.number} requests wait already, as many as --max-buffered-requests allows."
+                option = "--max-batch-requests" if side == "background" else "--max-buffered-requests"
+                message = f"{submitted.number} requests wait already, as many as {option} allows."
         return BufferFull(message, retry_after_s=retry_after_s)
 
-    async def _retry_after(self, pool: str, view: PoolView) -> int:
-        """Seconds until what waits has been computed at the measured rate; the start timeout when nobody measured."""
+    async def _retry_after(self, pool: str, view: PoolView, side: str) -> int:
+        """Seconds until what waits on this side has been computed at the measured rate; the start timeout when nobody
+        measured."""
         backlog = 0
         with contextlib.suppress(*TROUBLE):
-            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog()) or 0)
+            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog(side)) or 0)
         seconds = backlog / view.rate if view.rate else self._settings.buffered_request_timeout_ms / 1000
         return min(max(1, round(seconds)), MAX_RETRY_AFTER_S)
 

@@ -8,8 +8,8 @@ COUNTERS = {
     "accepted": "requests entered into the queue",
     "duplicate": "requests answered with an earlier one of the same Idempotency-Key",
     "mismatch": "requests refused: their Idempotency-Key was used for another request",
-    "full": "requests refused: as many wait as --max-buffered-requests allows",
-    "tenant_full": "requests refused: their tenant has its share of the buffer waiting",
+    "full": "requests refused: as many wait as --max-buffered-requests or, on their side, --max-batch-requests allows",
+    "tenant_full": "requests refused: their tenant has its share of their side waiting",
     "slow": "requests refused: the estimated wait is longer than --max-estimated-wait",
     # choice
     "claimed_own": "tickets given to an agent that holds the beginning of the prompt",

@@ -12,6 +12,10 @@ from __future__ import annotations
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
 
+SIDES = ("foreground", "background")
+"""What admission bounds apart: `interactive` and `normal` requests that somebody waits for; `batch` and background
+ones. A request keeps its side when it is promoted."""
+
 GROUP = "agent"
 """The consumer group of every lane; the agent's id is its only consumer."""
 
@@ -130,13 +134,20 @@ class PoolKeys:
         while that request waits there · TTL an hour."""
         return f"{self.base}:promoted:{request_class}:{tenant}"
 
-    def queued(self, tenant: str) -> str:
-        """set · a tenant's waiting ids · with `buffer` · no TTL, gone when empty."""
-        return f"{self.base}:queued:{tenant}"
+    def queued(self, side: str, tenant: str) -> str:
+        """set · a tenant's waiting ids of one side · with `buffer`, submit reads · no TTL, gone when empty · at most
+        the tenant's share."""
+        return f"{self.base}:queued:{side}:{tenant}"
 
-    def backlog(self) -> str:
-        """string · estimated tokens of all waiting requests · with `buffer`; the audit corrects it · no TTL."""
-        return f"{self.base}:backlog"
+    def aside(self) -> str:
+        """set · waiting ids of the background side; all others in `buffer` are foreground · with `buffer`, submit
+        reads · no TTL, gone when empty · bounded by admission."""
+        return f"{self.base}:aside"
+
+    def backlog(self, side: str) -> str:
+        """string · estimated tokens of the waiting requests of one side · with `buffer`, submit and balancers read; the
+        audit corrects it · no TTL."""
+        return f"{self.base}:backlog:{side}"
 
     def holders(self, prefix_hash: str) -> str:
         """zset · agent id by expiry (ms): whose KV cache holds that prefix · hold writes, submit and claim read · TTL a
@@ -186,7 +197,7 @@ class PoolKeys:
         return frozenset(
             {
                 *(self.vtime(request_class) for request_class in CLASSES),
-                self.backlog(),
+                *map(self.backlog, SIDES),
                 self.models(),
                 self.dead(),
                 self.balancers(),

@@ -185,10 +185,10 @@ async def test_a_tenants_share_and_the_estimated_wait_bound_the_buffer(pool: Poo
     slow = (await submit(pool, tenant="v", rate=100.0, max_wait_ms=5_000))[1]
     assert slow.admission is Admission.SLOW
     assert slow.number == 10_010
-    assert int(await pool.redis.get(pool.keys.backlog())) == 1001
+    assert int(await pool.redis.get(pool.keys.backlog("foreground"))) == 1001
     await register(pool, "a", slots=1)
     assert await serve_all(pool, "a") == [second, first], "the cheap one of another tenant first"
-    assert int(await pool.redis.get(pool.keys.backlog())) == 0
+    assert int(await pool.redis.get(pool.keys.backlog("foreground"))) == 0
     await leave(pool, "a")
 
 

@@ -87,7 +87,7 @@ class QueueDriver:
             hint=("", "", "conversation")[how % 3],
             is_background=how % 7 == 0,
         )
-        is_full = self.model.would_be_full(submission.request_class, max_waiting)
+        is_full = self.model.would_be_full(submission.side, max_waiting)
         answer = await self._call(lambda: self.pool.submit(submission, now_ms=self.model.now), compare=None)
         assert (answer.admission is Admission.FULL) == is_full, answer
         if not is_full:

@@ -40,6 +40,10 @@ class Request:
     journal: bytes = b""
 
     @property
+    def side(self) -> str:
+        return "background" if self.is_background or self.request_class == "batch" else "foreground"
+
+    @property
     def is_ended(self) -> bool:
         return self.state in ENDED
 
@@ -83,8 +87,8 @@ class QueueModel:
 
     # What the scripts do.
 
-    def would_be_full(self, request_class: str, max_waiting: int) -> bool:
-        num = sum((one.queue == "batch") == (request_class == "batch") for one in self.waiting())
+    def would_be_full(self, side: str, max_waiting: int) -> bool:
+        num = sum(one.side == side for one in self.waiting())
         return num >= max_waiting and not any(self.num_free(agent_id) for agent_id in self.agents)
 
     def submit(self, request: Request) -> None:

@@ -1,4 +1,4 @@
--- Step 9. Keys: request, payload, journal, watchers, demand; buffer, order, age, queued, deadlines, backlog; lane and free of its agent.
+-- Step 9. Keys: request, payload, journal, watchers, demand; buffer, order, age, queued, aside, deadlines, backlog; lane and free of its agent.
 -- ARGV: now, id, final frame for a request that no agent has begun, and an inbox or ''. With an inbox, whoever listens
 -- there left: the request is cancelled only if nobody else follows it and it is not a background one.
 -- Returns 'cancelled', 'cancelling', 'ended', 'gone' or 'followed'.

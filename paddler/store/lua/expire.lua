@@ -1,4 +1,4 @@
--- Step 9, deadlines. Keys: deadlines, buffer, order, age, queued, backlog, demand; request, payload, journal, watchers of each.
+-- Step 9, deadlines. Keys: deadlines, buffer, order, age, queued, aside, backlog, demand; request, payload, journal, watchers of each.
 -- ARGV: now, limit, final frame. Returns how many waiting requests passed their start deadline and were failed.
 local limit, frame = tonumber(ARGV[2]), ARGV[3]
 

@@ -45,6 +45,12 @@ end
 
 local function num_waiting() return redis.call('XLEN', BUFFER) end
 
+local function num_waiting_of(side)
+  local aside = redis.call('SCARD', ASIDE)
+  if side == 'background' then return aside end
+  return num_waiting() - aside
+end
+
 -- Append frames to a journal and tell every watcher, in one step (life of a request, step 6). Returns its length.
 local function append(id, frames)
   local length = redis.call('APPEND', journal_key(id), frames)
@@ -68,23 +74,26 @@ local function charge(class, tenant, cost, weight)
 end
 
 -- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
-local function enter_buffer(id, tenant, queue, score, accepted, deadline, cost)
+local function enter_buffer(id, side, tenant, queue, score, accepted, deadline, cost)
   local entry = redis.call('XADD', BUFFER, '*', 'id', id)
   redis.call('ZADD', order_key(queue), score, id)
   redis.call('ZADD', AGE, accepted, id)
-  redis.call('SADD', queued_key(tenant), id)
-  redis.call('INCRBY', BACKLOG, cost)
+  redis.call('SADD', queued_key(side, tenant), id)
+  if side == 'background' then redis.call('SADD', ASIDE, id) end
+  redis.call('INCRBY', backlog_key(side), cost)
   if deadline > 0 then redis.call('ZADD', DEADLINES, deadline, id) end
   redis.call('HSET', request_key(id), 'state', 'waiting', 'entry', entry, 'queue', queue)
 end
 
 local function leave_buffer(id)
-  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost')
+  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost', 'class', 'background')
+  local side = side_of(fields[5], fields[6])
   redis.call('XDEL', BUFFER, fields[3])
   redis.call('ZREM', order_key(fields[2]), id)
   redis.call('ZREM', AGE, id)
-  redis.call('SREM', queued_key(fields[1]), id)
-  redis.call('DECRBY', BACKLOG, fields[4])
+  redis.call('SREM', queued_key(side, fields[1]), id)
+  if side == 'background' then redis.call('SREM', ASIDE, id) end
+  redis.call('DECRBY', backlog_key(side), fields[4])
   redis.call('ZREM', DEADLINES, id)
   end_reservation(id)
 end
@@ -127,12 +136,13 @@ end
 -- A request that has been opened has no start deadline any more.
 local function put_back(id)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost')
+  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost', 'class',
+    'background')
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HDEL', key, 'agent')
   local deadline = tonumber(fields[5])
   if fields[6] then deadline = 0 end
-  enter_buffer(id, fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
+  enter_buffer(id, side_of(fields[8], fields[9]), fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
 end
 
 -- A suspect has begun to speak, or is gone: the lane is open to others again.

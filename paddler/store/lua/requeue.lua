@@ -24,7 +24,7 @@ local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'accepted', now, 'deadline', 0, 'score', score, 'start', start, 'demand', entry,
   'background', 1, 'requeued', now)
 redis.call('HINCRBY', key, 'attempt', 1)
-enter_buffer(id, tenant, class, score, now, 0, cost)
+enter_buffer(id, 'background', tenant, class, score, now, 0, cost)
 count('requeued')
 dispatch()
 return 'requeued'
