@@ -125,8 +125,8 @@ class PoolKeys:
         return f"{self.base}:vtime:{request_class}"
 
     def tag(self, request_class: str, tenant: str) -> str:
-        """string · the finish tag of a tenant's last request of a class, corrected by its real cost · submit and
-        settle · TTL an hour after the last request."""
+        """string · the finish tag of a tenant's last request of a class, corrected by its real cost · submit,
+        promotion and whatever ends a request · TTL an hour after the last request."""
         return f"{self.base}:tag:{request_class}:{tenant}"
 
     def promoted(self, request_class: str, tenant: str) -> str:

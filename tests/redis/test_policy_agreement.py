@@ -236,6 +236,12 @@ async def test_the_correction_is_the_policys(any_store: Store) -> None:
         real = USAGE.prompt_tokens - USAGE.cached_tokens + USAGE.completion_tokens
         corrected = fairness.correct(charged, estimate, real, weight)
         assert float(await pool.redis.get(key)) == pytest.approx(corrected)
+    for weight in (1.0, 3.0):
+        request_id, _ = await submit(pool, tenant=f"v{weight}", weight=weight, output_tokens=70)
+        key = pool.keys.tag("normal", f"v{weight}")
+        corrected = fairness.correct(float(await pool.redis.get(key)), 70, 0, weight)
+        await pool.cancel(request_id, b"", now_ms=NOW)
+        assert float(await pool.redis.get(key)) == pytest.approx(corrected)
     request_id, _ = await submit(pool, tenant="u", output_tokens=100)
     await pool.redis.set(pool.keys.tag("normal", "u"), 5)
     await begin(pool, "a", request_id, 1)

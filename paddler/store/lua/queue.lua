@@ -73,6 +73,25 @@ local function charge(class, tenant, cost, weight)
   return start, finish
 end
 
+-- The estimate that a tenant was charged for a request was wrong by so many tokens. Requests that wait keep their tags:
+-- the difference is settled with the next ones.
+local function correct(class, tenant, tokens, weight)
+  local tag = redis.call('GET', tag_key(class, tenant))
+  if tag then redis.call('SET', tag_key(class, tenant), math.max(tonumber(tag) + tokens / weight, 0), 'KEEPTTL') end
+end
+
+-- A request that ends before any agent has begun it costs nothing, nor where it was before it was promoted.
+local function refund(id)
+  local fields = redis.call('HMGET', request_key(id), 'queue', 'class', 'tenant', 'cost', 'weight', 'opened')
+  if fields[6] then return end
+  local is_charged = false
+  for _, class in ipairs(CLASSES) do
+    is_charged = is_charged or class == fields[1]
+    if is_charged then correct(class, fields[3], -tonumber(fields[4]), tonumber(fields[5])) end
+    if class == fields[2] then return end
+  end
+end
+
 -- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
 local function enter_buffer(id, side, tenant, queue, score, accepted, deadline, cost)
   local entry = redis.call('XADD', BUFFER, '*', 'id', id)

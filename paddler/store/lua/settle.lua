@@ -17,14 +17,9 @@ if status == 'short' or status == 'long' then return {status, length, 0, 0} end
 if status == 'repeated' then frames = '' end
 
 leave_lane(agent, fields[4])
--- The tenant was charged an estimate; from now on it stands where the real cost puts it.
-local tag_name = tag_key(fields[11], fields[5])
-local tag = redis.call('GET', tag_name)
-if tag and outcome ~= 'failed' then
-  local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
-  local corrected = tonumber(tag) + (real - tonumber(fields[6])) / tonumber(fields[7])
-  redis.call('SET', tag_name, math.max(corrected, 0), 'KEEPTTL')
-end
+-- The tenant was charged an estimate; from now on it stands where puts it what was computed, however it ended.
+local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
+correct(fields[11], fields[5], real - tonumber(fields[6]), tonumber(fields[7]))
 finish(id, outcome, frames, fields[8], fields[9], 'prompt_tokens', prompt_tokens,
   'completion_tokens', completion_tokens, 'cached_tokens', cached_tokens)
 if is_suspect(fields[10]) then end_solo(agent, id) end
