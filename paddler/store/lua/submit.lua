@@ -33,19 +33,23 @@ if idempotency ~= '' then
   end
 end
 
--- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
+-- Bounds hold for what would wait: a free slot serves even without a buffer. `paddler/routing/admission.py` is the same
+-- decision as a pure function, and a test holds the two together.
 local side = side_of(class, background == '1')
 local is_empty, waiting = num_waiting() == 0, 0
 if not is_empty then waiting = num_waiting_of(side) end
 if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
   if not freest() then
+    if tenant_max > 0 then
+      local of_tenant = redis.call('SCARD', queued_key(side, tenant))
+      if of_tenant >= tenant_max then
+        count('tenant_full')
+        return {'tenant_full', of_tenant, id}
+      end
+    end
     if waiting >= max_waiting then
       count('full')
       return {'full', waiting, id}
-    end
-    if tenant_max > 0 and redis.call('SCARD', queued_key(side, tenant)) >= tenant_max then
-      count('tenant_full')
-      return {'tenant_full', redis.call('SCARD', queued_key(side, tenant)), id}
     end
     local ahead = tonumber(redis.call('GET', backlog_key(side)) or '0')
     if max_wait > 0 and rate > 0 and ahead * 1000 / rate > max_wait then
