@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 
 from msgspec import Struct
 
@@ -30,6 +31,7 @@ from paddler.jobs.reply import Reply
 from paddler.jobs.status import RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
+from paddler.routing.admission import retry_after_s, tenant_max
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
@@ -46,7 +48,6 @@ CANCEL_PATIENCE_S = 30.0
 FOLLOW_LEASE_MS = 10_000
 EXPECTED_OUTPUT_TOKENS = 256
 MAX_EXPECTED_OUTPUT_TOKENS = 512
-MAX_RETRY_AFTER_S = 120
 ENDED = ("done", "failed", "cancelled")
 STOPPING = "this balancer is stopping; send the request to another one."
 
@@ -150,7 +151,7 @@ class Gateway:
                 return await self.follow(submitted.request_id)
             except RequestNotFound:
                 raise RequestLost("the request of this idempotency key has just been forgotten; try again.") from None
-        raise await self._refusal(pool, submitted, view)
+        raise await self._refusal(pool, submitted, view, submission.side)
 
     async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
         """Follow a request that may have been submitted anywhere, from a journal offset on.
@@ -229,6 +230,7 @@ class Gateway:
         if payload.max_tokens is not None:
             expected = min(payload.max_tokens, MAX_EXPECTED_OUTPUT_TOKENS)
         is_batch = how.request_class == "batch" or how.is_background
+        max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
         timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
         return Submission(
             request_id=new_request_id(pool),
@@ -237,15 +239,13 @@ class Gateway:
             payload=encode_payload(payload),
             inbox=self._inbox.channel,
             start_timeout_ms=0 if is_batch and how.start_timeout_ms is None else max(1, timeout_ms),
-            max_waiting=settings.max_batch_requests if is_batch else settings.max_buffered_requests,
+            max_waiting=max_waiting,
             chain=pack_chain(chain, view.bytes_per_token),
             prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
             output_tokens=expected,
             weight=how.weight,
             hint=how.hint,
-            tenant_max_waiting=0
-            if is_batch or settings.tenant_share >= 1
-            else max(1, int(settings.tenant_share * settings.max_buffered_requests)),
+            tenant_max_waiting=tenant_max(max_waiting, settings.tenant_share),
             rate=view.rate,
             max_wait_ms=0 if is_batch else settings.max_estimated_wait_ms,
             is_background=how.is_background,
@@ -255,32 +255,34 @@ class Gateway:
             label=how.label,
         )
 
-    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> PaddlerError:
+    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView, side: str) -> PaddlerError:
         if submitted.admission is Admission.MISMATCH:
             return IdempotencyMismatch(
                 "this Idempotency-Key was used for a request with another body; use a new key for a new request.",
                 param="Idempotency-Key",
             )
-        retry_after_s = await self._retry_after(pool, view)
+        seconds = await self._retry_after(pool, view, side)
         match submitted.admission:
             case Admission.TENANT_FULL:
                 return TenantBufferFull(
                     f"{submitted.number} of your requests wait already, as many as your share of the buffer allows.",
-                    retry_after_s=retry_after_s,
+                    retry_after_s=seconds,
                 )
             case Admission.SLOW:
                 message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
             case _:
-                message = f"{submitted.number} requests wait already, as many as --max-buffered-requests allows."
-        return BufferFull(message, retry_after_s=retry_after_s)
+                option = "--max-batch-requests" if side == "background" else "--max-buffered-requests"
+                message = f"{submitted.number} requests wait already, as many as {option} allows."
+        return BufferFull(message, retry_after_s=seconds)
 
-    async def _retry_after(self, pool: str, view: PoolView) -> int:
-        """Seconds until what waits has been computed at the measured rate; the start timeout when nobody measured."""
+    async def _retry_after(self, pool: str, view: PoolView, side: str) -> int:
+        """Seconds until what waits on this side has been computed at the measured rate; the start timeout when nobody
+        measured."""
         backlog = 0
         with contextlib.suppress(*TROUBLE):
-            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog()) or 0)
-        seconds = backlog / view.rate if view.rate else self._settings.buffered_request_timeout_ms / 1000
-        return min(max(1, round(seconds)), MAX_RETRY_AFTER_S)
+            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog(side)) or 0)
+        wait_ms = backlog * 1000 / view.rate if view.rate else self._settings.buffered_request_timeout_ms
+        return retry_after_s(math.ceil(wait_ms))
 
     def _leave(self, mailbox: Mailbox) -> None:
         """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled."""

@@ -8,7 +8,7 @@ import pytest
 from fleet_harness import Fleet
 
 from paddler.errors import BufferFull, ItemTimeout, ShuttingDown, StartTimeout
-from paddler.jobs.gateway import Gateway, Reply
+from paddler.jobs.gateway import Gateway, Reply, Submit
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
 from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens
@@ -92,12 +92,23 @@ async def test_scale_from_zero(fleet: Fleet) -> None:
 async def test_buffer_full_and_start_timeout(fleet: Fleet) -> None:
     gateway = await fleet.gateway(max_buffered_requests=1, buffered_request_timeout_ms=300)
     waiting = await gateway.submit("default", prompt("first"))
-    with pytest.raises(BufferFull) as full:
+    with pytest.raises(BufferFull, match="--max-buffered-requests") as full:
         await gateway.submit("default", prompt("second"))
     assert full.value.retry_after_s
     with pytest.raises(StartTimeout):
         await read(waiting)
     assert (await fleet.num_waiting(), await fleet.demand()) == (0, 0)
+
+
+async def test_the_background_has_a_buffer_of_its_own(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(max_buffered_requests=1, max_batch_requests=1)
+    batch = await gateway.submit("default", prompt("all of it"), Submit(request_class="batch"))
+    for how in (Submit(request_class="batch"), Submit(is_background=True)):
+        with pytest.raises(BufferFull, match="--max-batch-requests"):
+            await gateway.submit("default", prompt("more"), how)
+    front = await gateway.submit("default", prompt("quickly"))
+    await fleet.agent()
+    assert len((await read(front)).ids) == len((await read(batch)).ids) == 20
 
 
 async def test_a_timeout_of_zero_serves_free_slots_and_nothing_else(fleet: Fleet) -> None:

@@ -107,8 +107,12 @@ class Auditor:
         for kind, rest in found:
             if kind == "queued":
                 # A sample: it changes with every round, so that everything has its turn.
-                ids = await self._store.redis.srandmember(keys.queued(rest), QUEUED_SAMPLE)
+                side, _, tenant = rest.partition(":")
+                ids = await self._store.redis.srandmember(keys.queued(side, tenant), QUEUED_SAMPLE)
                 items |= {AuditItem("queued", member.decode(), rest): None for member in ids}
+            elif kind == "aside":
+                ids = await self._store.redis.srandmember(keys.aside(), QUEUED_SAMPLE)
+                items |= {AuditItem("request", member.decode()): None for member in ids}
         await self._trim(keys, [rest for kind, rest in found if kind == "holders"])
         return list(items)
 

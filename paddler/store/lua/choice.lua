@@ -7,8 +7,7 @@ local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
 local NUM_TIES = 16
 local PROMOTE_LOOK = 16
-local PROMOTE_MS = {normal = 30000, batch = 120000}
-local PROMOTED = {normal = 'interactive', batch = 'normal'}
+local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
@@ -78,19 +77,39 @@ local function freest(hint)
   end
 end
 
--- Requests that have waited long enough move up a class, to where that class is served now.
+-- Whether a promoted request of this tenant waits in a class still.
+local function has_promoted(class, tenant)
+  local id = redis.call('GET', promoted_key(class, tenant))
+  if not id then return false end
+  local fields = redis.call('HMGET', request_key(id), 'state', 'queue')
+  return fields[1] == 'waiting' and fields[2] == class
+end
+
+-- Where a class is starved by a higher one, what is next in it and has been in it for long enough moves up, as a
+-- newcomer of its tenant there: one of each tenant at a time. Leaving is service by the class it leaves.
 local function promote()
-  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, PROMOTE_LOOK - 1)) do
-    local fields = redis.call('HMGET', request_key(id), 'queue', 'accepted')
-    local queue = fields[1]
-    local after = PROMOTE_MS[queue]
-    if after and now - tonumber(fields[2]) >= after then
-      -- From now on this is its place, also when it comes back from a lane.
-      local score = redis.call('GET', vtime_key(PROMOTED[queue])) or '0'
-      redis.call('ZREM', order_key(queue), id)
-      redis.call('ZADD', order_key(PROMOTED[queue]), score, id)
-      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue], 'score', score, 'start', score)
-      count('promoted')
+  local oldest = redis.call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
+  if not oldest or now - tonumber(oldest) < PROMOTIONS[1][3] then return end
+  for _, promotion in ipairs(PROMOTIONS) do
+    local from, to, after = unpack(promotion)
+    local is_taken = {}
+    for _, id in ipairs(redis.call('ZRANGE', order_key(from), 0, PROMOTE_LOOK - 1)) do
+      local key = request_key(id)
+      local fields = redis.call('HMGET', key, 'since', 'accepted', 'tenant', 'cost', 'weight', 'start')
+      local tenant = fields[3]
+      if now - tonumber(fields[1] or fields[2] or now) < after then break end
+      if is_taken[tenant] == nil then is_taken[tenant] = has_promoted(to, tenant) end
+      if not is_taken[tenant] then
+        is_taken[tenant] = true
+        advance(from, tonumber(fields[6]))
+        local start, score = charge(to, tenant, tonumber(fields[4]), tonumber(fields[5]))
+        redis.call('ZREM', order_key(from), id)
+        redis.call('ZADD', order_key(to), score, id)
+        -- From now on this is its place, also when it comes back from a lane.
+        redis.call('HSET', key, 'queue', to, 'score', score, 'start', start, 'since', now)
+        redis.call('SET', promoted_key(to, tenant), id, 'EX', TAG_KEEP_S)
+        count('promoted')
+      end
     end
   end
 end
@@ -105,11 +124,11 @@ local function window()
   return ids
 end
 
--- A request that has lost an agent and is reserved by another live one is nobody else's; one that this agent had to
--- give up for want of room is not its own again yet.
-local function is_barred(agent, deaths, suitor, avoid)
+-- A suspect that is reserved by another live agent is nobody else's; what this agent had to give up for want of room
+-- is not its own again yet.
+local function is_barred(agent, fruitless, suitor, avoid)
   if avoid == agent then return true end
-  return tonumber(deaths or '0') > 0 and suitor and suitor ~= agent and is_leased(suitor)
+  return suitor and suitor ~= agent and is_suspect(fruitless) and is_leased(suitor)
 end
 
 -- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
@@ -117,7 +136,7 @@ local function choose(agent)
   local facts = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
   if (tonumber(facts[1] or '0') + 1) % OLDEST_EVERY == 0 then
     for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
-      local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid')
+      local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid')
       if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
     end
   end
@@ -126,7 +145,7 @@ local function choose(agent)
   local holds = redis.call('EXISTS', held_key(agent)) == 1
   local best, most, others = nil, 0, {}
   for _, id in ipairs(window()) do
-    local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
+    local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
     if not is_barred(agent, fields[1], fields[2], fields[3]) then
       local hashes, ends = unpack_chain(fields[4] or '')
       local tokens = tonumber(fields[5] or '0')
@@ -193,8 +212,8 @@ local function claim_for(agent, limit)
       hint = how
       break
     end
-    local deaths = tonumber(redis.call('HGET', request_key(id), 'deaths') or '0')
-    if deaths > 0 and redis.call('XLEN', lane_key(agent)) > 0 then
+    local wants_lane = is_suspect(redis.call('HGET', request_key(id), 'fruitless'))
+    if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
       redis.call('HSET', request_key(id), 'suitor', agent)
       redis.call('HSET', agent_key(agent), 'reserved', id)
@@ -204,7 +223,7 @@ local function claim_for(agent, limit)
     give(agent, id)
     count('claimed_' .. how)
     given = given + 1
-    if deaths > 0 then break end
+    if wants_lane then break end
   end
   if given > 0 then refresh_free(agent) end
   return given, hint

@@ -2,8 +2,9 @@
 -- The beginning of the library, before queue.lua and choice.lua. Its variables outlive a call, and calls do not overlap:
 -- `begin` sets them for each. (As an `EVAL` script this part would run anew in every call, 30 to 80 us of each.)
 local CLASSES = {'interactive', 'normal', 'batch'}
+local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, BACKLOG, COUNTERS
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -18,7 +19,7 @@ local function begin(KEYS, ARGV)
     DEADLINES = P .. ':deadlines'
     DEAD = P .. ':dead'
     BALANCERS = P .. ':balancers'
-    BACKLOG = P .. ':backlog'
+    ASIDE = P .. ':aside'
     COUNTERS = P .. ':counters'
   end
   local clock = redis.call('TIME')
@@ -38,13 +39,21 @@ local function watchers_key(id) return P .. ':watchers:' .. id end
 local function holders_key(hash) return P .. ':holders:' .. hash end
 local function held_key(agent) return P .. ':held:' .. agent end
 local function preempted_key(agent) return P .. ':preempted:' .. agent end
-local function queued_key(tenant) return P .. ':queued:' .. tenant end
+local function queued_key(side, tenant) return P .. ':queued:' .. side .. ':' .. tenant end
+local function backlog_key(side) return P .. ':backlog:' .. side end
 local function vtime_key(class) return P .. ':vtime:' .. class end
 local function tag_key(class, tenant) return P .. ':tag:' .. class .. ':' .. tenant end
+local function promoted_key(class, tenant) return P .. ':promoted:' .. class .. ':' .. tenant end
 local function idempotency_key(tenant, key) return P .. ':idempotency:' .. tenant .. ':' .. key end
 local function demand_key(class)
   if class == 'batch' then return P .. ':demand:batch' end
   return P .. ':demand'
+end
+
+-- Which bounds hold for a request: fixed on submit, whatever class it is promoted to.
+local function side_of(class, background)
+  if class == 'batch' or background then return 'background' end
+  return 'foreground'
 end
 
 -- How long a finished request can still be read (resume, idempotent repeat), seconds.

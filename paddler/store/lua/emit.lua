@@ -11,7 +11,7 @@ for at = 3, #ARGV, 4 do
     if status == 'ok' then
       append(id, frames)
       length = offset + #frames
-      -- A request that once lost its agent has survived its first new frame: the lane is open to others again.
+      -- A suspect has survived its first new frame: the lane is open to others again.
       if solo == id then
         end_solo(agent, id)
         claim_for(agent, 1000000)

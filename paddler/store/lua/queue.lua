@@ -28,7 +28,10 @@ local function refresh_free(agent)
   return room
 end
 
--- A request that lost an agent is given away, ended, or no longer waits for this one: whoever kept its lane for it
+-- Whether the last agent that a request lost had got nothing new out of it: then it may be what killed that agent.
+local function is_suspect(fruitless) return fruitless and tonumber(fruitless) > 0 end
+
+-- A suspect is given away, ended, or no longer waits for this one: whoever kept its lane for it
 -- may take others again.
 local function end_reservation(id)
   local suitor = redis.call('HGET', request_key(id), 'suitor')
@@ -41,6 +44,12 @@ local function end_reservation(id)
 end
 
 local function num_waiting() return redis.call('XLEN', BUFFER) end
+
+local function num_waiting_of(side)
+  local aside = redis.call('SCARD', ASIDE)
+  if side == 'background' then return aside end
+  return num_waiting() - aside
+end
 
 -- Append frames to a journal and tell every watcher, in one step (life of a request, step 6). Returns its length.
 local function append(id, frames)
@@ -64,24 +73,46 @@ local function charge(class, tenant, cost, weight)
   return start, finish
 end
 
+-- The estimate that a tenant was charged for a request was wrong by so many tokens. Requests that wait keep their tags:
+-- the difference is settled with the next ones.
+local function correct(class, tenant, tokens, weight)
+  local tag = redis.call('GET', tag_key(class, tenant))
+  if tag then redis.call('SET', tag_key(class, tenant), math.max(tonumber(tag) + tokens / weight, 0), 'KEEPTTL') end
+end
+
+-- A request that ends before any agent has begun it costs nothing, nor where it was before it was promoted.
+local function refund(id)
+  local fields = redis.call('HMGET', request_key(id), 'queue', 'class', 'tenant', 'cost', 'weight', 'opened')
+  if fields[6] then return end
+  local is_charged = false
+  for _, class in ipairs(CLASSES) do
+    is_charged = is_charged or class == fields[1]
+    if is_charged then correct(class, fields[3], -tonumber(fields[4]), tonumber(fields[5])) end
+    if class == fields[2] then return end
+  end
+end
+
 -- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
-local function enter_buffer(id, tenant, queue, score, accepted, deadline, cost)
+local function enter_buffer(id, side, tenant, queue, score, accepted, deadline, cost)
   local entry = redis.call('XADD', BUFFER, '*', 'id', id)
   redis.call('ZADD', order_key(queue), score, id)
   redis.call('ZADD', AGE, accepted, id)
-  redis.call('SADD', queued_key(tenant), id)
-  redis.call('INCRBY', BACKLOG, cost)
+  redis.call('SADD', queued_key(side, tenant), id)
+  if side == 'background' then redis.call('SADD', ASIDE, id) end
+  redis.call('INCRBY', backlog_key(side), cost)
   if deadline > 0 then redis.call('ZADD', DEADLINES, deadline, id) end
   redis.call('HSET', request_key(id), 'state', 'waiting', 'entry', entry, 'queue', queue)
 end
 
 local function leave_buffer(id)
-  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost')
+  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost', 'class', 'background')
+  local side = side_of(fields[5], fields[6])
   redis.call('XDEL', BUFFER, fields[3])
   redis.call('ZREM', order_key(fields[2]), id)
   redis.call('ZREM', AGE, id)
-  redis.call('SREM', queued_key(fields[1]), id)
-  redis.call('DECRBY', BACKLOG, fields[4])
+  redis.call('SREM', queued_key(side, fields[1]), id)
+  if side == 'background' then redis.call('SREM', ASIDE, id) end
+  redis.call('DECRBY', backlog_key(side), fields[4])
   redis.call('ZREM', DEADLINES, id)
   end_reservation(id)
 end
@@ -117,25 +148,26 @@ end
 local function give(agent, id)
   local key = request_key(id)
   leave_buffer(id)
-  local fields = redis.call('HMGET', key, 'deaths', 'start', 'queue', 'attempt', 'delivered')
+  local fields = redis.call('HMGET', key, 'fruitless', 'start', 'queue', 'attempt', 'delivered')
   advance(fields[3], tonumber(fields[2]))
   redis.call('HSET', key, 'delivered', fields[5] or now, put_into_lane(agent, id, tonumber(fields[4] or '0') + 1))
-  if tonumber(fields[1] or '0') > 0 then redis.call('HSET', agent_key(agent), 'solo', id) end
+  if is_suspect(fields[1]) then redis.call('HSET', agent_key(agent), 'solo', id) end
 end
 
 -- Return a ticket to the buffer at its old place; the raised attempt fences whoever had it.
 -- A request that has been opened has no start deadline any more.
 local function put_back(id)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost')
+  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost', 'class',
+    'background')
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HDEL', key, 'agent')
   local deadline = tonumber(fields[5])
   if fields[6] then deadline = 0 end
-  enter_buffer(id, fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
+  enter_buffer(id, side_of(fields[8], fields[9]), fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
 end
 
--- A request that lost an agent before has begun to speak, or is gone: the lane is open to others again.
+-- A suspect has begun to speak, or is gone: the lane is open to others again.
 local function end_solo(agent, id)
   if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
 end

@@ -1,4 +1,4 @@
--- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, deadlines, backlog;
+-- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, aside, deadlines, backlog;
 -- holders of the chain; lane, free and hash of the agent chosen.
 -- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
@@ -33,24 +33,25 @@ if idempotency ~= '' then
   end
 end
 
--- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
+-- Bounds hold for what would wait: a free slot serves even without a buffer. `paddler/routing/admission.py` is the same
+-- decision as a pure function, and a test holds the two together.
+local side = side_of(class, background == '1')
 local is_empty, waiting = num_waiting() == 0, 0
-if not is_empty and class == 'batch' then
-  waiting = redis.call('ZCARD', order_key('batch'))
-elseif not is_empty then
-  waiting = redis.call('ZCARD', order_key('interactive')) + redis.call('ZCARD', order_key('normal'))
-end
+if not is_empty then waiting = num_waiting_of(side) end
 if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
   if not freest() then
+    if tenant_max > 0 then
+      local of_tenant = redis.call('SCARD', queued_key(side, tenant))
+      if of_tenant >= tenant_max then
+        count('tenant_full')
+        return {'tenant_full', of_tenant, id}
+      end
+    end
     if waiting >= max_waiting then
       count('full')
       return {'full', waiting, id}
     end
-    if tenant_max > 0 and redis.call('SCARD', queued_key(tenant)) >= tenant_max then
-      count('tenant_full')
-      return {'tenant_full', redis.call('SCARD', queued_key(tenant)), id}
-    end
-    local ahead = tonumber(redis.call('GET', BACKLOG) or '0')
+    local ahead = tonumber(redis.call('GET', backlog_key(side)) or '0')
     if max_wait > 0 and rate > 0 and ahead * 1000 / rate > max_wait then
       count('slow')
       return {'slow', math.ceil(ahead * 1000 / rate), id}
@@ -96,7 +97,7 @@ if is_empty then
 end
 note('attempt', 0)
 redis.call('HSET', key, unpack(request))
-enter_buffer(id, tenant, class, score, now, deadline, cost)
+enter_buffer(id, side, tenant, class, score, now, deadline, cost)
 place_new(id, chain, prompt_tokens, hint)
 if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
 return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}
