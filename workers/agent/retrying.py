@@ -6,21 +6,17 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE
+from paddler.store.client import FAILOVER, TROUBLE
 
 log = get_logger(__name__)
 
 RETRY_S = 0.1
 MAX_RETRY_S = 1.0
 JITTER = 0.5
-
-
-FAILOVER = (ReadOnlyError, MasterDownError)
-"""Refusals of a server that is no primary (any more): nobody can renew there, so they count as trouble."""
 
 
 async def repeat(once: Callable[[], Awaitable[None]], clock: Clock, *, on_trouble: Callable[[], None]) -> NoReturn:
