@@ -102,14 +102,16 @@ def command(
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings))
+            code = runner.run(serve(settings))
         except AddressError as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(2) from None
+    raise SystemExit(code)
 
 
-async def serve(settings: BalancerSettings) -> None:
-    """Serve until a stop signal. Raises `AddressError` before anything starts when an address cannot be bound.
+async def serve(settings: BalancerSettings) -> int:
+    """Serve until a stop signal, or until the gateway fails. Returns the exit code. Raises `AddressError` before
+    anything starts when an address cannot be bound.
 
     Redis need not be there: requests are answered with 503 until it is.
     """
@@ -120,10 +122,11 @@ async def serve(settings: BalancerSettings) -> None:
     await gateway.start()
     _shorten_gc_pauses()
     try:
-        await run_services(services, on_stop=gateway.stop_accepting)
+        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
     finally:
         await gateway.close()
         await store.close()
+    return int(gateway.failed.is_set())
 
 
 def _shorten_gc_pauses() -> None:

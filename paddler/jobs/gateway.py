@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import Struct
 
@@ -95,12 +97,14 @@ class Gateway:
         self._leaves: asyncio.Queue[str] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        self.failed: asyncio.Event = asyncio.Event()
+        """A loop ended by a bug: nothing is followed or mended any more, the process must end."""
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
         loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
         loops = (*loops, self._remind_loop(), Watchman(self._store, self._clock).watch_loop())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        self._tasks = [self._supervised(loop) for loop in loops]
 
     async def close(self) -> None:
         """End all open streams with `ShuttingDown`, cancel their requests, stop."""
@@ -119,6 +123,16 @@ class Gateway:
         self._is_closing = True
         for mailbox in self._inbox.mailboxes():
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
+
+    def _supervised(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a loop of the balancer failed", exc_info=error)
+            self.failed.set()
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
@@ -294,7 +308,7 @@ class Gateway:
         pending: set[asyncio.Task[None]] = set()
         while True:
             request_id = await self._leaves.get()
-            task = asyncio.create_task(self._stop_following(request_id))
+            task = self._supervised(self._stop_following(request_id))
             pending.add(task)
             task.add_done_callback(pending.discard)
 

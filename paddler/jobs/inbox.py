@@ -8,6 +8,7 @@ read from the journal (life of a request, step 8).
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from typing import Any, NoReturn
 
@@ -120,7 +121,12 @@ class Inbox:
         self._left.clear()
 
     def _deliver(self, data: bytes) -> None:
-        delivery = decode_delivery(data)
+        try:
+            delivery = decode_delivery(data)
+        except (struct.error, ValueError) as error:
+            # From a newer version, most likely; what it says of our requests is in their journals.
+            log.warning("skipped a delivery that this version cannot read", error=str(error))
+            return
         now = self._clock.monotonic()
         for mailbox in self._mailboxes.get(delivery.request_id, ()):
             if mailbox.feed(delivery.offset, delivery.frames, now) is Fed.GAP:
