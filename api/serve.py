@@ -60,6 +60,11 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     help="Largest request body in bytes; a larger one is answered with 413.",
 )
 @admission_options
+@option(
+    "--cancel-on-stop",
+    is_flag=True,
+    help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
+)
 @redis_options
 @log_options
 def command(
@@ -73,6 +78,7 @@ def command(
     max_estimated_wait: int,
     tenant_share: float,
     max_batch_requests: int,
+    cancel_on_stop: bool,
     max_body: int,
     redis_url: str,
     redis_prefix: str,
@@ -98,6 +104,7 @@ def command(
             max_estimated_wait_ms=max_estimated_wait,
             tenant_share=tenant_share,
             max_batch_requests=max_batch_requests,
+            cancel_on_stop=cancel_on_stop,
         ),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -252,6 +252,9 @@ class Inbox:
                 return False
             submitted = await pool.submit(_again(mailbox.submission, forgotten))
             log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
+            if not self.is_open(mailbox.request_id):
+                # Its client left meanwhile, and that may have been told before Redis knew the request again.
+                self.forgotten.put_nowait(mailbox.request_id)
             return submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN)
         repaired, found = await pool.repair(mailbox.request_id, length, forgotten)
         # It may have gone on, and even ended, since its length was read: nothing is lost then.
