@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import math
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import Struct
 
@@ -25,6 +27,7 @@ from paddler.jobs.chains import estimate_tokens, pack_chain
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
+from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
@@ -44,7 +47,7 @@ log = get_logger(__name__)
 
 SUBSCRIBE_TIMEOUT_S = 3.0
 REDIS_PATIENCE_S = 8.0
-CANCEL_PATIENCE_S = 30.0
+STOP_PATIENCE_S = 1.0
 FOLLOW_LEASE_MS = 10_000
 EXPECTED_OUTPUT_TOKENS = 256
 MAX_EXPECTED_OUTPUT_TOKENS = 512
@@ -55,7 +58,8 @@ STOPPING = "this balancer is stopping; send the request to another one."
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`.
 
-    `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off."""
+    `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off. `cancel_on_stop`: requests do not outlive
+    this balancer, as there is no other one to resume them at."""
 
     max_buffered_requests: int = 30
     max_batch_requests: int = 100_000
@@ -63,6 +67,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     inference_item_timeout_ms: int = 30_000
     max_estimated_wait_ms: int = 0
     tenant_share: float = 1.0
+    cancel_on_stop: bool = False
 
 
 class Submit(Struct, frozen=True, kw_only=True):
@@ -93,33 +98,51 @@ class Gateway:
         self._inbox = Inbox(store, clock, self.balancer_id, item_timeout_ms=settings.inference_item_timeout_ms)
         self._views = FleetView(store, clock)
         self._models = Models(store, clock)
-        self._leaves: asyncio.Queue[str] = asyncio.Queue()
+        self._leaving = Leaving(store, clock, self._inbox)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        self.failed: asyncio.Event = asyncio.Event()
+        """A loop ended by a bug: nothing is followed or mended any more, the process must end."""
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
-        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
-        loops = (*loops, self._remind_loop(), Watchman(self._store, self._clock).watch_loop())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._follow_loop())
+        loops = (*loops, self._leaving.leave_loop(), self._leaving.remind_loop())
+        loops = (*loops, Watchman(self._store, self._clock).watch_loop())
+        self._tasks = [self._supervised(loop) for loop in loops]
 
     async def close(self) -> None:
-        """End all open streams with `ShuttingDown`, cancel their requests, stop."""
+        """End all open streams with `ShuttingDown`, give up the lease, stop.
+
+        Their requests live on, for their clients to resume at another balancer; who does not within the grace time has
+        left an orphan, which the worker cancels (step 13). With `cancel_on_stop` they are cancelled."""
         self.stop_accepting()
         for mailbox in self._inbox.mailboxes():
             self._leave(mailbox)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._leaves.join()
+        await self._leaving.join(STOP_PATIENCE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(*TROUBLE):
+            async with asyncio.timeout(STOP_PATIENCE_S):
+                for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
+                    await self._store.redis.zrem(self._store.pool(pool).keys.balancers(), self.balancer_id)
 
     def stop_accepting(self) -> None:
         """Refuse new requests and tell the clients of open ones."""
         self._is_closing = True
         for mailbox in self._inbox.mailboxes():
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
+
+    def _supervised(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a loop of the balancer failed", exc_info=error)
+            self.failed.set()
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
@@ -128,6 +151,8 @@ class Gateway:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
+            if self._is_closing:
+                raise ShuttingDown(STOPPING, retry_after_s=1)
             submission = self._submission(pool, payload, how, view)
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
@@ -136,8 +161,8 @@ class Gateway:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._store.pool(pool).submit(submission)
             except BaseException:
-                # It may have run although its answer was lost.
-                self._leave(mailbox)
+                # It may have run although its answer was lost, or run yet.
+                self._leave(mailbox, is_unsure=True)
                 raise
         except TROUBLE as error:
             log.warning("submit failed", pool=pool, error=str(error))
@@ -284,43 +309,16 @@ class Gateway:
         wait_ms = backlog * 1000 / view.rate if view.rate else self._settings.buffered_request_timeout_ms
         return retry_after_s(math.ceil(wait_ms))
 
-    def _leave(self, mailbox: Mailbox) -> None:
-        """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled."""
+    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False) -> None:
+        """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled, unless its
+        client was sent to another balancer."""
         is_last = self._inbox.close(mailbox)
-        if not mailbox.is_ended:
-            mailbox.is_ended = True
-            if is_last:
-                self._leaves.put_nowait(mailbox.request_id)
-
-    async def _leave_loop(self) -> None:
-        pending: set[asyncio.Task[None]] = set()
-        while True:
-            request_id = await self._leaves.get()
-            task = asyncio.create_task(self._stop_following(request_id))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-
-    async def _stop_following(self, request_id: str) -> None:
-        end = self._clock.monotonic() + CANCEL_PATIENCE_S
-        try:
-            # Somebody follows it here again since: it is not ours to leave any more.
-            while self._clock.monotonic() < end and not self._inbox.is_open(request_id):
-                try:
-                    outcome = await self._store.pool(pool_of(request_id)).cancel(
-                        request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel
-                    )
-                except TROUBLE:
-                    await self._clock.sleep(1.0)
-                else:
-                    log.debug("stopped following", request=request_id, outcome=outcome)
-                    return
-        finally:
-            self._leaves.task_done()
-
-    async def _remind_loop(self) -> None:
-        """Step 12: a Redis that crashed may run again what this balancer had already seen to its end."""
-        while True:
-            self._leaves.put_nowait(await self._inbox.forgotten.get())
+        if mailbox.is_ended:
+            return
+        mailbox.is_ended = True
+        is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
+        if is_last and not (is_sent_on and not is_unsure):
+            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure)
 
     async def _follow_loop(self) -> None:
         """Prolong this balancer's lease in every pool, so that its requests are no orphans (step 13)."""

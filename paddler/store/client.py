@@ -23,6 +23,7 @@ from redis.backoff import EqualJitterBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    MasterDownError,
     ReadOnlyError,
     RedisError,
     TimeoutError,
@@ -38,6 +39,9 @@ MAX_CONNECTIONS = 32
 
 TROUBLE = (RedisError, OSError)
 """What a call raises when Redis cannot be reached or refuses; callers turn it into `QueueUnavailable` or retry."""
+
+FAILOVER = (ReadOnlyError, MasterDownError)
+"""Refusals of a server that is no primary (any more): as if it could not be reached."""
 
 _RETRIED = [ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError]
 _NUM_RETRIES = 3

@@ -53,8 +53,9 @@ class Membership:
             if self._is_leaving:
                 return
             if self.agent_id:
-                # Its own former self is certainly lost: what it held need not wait for somebody to notice.
-                await reap_agent(self._pool, self.agent_id)
+                # Its lease is over, but it lives (Redis was away, or the engine slow): what it held goes back now, and
+                # that is no death. After an outage every agent of the fleet comes by here.
+                await reap_agent(self._pool, self.agent_id, is_leaving=True)
             self.agent_id = new_process_id("agent")
             await self._store.add_pool(self._pool.keys.pool)
             claimed = await self._pool.register(

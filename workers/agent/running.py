@@ -78,11 +78,15 @@ class Running:
                     self._ids.extend(ids)
                     self._text.append(text)
             case Done(reason=reason, usage=usage, text=text):
-                if not self._is_muted:
-                    self._text.append(text)
-                self._final = Finished(reason, usage)
                 self.usage = usage
+                if self._is_muted:
+                    # Its end may have been under way when the cancel was heard; its last text is not in the journal.
+                    reason, text = FinishReason.CANCELLED, ""
+                self._text.append(text)
+                self._final = Finished(reason, usage)
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
+            case Rejected() | Preempted() if self._is_muted:
+                self.end_cancelled()
             case Rejected(code=code, message=message, status=status, param=param):
                 retryable = code in leaves() and leaves()[code].retryable
                 self._final = Failed(code, message, status, retryable, param)

@@ -17,6 +17,7 @@ from paddler.store.client import Store
 from paddler.store.keys import CLASSES, PoolKeys
 from paddler.store.results import AuditItem, Mended
 from paddler.store.scripts import PoolScripts
+from workers.maintenance.isolation import only_this_pool
 
 log = get_logger(__name__)
 
@@ -49,14 +50,18 @@ class Auditor:
         mended: list[Mended] = []
         keyed = await self._scan()
         for name in names:
-            items = [*await self._listed(name), *await self._of_keys(name, keyed.get(name, []))]
-            found = await self._audit(self._store.pool(name), _once_each(items))
-            for one in found[:LOGGED]:
-                log.warning("repaired a broken invariant", pool=name, what=one.what, id=one.id)
-            if len(found) > LOGGED:
-                log.warning("repaired more broken invariants", pool=name, repairs=len(found) - LOGGED)
-            mended += found
+            with only_this_pool(name):
+                mended += await self._pool_once(name, keyed.get(name, []))
         return mended
+
+    async def _pool_once(self, name: str, keyed: list[tuple[str, str]]) -> list[Mended]:
+        items = [*await self._listed(name), *await self._of_keys(name, keyed)]
+        found = await self._audit(self._store.pool(name), _once_each(items))
+        for one in found[:LOGGED]:
+            log.warning("repaired a broken invariant", pool=name, what=one.what, id=one.id)
+        if len(found) > LOGGED:
+            log.warning("repaired more broken invariants", pool=name, repairs=len(found) - LOGGED)
+        return found
 
     async def _audit(self, pool: PoolScripts, items: Sequence[AuditItem]) -> list[Mended]:
         mended: list[Mended] = []
