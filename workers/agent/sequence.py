@@ -33,7 +33,7 @@ class Sequence:
         self._tokens = np.empty(self.num_prompt + max(self._max_output, self._num_output), np.int32)
         self._tokens[: self.num_prompt] = prompt
         self._tokens[self.num_prompt : self.num_prompt + self._num_output] = job.resume_ids
-        self.work = Work(slot, num_total=self.num_prompt + self._num_output)
+        self.work = Work(slot, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
         self._sampler = Sampler(job.payload.sampling, suppressed=model.suppressed)
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
