@@ -17,7 +17,7 @@ from paddler.wire.balancer import Usage
 from workers.agent.llama import Model
 from workers.agent.llama_engine import EngineSettings, LlamaEngine, load, name_of
 from workers.agent.prompt import PromptEncoder
-from workers.agent.scheduler import Plan
+from workers.agent.scheduler import TILE, Plan, Scheduler
 from workers.agent.templates import ChatTemplate
 from workers.agent.tokens import TokenArray
 
@@ -30,6 +30,27 @@ RANDOM = Sampling(temperature=1.0, seed=7)
 def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that never ends by itself, so that jobs become as long as the test needs."""
     monkeypatch.setattr(model, "end_tokens", frozenset[int]())
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize(("prompt", "num_others"), [(STORY, 2), (STORY * 6, 0)], ids=["below a tile", "in tiles"])
+def test_in_usual_batches_a_job_goes_on_with_the_same_bits(make_llama: MakeLlama, prompt: str, num_others: int) -> None:
+    """What was sampled is computed again as it was the first time, below a tile even beside others. These go on to the
+    end: cells that they leave would be filled by the job and change the order in which attention adds."""
+
+    def run() -> EngineRun:
+        engine = make_llama()
+        # The whole prompt fits a step on a slow machine too.
+        engine._scheduler = Scheduler(num_cells=1024, max_batch=256, prefill_token_s=1e-6)
+        return EngineRun(engine)
+
+    [whole] = run().finish(make_job("a", prompt, max_tokens=80, sampling=RANDOM))
+    assert (whole.done.usage.prompt_tokens < TILE) == (prompt == STORY)
+    busy = run()
+    for number in range(num_others):
+        busy.start(make_job(str(number), STORY, max_tokens=40, sampling=replace(RANDOM, seed=number)))
+    [rest] = busy.finish(make_job("b", prompt, max_tokens=80, sampling=RANDOM, resume=whole, resume_at=60))
+    assert rest.ids == whole.ids[60:]
 
 
 @pytest.mark.parametrize("sampling", [None, RANDOM], ids=["greedy", "random"])

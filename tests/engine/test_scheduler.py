@@ -193,6 +193,24 @@ def test_a_cache_that_holds_less_than_counted_is_planned_for() -> None:
     assert scheduler.num_cells == 119, "it never grows"
 
 
+def test_what_was_sampled_is_computed_again_below_a_tile() -> None:
+    """In a tile it would be rounded otherwise than it was the first time, and a near tie might fall differently."""
+    work = Work(0, 300, num_prompt=100)
+    sizes: list[int] = []
+    while work.num_pending > 1:
+        (chunk,) = make().plan([work]).chunks
+        sizes.append(chunk.num_tokens)
+        work.num_cached += chunk.num_tokens
+    assert sizes == [100, TILE - 1, TILE - 1, TILE - 1, 300 - 100 - 3 * (TILE - 1)]
+
+
+def test_a_batch_that_computes_again_stays_below_a_tile_with_all_that_is_in_it() -> None:
+    works = [Work(0, 60, 59, is_admitted=True), Work(1, 400, num_prompt=400), Work(2, 300, 200, num_prompt=200)]
+    chunks = make().plan(works).chunks
+    assert sum(chunk.num_tokens for chunk in chunks) == TILE - 1
+    assert len(chunks) == 3
+
+
 def test_more_prefilling_sequences_than_tokens_to_give() -> None:
     plan = make(max_batch=2).plan([Work(key, 50) for key in range(4)])
     assert plan.chunks == (Chunk(0, 1), Chunk(1, 1))

@@ -9,10 +9,11 @@ renews: five seconds by default, one second here.
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 from openai import AsyncOpenAI
-from story_harness import SCRIPTED, CommandFleet, Queue, Told
+from story_harness import SCRIPTED, CommandFleet, Heard, Queue, Told
 
 from paddler.testing.waiting import wait_until
 
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_gro
 
 TELLER = (*SCRIPTED, "--slots", "4", "--scripted-step", "25")
 NUM_TOKENS = 40
+STORY, STORY_TOKENS = "Tell me a long story about a river.", 80
 
 
 def tell(client: AsyncOpenAI, told: list[Told]) -> list[asyncio.Task[Told]]:
@@ -54,26 +56,39 @@ async def test_its_streams_go_on_elsewhere_word_for_word(
     assert [name for name in names if name not in (["two"], ["one", "two"])] == []
 
 
-async def test_with_a_model_the_client_sees_one_stream(
-    fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_with_a_model_the_words_are_the_same_too(
+    fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue, how: signal.Signals
 ) -> None:
-    """The same with SmolLM2. Its words are not compared: the prompt is computed in other portions the second time,
-    and rounding may tip a choice. But there is one beginning, one end and not a token too many."""
+    """SmolLM2 at temperature 0, killed or sent home without any grace: text, token ids and their number are those of
+    the run without it, and the client has got every frame of the journal exactly once.
+
+    The next agent computes the tokens already sent in batches in which llama.cpp rounds as it did when they were
+    sampled (`workers/agent/DESIGN.md`), so this does not depend on a near tie. The prompt is below the 64 tokens from
+    which on it would have to be cut alike, and one thread is enough."""
     agents = {name: await fleet.agent(name, "--slots", "1", "--threads", "1") for name in ("one", "two")}
-    before = await fleet_queue.requests()
-    told = Told()
-    telling = asyncio.create_task(told.ask(patient, "Tell me a long story about a river.", max_tokens=60, seed=1))
-    await wait_until(lambda: len(told.text) > 40, timeout_s=30, what="it is in mid-sentence")
-    (request_id,) = await fleet_queue.requests() - before
-    (first,) = await fleet_queue.agent_names(request_id)
-    agents.pop(first).kill()
-    read_before = told.text
+    asked = {"max_tokens": STORY_TOKENS, "temperature": 0}
+    uninterrupted = await Heard().ask(patient, STORY, **asked)
+
+    told = Heard()
+    telling = asyncio.create_task(told.ask(patient, STORY, **asked))
+    await wait_until(lambda: len(told.text) > 150, timeout_s=30, what="it is in mid-sentence")
+    first = (await fleet_queue.agent_names(told.request_id))[-1]
+    agents.pop(first).process.send_signal(how)
+    assert not told.finish_reasons, "it was killed too late"
 
     await telling
-    assert told.text.startswith(read_before)
+    assert told.text == uninterrupted.text
+    assert told.completion_tokens == uninterrupted.completion_tokens == STORY_TOKENS
     assert told.finish_reasons == ["length"]
-    assert told.completion_tokens == await fleet_queue.num_tokens(request_id) == 60
-    assert await fleet_queue.agent_names(request_id) == [first, *agents]
+    assert told.offsets == await fleet_queue.text_offsets(told.request_id)
+    ids = await fleet_queue.token_ids(told.request_id)
+    assert ids == await fleet_queue.token_ids(uninterrupted.request_id)
+    assert len(ids) == STORY_TOKENS
+    # On a machine with much else to do an agent may lose its lease of a second, and go on with its own request.
+    names = await fleet_queue.agent_names(told.request_id)
+    assert first in names
+    assert names[-1] in agents
 
 
 async def test_when_it_was_the_last_one_the_worker_takes_its_requests_back(

@@ -18,7 +18,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from paddler.store.client import Store, connect
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
-from paddler.wire.balancer import Finished, Frame, Opened, Tokens, decode_frames
+from paddler.wire.balancer import Finished, Frame, Opened, Tokens, decode_frames, decode_placed
 
 START_S = 40.0
 STOP_S = 10.0
@@ -46,19 +46,44 @@ class Told:
     async def listen(self, stream: AsyncStream[ChatCompletionChunk]) -> Told:
         """Read a stream that includes its usage, to the end."""
         async for chunk in stream:
-            for choice in chunk.choices:
-                self.text += choice.delta.content or ""
-                if choice.finish_reason:
-                    self.finish_reasons.append(choice.finish_reason)
-            if chunk.usage:
-                self.completion_tokens = chunk.usage.completion_tokens
+            self.take(chunk)
         return self
+
+    def take(self, chunk: ChatCompletionChunk) -> None:
+        for choice in chunk.choices:
+            self.text += choice.delta.content or ""
+            if choice.finish_reason:
+                self.finish_reasons.append(choice.finish_reason)
+        if chunk.usage:
+            self.completion_tokens = chunk.usage.completion_tokens
 
     async def ask(self, client: AsyncOpenAI, text: str, **fields: Any) -> Told:
         stream: AsyncStream[ChatCompletionChunk] = await client.chat.completions.create(
             model="default", messages=asking(text), stream=True, stream_options={"include_usage": True}, **fields
         )
         return await self.listen(stream)
+
+
+class Heard(Told):
+    """The same, read line by line: the official client hides the ids of the events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.request_id = ""
+        self.offsets: list[int] = []
+
+    async def ask(self, client: AsyncOpenAI, text: str, **fields: Any) -> Heard:
+        async with client.chat.completions.with_streaming_response.create(
+            model="default", messages=asking(text), stream=True, stream_options={"include_usage": True}, **fields
+        ) as response:
+            async for line in response.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    self.request_id, _, offset = value.rpartition(":")
+                    self.offsets.append(int(offset))
+                elif name == "data" and value != "[DONE]":
+                    self.take(ChatCompletionChunk.model_validate_json(value))
+        return self
 
 
 class Queue:
@@ -101,8 +126,16 @@ class Queue:
         """The journal: everything the request has said."""
         return list(decode_frames(await self.redis.get(self._keys.journal(request_id)) or b""))
 
+    async def token_ids(self, request_id: str) -> list[int]:
+        return [token for frame in await self.frames(request_id) if isinstance(frame, Tokens) for token in frame.ids]
+
     async def num_tokens(self, request_id: str) -> int:
-        return sum(len(frame.ids) for frame in await self.frames(request_id) if isinstance(frame, Tokens))
+        return len(await self.token_ids(request_id))
+
+    async def text_offsets(self, request_id: str) -> list[int]:
+        """Where in the journal each frame with text ends: the ids of the events of a whole stream."""
+        placed = decode_placed(await self.redis.get(self._keys.journal(request_id)) or b"", 0)
+        return [end for frame, end in placed if isinstance(frame, Tokens) and frame.text]
 
     async def agent_names(self, request_id: str) -> list[str]:
         """Who has worked on it, in order."""

@@ -16,7 +16,8 @@ PREFILL_STEP_TARGET_S = 0.4
 """Aimed at while nobody does: only a cancel and newcomers wait for it. On 2 cores 128 tokens at once prefill 17 %
 faster than the 50 that fit the shorter target."""
 TILE = 64
-"""llama.cpp's CPU flash attention computes whole tiles of so many tokens, and the rest more slowly."""
+"""llama.cpp's CPU flash attention computes a batch of at least so many tokens in tiles, which is faster and rounds
+otherwise. Smaller batches give a token the same bits, however they are cut and whoever else is in them."""
 MIN_PREFILL_TOKENS = 8
 """A smaller prefill chunk costs about as much as this one: the weights are read once a step either way."""
 
@@ -25,7 +26,8 @@ class Work(Struct):
     """One unfinished sequence. `num_total` tokens must be in the KV cache before its next token can be
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
-    because an older one is computing what both begin with."""
+    because an older one is computing what both begin with. Tokens from `num_prompt` on were
+    sampled (None: none was): to be computed again in batches below a tile, as they were the first time."""
 
     key: int
     num_total: int
@@ -33,6 +35,7 @@ class Work(Struct):
     num_shared: int = 0
     is_admitted: bool = False
     is_held: bool = False
+    num_prompt: int | None = None
 
     @property
     def num_pending(self) -> int:
@@ -42,6 +45,16 @@ class Work(Struct):
     def num_owned(self) -> int:
         """Cells that it needs beside those of older ones."""
         return self.num_total - self.num_shared
+
+    @property
+    def is_replaying(self) -> bool:
+        return self.num_prompt is not None and self.num_cached >= self.num_prompt
+
+    @property
+    def num_alike(self) -> int:
+        """Pending tokens that one chunk may hold: the rest of the prompt, or what was sampled after it."""
+        end = self.num_total if self.num_prompt is None or self.is_replaying else self.num_prompt
+        return end - self.num_cached
 
 
 class Chunk(Struct, frozen=True):
@@ -134,11 +147,14 @@ class Scheduler:
         target_s = STEP_TARGET_S - self._decode_s if decoding else PREFILL_STEP_TARGET_S
         budget = max(int(target_s / self._prefill_token_s), MIN_PREFILL_TOKENS)
         budget = min(_whole_tiles(budget + len(decoding)), self._max_batch) - len(decoding)
+        below_tile = TILE - 1 - len(decoding)
+        if below_tile >= MIN_PREFILL_TOKENS and any(work.is_replaying for work in prefilling):
+            budget = min(budget, below_tile)
         # Equal shares; what a short prompt does not need goes to the longer ones.
-        by_need = sorted(prefilling, key=lambda work: work.num_pending)
+        by_need = sorted(prefilling, key=lambda work: work.num_alike)
         shares: dict[int, int] = {}
         for num_before, work in enumerate(by_need):
-            share = min(work.num_pending, -(-budget // (len(by_need) - num_before)))
+            share = min(work.num_alike, -(-budget // (len(by_need) - num_before)))
             shares[work.key] = share
             budget -= share
         return chunks + [Chunk(work.key, shares[work.key]) for work in prefilling if shares[work.key] > 0]

@@ -37,7 +37,7 @@ class Sequence:
         self.num_reused = 0
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
-        self.work = Work(key, num_total=self.num_prompt + self._num_output)
+        self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
         self._sampler = Sampler(job.payload.sampling, suppressed=model.suppressed)
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
