@@ -1,5 +1,5 @@
-"""What the fields of `counters` count: `COUNTERS` is raised by the script in which the outcome happens, `TALLIED` by the
-process that sees it (`tally.py`). `tests/redis/test_counters.py` compares the tables with the Lua and the Python."""
+"""What the fields of `counters` count: `COUNTERS` is raised by the script in which the outcome happens, `TALLIED` by
+the process that sees it (`tally.py`). `tests/redis/test_counters.py` compares both with the Lua and the Python."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from paddler.jobs.gateway import COUNTED_ENDS
 from paddler.store.counters import COUNTERS, TALLIED
 from paddler.store.results import Outcome
 from paddler.store.scripts import library
@@ -30,7 +31,6 @@ def test_the_other_table_names_what_processes_count() -> None:
     root = Path(__file__).resolve().parents[2]
     sources = [path.read_text() for top in ("paddler", "workers") for path in (root / top).rglob("*.py")]
     counted = {what for text in sources for what in re.findall(r"tally\.count\([^,]+, \"(\w+)\"\)", text)}
-    ends = (root / "paddler/jobs/gateway.py").read_text()
-    counted |= set(re.findall(r": \"(\w+)\"", ends[ends.index("COUNTED_ENDS") :].splitlines()[0]))
+    counted |= set(COUNTED_ENDS.values())
     assert counted == set(TALLIED)
     assert not set(TALLIED) & set(COUNTERS)
