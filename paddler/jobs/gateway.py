@@ -38,6 +38,7 @@ from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
+from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
 from paddler.store.tally import Tally
 from paddler.wire.agent import Payload, encode_payload
@@ -57,7 +58,11 @@ MAX_RETRY_AFTER_S = 120
 FULL_WAITS_S = (0.05, 0.15, 0.45)
 TALLY_S = 1.0
 ENDED = ("done", "failed", "cancelled")
-COUNTED_ENDS = {ItemTimeout: "item_timeouts", RequestLost: "request_lost", QueueUnavailable: "unavailable"}
+COUNTED_ENDS: dict[type[Any], str] = {
+    ItemTimeout: "item_timeouts",
+    RequestLost: "request_lost",
+    QueueUnavailable: "unavailable",
+}
 STOPPING = "this balancer is stopping; send the request to another one."
 
 
@@ -117,6 +122,7 @@ class Gateway:
         """Start the background loops; Redis need not be there yet."""
         loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._follow_loop())
         loops = (*loops, self._leaving.leave_loop(), self._leaving.remind_loop())
+        loops = (*loops, warn_of_faults(self._store, self._clock))
         loops = (*loops, self._tally_loop(), Watchman(self._store, self._clock).watch_loop())
         self._tasks = [self._supervised(loop) for loop in loops]
 
