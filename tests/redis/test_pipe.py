@@ -170,3 +170,13 @@ async def test_messages_of_a_channel(own_store: Store) -> None:
     await own_store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     with pytest.raises(ConnectionError):
         await listening
+
+
+async def test_a_payload_does_not_stand_before_tokens(any_store: Store) -> None:
+    """`open` brings up to 32 MiB: over the connection of the large submissions, not over that of emits and renewals."""
+    pool = any_store.pool("default")
+    assert not any_store._bulk.is_connected
+    await pool.emit("nobody", [])
+    assert not any_store._bulk.is_connected
+    await pool.open("nobody", "default.x", 1, b"frame")
+    assert any_store._bulk.is_connected
