@@ -16,7 +16,7 @@ def test_the_table_names_what_the_scripts_count() -> None:
     counted = set(re.findall(r"\b(?:count|repaired)\('(\w+)'[,)]", text))
     # Three calls build the name: by outcome, by the rule of the choice, by one of two streams.
     counted |= set(map(str, Outcome))
-    choice = text[text.index("local function choose(") : text.index("local function claim_for(")]
+    choice = text[text.index("local function cold_or_stolen(") : text.index("local function claim_for(")]
     counted |= {f"claimed_{rule}" for rule in re.findall(r"return [^\n]*, '(\w+)'", choice)}
     assert counted == set(COUNTERS)
     assert set(re.findall(r"\b(?:count|repaired)\(([^')][^)]*)\)", text)) == {
