@@ -20,7 +20,7 @@ from paddler.ids import pool_of
 from paddler.jobs.endings import START_TIMEOUT_FRAME
 from paddler.jobs.mailbox import Fed, Mailbox
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE, Store
+from paddler.store.client import TROUBLE, Store, is_refusal
 from paddler.store.keys import inbox_channel
 from paddler.store.results import Admission, Repair, Submission
 from paddler.store.tally import Tally
@@ -152,7 +152,8 @@ class Inbox:
                 await self.run_sweep_once()
             except TROUBLE as error:
                 # A Redis that hangs keeps its subscriptions.
-                self._is_away(began)
+                if not is_refusal(error):
+                    self._is_away(began)
                 log.debug("sweep failed, trying again", error=str(error))
             await self._clock.sleep(SWEEP_S)
 

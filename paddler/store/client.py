@@ -26,6 +26,7 @@ from redis.exceptions import (
     MasterDownError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 
@@ -42,6 +43,12 @@ TROUBLE = (RedisError, OSError)
 
 FAILOVER = (ReadOnlyError, MasterDownError)
 """Refusals of a server that is no primary (any more): as if it could not be reached."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Redis is there and said no to this one call; not a server that is no primary, which says no to everything."""
+    return isinstance(error, ResponseError) and not isinstance(error, FAILOVER)
+
 
 _RETRIED = [ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError]
 _NUM_RETRIES = 3

@@ -6,7 +6,7 @@ from redis.exceptions import ResponseError
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
-from paddler.store.client import FAILOVER, TROUBLE, Store
+from paddler.store.client import TROUBLE, Store, is_refusal
 
 log = get_logger(__name__)
 
@@ -53,7 +53,7 @@ async def _settings(store: Store) -> tuple[str | None, bool | None]:
         try:
             return await ask(store)
         except ResponseError as error:
-            if isinstance(error, FAILOVER):
+            if not is_refusal(error):
                 raise
     return None, None
 
