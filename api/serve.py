@@ -60,6 +60,11 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     help="Largest request body in bytes; a larger one is answered with 413.",
 )
 @admission_options
+@option(
+    "--cancel-on-stop",
+    is_flag=True,
+    help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
+)
 @redis_options
 @log_options
 def command(
@@ -73,6 +78,7 @@ def command(
     max_estimated_wait: int,
     tenant_share: float,
     max_batch_requests: int,
+    cancel_on_stop: bool,
     max_body: int,
     redis_url: str,
     redis_prefix: str,
@@ -98,18 +104,21 @@ def command(
             max_estimated_wait_ms=max_estimated_wait,
             tenant_share=tenant_share,
             max_batch_requests=max_batch_requests,
+            cancel_on_stop=cancel_on_stop,
         ),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(settings))
+            code = runner.run(serve(settings))
         except AddressError as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(2) from None
+    raise SystemExit(code)
 
 
-async def serve(settings: BalancerSettings) -> None:
-    """Serve until a stop signal. Raises `AddressError` before anything starts when an address cannot be bound.
+async def serve(settings: BalancerSettings) -> int:
+    """Serve until a stop signal, or until the gateway fails. Returns the exit code. Raises `AddressError` before
+    anything starts when an address cannot be bound.
 
     Redis need not be there: requests are answered with 503 until it is.
     """
@@ -120,10 +129,11 @@ async def serve(settings: BalancerSettings) -> None:
     await gateway.start()
     _shorten_gc_pauses()
     try:
-        await run_services(services, on_stop=gateway.stop_accepting)
+        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
     finally:
         await gateway.close()
         await store.close()
+    return int(gateway.failed.is_set())
 
 
 def _shorten_gc_pauses() -> None:

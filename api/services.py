@@ -65,8 +65,8 @@ class Service(uvicorn.Server):
         yield
 
 
-async def run_services(services: Sequence[Service], on_stop: Callable[[], None]) -> None:
-    """Serve until a stop signal arrives, or a service fails (its error is raised).
+async def run_services(services: Sequence[Service], on_stop: Callable[[], None], failed: asyncio.Event) -> None:
+    """Serve until a stop signal arrives, `failed` is set, or a service fails (its error is raised).
 
     `on_stop` is called first, to end what is being answered; then connections have `GRACE_S` to finish. A
     second signal does not wait for them.
@@ -88,11 +88,12 @@ async def run_services(services: Sequence[Service], on_stop: Callable[[], None])
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services]
     for service in services:
         _log.info("listening", service=service.name, address=str(bound_address(service.listener)))
-    stopped = asyncio.create_task(stop.wait())
+    ends = [asyncio.create_task(event.wait()) for event in (stop, failed)]
     try:
-        await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*tasks, *ends), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        stopped.cancel()
+        for end in ends:
+            end.cancel()
         on_stop()
         for service in services:
             service.should_exit = True

@@ -63,9 +63,9 @@ class Rejected(Struct, frozen=True):
 class Retained(Struct, frozen=True):
     """The KV cache now holds the first `num_tokens` tokens (prompt and output) of this request's sequence.
 
-    Comes when a prompt has been prefilled, when a job has ended and its sequence stays parked, and with fewer tokens
-    or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length then. `num_cached`
-    comes with a prompt that has been prefilled: how many of its tokens were there already."""
+    Comes when a prompt has been prefilled, after the `Done` or `Preempted` of such a job (what stays parked, or 0), and
+    with fewer tokens or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length
+    then. `num_cached` comes with a prompt that has been prefilled: how many of its tokens were there already."""
 
     request_id: str
     num_tokens: int
@@ -83,13 +83,15 @@ Event = Progress | Done | Rejected | Retained | Preempted
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
-    """What the agent publishes about its engine. `context_size` is tokens, shared by all slots."""
+    """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
+    parked: at most `max_parked` ended sequences, 0 when nothing is reused."""
 
     model: str
     slots_total: int
     context_size: int
     build: str = ""
     bytes_per_token: float = 4.0
+    max_parked: int = 0
 
 
 class Engine(Protocol):

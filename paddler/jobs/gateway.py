@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
+from collections.abc import Coroutine
+from typing import Any
 
 from msgspec import Struct
 
@@ -24,12 +27,14 @@ from paddler.jobs.chains import estimate_tokens, pack_chain
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
+from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
 from paddler.jobs.status import RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
+from paddler.routing.admission import retry_after_s, tenant_max
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
@@ -42,11 +47,10 @@ log = get_logger(__name__)
 
 SUBSCRIBE_TIMEOUT_S = 3.0
 REDIS_PATIENCE_S = 8.0
-CANCEL_PATIENCE_S = 30.0
+STOP_PATIENCE_S = 1.0
 FOLLOW_LEASE_MS = 10_000
 EXPECTED_OUTPUT_TOKENS = 256
 MAX_EXPECTED_OUTPUT_TOKENS = 512
-MAX_RETRY_AFTER_S = 120
 ENDED = ("done", "failed", "cancelled")
 STOPPING = "this balancer is stopping; send the request to another one."
 
@@ -54,7 +58,8 @@ STOPPING = "this balancer is stopping; send the request to another one."
 class GatewaySettings(Struct, frozen=True, kw_only=True):
     """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`.
 
-    `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off."""
+    `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off. `cancel_on_stop`: requests do not outlive
+    this balancer, as there is no other one to resume them at."""
 
     max_buffered_requests: int = 30
     max_batch_requests: int = 100_000
@@ -62,6 +67,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     inference_item_timeout_ms: int = 30_000
     max_estimated_wait_ms: int = 0
     tenant_share: float = 1.0
+    cancel_on_stop: bool = False
 
 
 class Submit(Struct, frozen=True, kw_only=True):
@@ -92,33 +98,51 @@ class Gateway:
         self._inbox = Inbox(store, clock, self.balancer_id, item_timeout_ms=settings.inference_item_timeout_ms)
         self._views = FleetView(store, clock)
         self._models = Models(store, clock)
-        self._leaves: asyncio.Queue[str] = asyncio.Queue()
+        self._leaving = Leaving(store, clock, self._inbox)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        self.failed: asyncio.Event = asyncio.Event()
+        """A loop ended by a bug: nothing is followed or mended any more, the process must end."""
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
-        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._leave_loop(), self._follow_loop())
-        loops = (*loops, self._remind_loop(), Watchman(self._store, self._clock).watch_loop())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._follow_loop())
+        loops = (*loops, self._leaving.leave_loop(), self._leaving.remind_loop())
+        loops = (*loops, Watchman(self._store, self._clock).watch_loop())
+        self._tasks = [self._supervised(loop) for loop in loops]
 
     async def close(self) -> None:
-        """End all open streams with `ShuttingDown`, cancel their requests, stop."""
+        """End all open streams with `ShuttingDown`, give up the lease, stop.
+
+        Their requests live on, for their clients to resume at another balancer; who does not within the grace time has
+        left an orphan, which the worker cancels (step 13). With `cancel_on_stop` they are cancelled."""
         self.stop_accepting()
         for mailbox in self._inbox.mailboxes():
             self._leave(mailbox)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._leaves.join()
+        await self._leaving.join(STOP_PATIENCE_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(*TROUBLE):
+            async with asyncio.timeout(STOP_PATIENCE_S):
+                for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
+                    await self._store.redis.zrem(self._store.pool(pool).keys.balancers(), self.balancer_id)
 
     def stop_accepting(self) -> None:
         """Refuse new requests and tell the clients of open ones."""
         self._is_closing = True
         for mailbox in self._inbox.mailboxes():
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
+
+    def _supervised(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a loop of the balancer failed", exc_info=error)
+            self.failed.set()
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
@@ -127,6 +151,8 @@ class Gateway:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
+            if self._is_closing:
+                raise ShuttingDown(STOPPING, retry_after_s=1)
             submission = self._submission(pool, payload, how, view)
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
@@ -135,8 +161,8 @@ class Gateway:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._store.pool(pool).submit(submission)
             except BaseException:
-                # It may have run although its answer was lost.
-                self._leave(mailbox)
+                # It may have run although its answer was lost, or run yet.
+                self._leave(mailbox, is_unsure=True)
                 raise
         except TROUBLE as error:
             log.warning("submit failed", pool=pool, error=str(error))
@@ -150,7 +176,7 @@ class Gateway:
                 return await self.follow(submitted.request_id)
             except RequestNotFound:
                 raise RequestLost("the request of this idempotency key has just been forgotten; try again.") from None
-        raise await self._refusal(pool, submitted, view)
+        raise await self._refusal(pool, submitted, view, submission.side)
 
     async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
         """Follow a request that may have been submitted anywhere, from a journal offset on.
@@ -229,6 +255,7 @@ class Gateway:
         if payload.max_tokens is not None:
             expected = min(payload.max_tokens, MAX_EXPECTED_OUTPUT_TOKENS)
         is_batch = how.request_class == "batch" or how.is_background
+        max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
         timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
         return Submission(
             request_id=new_request_id(pool),
@@ -237,15 +264,13 @@ class Gateway:
             payload=encode_payload(payload),
             inbox=self._inbox.channel,
             start_timeout_ms=0 if is_batch and how.start_timeout_ms is None else max(1, timeout_ms),
-            max_waiting=settings.max_batch_requests if is_batch else settings.max_buffered_requests,
+            max_waiting=max_waiting,
             chain=pack_chain(chain, view.bytes_per_token),
             prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
             output_tokens=expected,
             weight=how.weight,
             hint=how.hint,
-            tenant_max_waiting=0
-            if is_batch or settings.tenant_share >= 1
-            else max(1, int(settings.tenant_share * settings.max_buffered_requests)),
+            tenant_max_waiting=tenant_max(max_waiting, settings.tenant_share),
             rate=view.rate,
             max_wait_ms=0 if is_batch else settings.max_estimated_wait_ms,
             is_background=how.is_background,
@@ -255,70 +280,45 @@ class Gateway:
             label=how.label,
         )
 
-    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView) -> PaddlerError:
+    async def _refusal(self, pool: str, submitted: Submitted, view: PoolView, side: str) -> PaddlerError:
         if submitted.admission is Admission.MISMATCH:
             return IdempotencyMismatch(
                 "this Idempotency-Key was used for a request with another body; use a new key for a new request.",
                 param="Idempotency-Key",
             )
-        retry_after_s = await self._retry_after(pool, view)
+        seconds = await self._retry_after(pool, view, side)
         match submitted.admission:
             case Admission.TENANT_FULL:
                 return TenantBufferFull(
                     f"{submitted.number} of your requests wait already, as many as your share of the buffer allows.",
-                    retry_after_s=retry_after_s,
+                    retry_after_s=seconds,
                 )
             case Admission.SLOW:
                 message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
             case _:
-                message = f"{submitted.number} requests wait already, as many as --max-buffered-requests allows."
-        return BufferFull(message, retry_after_s=retry_after_s)
+                option = "--max-batch-requests" if side == "background" else "--max-buffered-requests"
+                message = f"{submitted.number} requests wait already, as many as {option} allows."
+        return BufferFull(message, retry_after_s=seconds)
 
-    async def _retry_after(self, pool: str, view: PoolView) -> int:
-        """Seconds until what waits has been computed at the measured rate; the start timeout when nobody measured."""
+    async def _retry_after(self, pool: str, view: PoolView, side: str) -> int:
+        """Seconds until what waits on this side has been computed at the measured rate; the start timeout when nobody
+        measured."""
         backlog = 0
         with contextlib.suppress(*TROUBLE):
-            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog()) or 0)
-        seconds = backlog / view.rate if view.rate else self._settings.buffered_request_timeout_ms / 1000
-        return min(max(1, round(seconds)), MAX_RETRY_AFTER_S)
+            backlog = int(await self._store.redis.get(self._store.pool(pool).keys.backlog(side)) or 0)
+        wait_ms = backlog * 1000 / view.rate if view.rate else self._settings.buffered_request_timeout_ms
+        return retry_after_s(math.ceil(wait_ms))
 
-    def _leave(self, mailbox: Mailbox) -> None:
-        """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled."""
+    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False) -> None:
+        """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled, unless its
+        client was sent to another balancer."""
         is_last = self._inbox.close(mailbox)
-        if not mailbox.is_ended:
-            mailbox.is_ended = True
-            if is_last:
-                self._leaves.put_nowait(mailbox.request_id)
-
-    async def _leave_loop(self) -> None:
-        pending: set[asyncio.Task[None]] = set()
-        while True:
-            request_id = await self._leaves.get()
-            task = asyncio.create_task(self._stop_following(request_id))
-            pending.add(task)
-            task.add_done_callback(pending.discard)
-
-    async def _stop_following(self, request_id: str) -> None:
-        end = self._clock.monotonic() + CANCEL_PATIENCE_S
-        try:
-            # Somebody follows it here again since: it is not ours to leave any more.
-            while self._clock.monotonic() < end and not self._inbox.is_open(request_id):
-                try:
-                    outcome = await self._store.pool(pool_of(request_id)).cancel(
-                        request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel
-                    )
-                except TROUBLE:
-                    await self._clock.sleep(1.0)
-                else:
-                    log.debug("stopped following", request=request_id, outcome=outcome)
-                    return
-        finally:
-            self._leaves.task_done()
-
-    async def _remind_loop(self) -> None:
-        """Step 12: a Redis that crashed may run again what this balancer had already seen to its end."""
-        while True:
-            self._leaves.put_nowait(await self._inbox.forgotten.get())
+        if mailbox.is_ended:
+            return
+        mailbox.is_ended = True
+        is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
+        if is_last and not (is_sent_on and not is_unsure):
+            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure)
 
     async def _follow_loop(self) -> None:
         """Prolong this balancer's lease in every pool, so that its requests are no orphans (step 13)."""

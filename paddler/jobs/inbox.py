@@ -8,8 +8,9 @@ read from the journal (life of a request, step 8).
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import structs
 
@@ -30,6 +31,7 @@ SWEEP_S = 0.1
 RECONNECT_S = 0.1
 MAX_RECONNECT_S = 1.0
 OUTAGE_GRACE_S = 5.0
+PATIENCE_S = 5.0
 FORGETFUL_S = 5.0
 
 
@@ -40,8 +42,10 @@ class Inbox:
         self._store = store
         self._clock = clock
         self._item_timeout_ms = item_timeout_ms
+        self._item_timeout_s = item_timeout_ms / 1000
         self._mailboxes: dict[str, list[Mailbox]] = {}
         self._subscribed = asyncio.Event()
+        self._away_since: float | None = None
         self._left: deque[tuple[float, str]] = deque()
         self.forgotten: asyncio.Queue[str] = asyncio.Queue()
         self.channel = inbox_channel(store.prefix, balancer_id)
@@ -101,78 +105,91 @@ class Inbox:
                     delay = RECONNECT_S
                 log.warning("no subscription to Redis, trying again", error=str(error))
                 self._subscribed.clear()
+                self._is_away(self._clock.monotonic())
             await self._clock.sleep(delay)
             delay = min(delay * 2, MAX_RECONNECT_S)
 
-    async def _receive(self) -> None:
-        client = self._store.dedicated()
-        try:
-            async with client.pubsub() as channel:
-                await channel.subscribe(self.channel)
-                async for message in channel.listen():
-                    if message["type"] == "message":
-                        self._deliver(message["data"])
-                    elif message["type"] == "subscribe":
-                        self._subscribed.set()
-                        self._subscribed_again()
-        finally:
-            await self._store.release(client)
+    async def _receive(self) -> NoReturn:
+        await self._store.listen(self.channel, on_subscribed=self._subscribed_again, on_message=self._deliver)
 
     def _subscribed_again(self) -> None:
         """Whatever was published while nobody listened is in the journals. Redis may have crashed meanwhile: what was
         forwarded is compared with them, and what ended just before it may have forgotten, so it is told again."""
+        self._subscribed.set()
+        self._away_since = None
         now = self._clock.monotonic()
         for mailbox in self.mailboxes():
             mailbox.next_check = now
+            # Its agent could not say anything either.
+            mailbox.last_heard = now
             mailbox.must_verify = True
         for _, request_id in self._left:
             self.forgotten.put_nowait(request_id)
         self._left.clear()
 
     def _deliver(self, data: bytes) -> None:
-        delivery = decode_delivery(data)
+        try:
+            delivery = decode_delivery(data)
+        except (struct.error, ValueError) as error:
+            # From a newer version, most likely; what it says of our requests is in their journals.
+            log.warning("skipped a delivery that this version cannot read", error=str(error))
+            return
         now = self._clock.monotonic()
         for mailbox in self._mailboxes.get(delivery.request_id, ()):
             if mailbox.feed(delivery.offset, delivery.frames, now) is Fed.GAP:
                 log.debug("gap in a stream, reading the journal", request=delivery.request_id)
 
+    def _is_away(self, since: float) -> None:
+        if self._away_since is None:
+            self._away_since = since
+
     async def sweep_loop(self) -> None:
         while True:
+            began = self._clock.monotonic()
             try:
                 await self.run_sweep_once()
             except TROUBLE as error:
+                # A Redis that hangs keeps its subscriptions.
+                self._is_away(began)
                 log.debug("sweep failed, trying again", error=str(error))
             await self._clock.sleep(SWEEP_S)
 
     async def run_sweep_once(self) -> None:
-        """Mend gaps, time out the silent, expire what waited too long."""
+        """Mend gaps, time out the silent, expire what waited too long, end what Redis has been away for too long for.
+
+        Raises what Redis raises."""
         now = self._clock.monotonic()
         late_pools: set[str] = set()
         for mailbox in self.mailboxes():
-            if mailbox.is_opened:
-                self._time_out_silent(mailbox, now)
-            elif mailbox.start_deadline is not None and now >= mailbox.start_deadline:
+            if mailbox.start_deadline is not None and not mailbox.is_opened and now >= mailbox.start_deadline:
                 late_pools.add(pool_of(mailbox.request_id))
-                if now >= mailbox.start_deadline + OUTAGE_GRACE_S and not self._subscribed.is_set():
-                    mailbox.fail(
-                        QueueUnavailable("Redis could not be reached while the request waited.", retry_after_s=1)
-                    )
-        due = [mailbox for mailbox in self.mailboxes() if mailbox.is_check_due(now)]
+            if self._is_away_too_long(mailbox, now):
+                mailbox.fail(
+                    QueueUnavailable("Redis could not be reached while the request was in the queue.", retry_after_s=1)
+                )
+        due = [
+            mailbox
+            for mailbox in self.mailboxes()
+            if mailbox.is_check_due(now) or mailbox.is_silent(now, self._item_timeout_s)
+        ]
         if not self._subscribed.is_set():
             return
-        for pool in late_pools:
-            await self._store.pool(pool).expire(START_TIMEOUT_FRAME)
+        async with asyncio.timeout(PATIENCE_S):
+            for pool in late_pools:
+                await self._store.pool(pool).expire(START_TIMEOUT_FRAME)
         if due:
             await self._check(due)
+        if due or late_pools:
+            self._away_since = None
 
-    def _time_out_silent(self, mailbox: Mailbox, now: float) -> None:
-        if now - mailbox.last_heard > self._item_timeout_ms / 1000 and not mailbox.is_ended:
-            mailbox.fail(
-                ItemTimeout(
-                    f"no token for {self._item_timeout_ms} ms. Raise --inference-item-timeout if the prompt "
-                    "takes longer to process."
-                )
-            )
+    def _is_away_too_long(self, mailbox: Mailbox, now: float) -> bool:
+        """One that waits has its deadline and some seconds, any other has the item timeout, also one of class batch
+        that has no deadline."""
+        if self._away_since is None:
+            return False
+        if mailbox.start_deadline is None or mailbox.is_opened:
+            return now - self._away_since > self._item_timeout_s
+        return now >= mailbox.start_deadline + OUTAGE_GRACE_S
 
     async def _check(self, due: list[Mailbox]) -> None:
         pipe = self._store.redis.pipeline(transaction=False)
@@ -180,13 +197,28 @@ class Inbox:
             keys = self._store.pool(pool_of(mailbox.request_id)).keys
             pipe.hget(keys.request(mailbox.request_id), "state")
             pipe.strlen(keys.journal(mailbox.request_id))
-        answers: list[Any] = await pipe.execute()
+        # With its own retries it would take a minute to find that Redis hangs, and nobody would be timed out meanwhile.
+        async with asyncio.timeout(PATIENCE_S):
+            answers: list[Any] = await pipe.execute()
         now = self._clock.monotonic()
         for mailbox, state, length in zip(due, answers[::2], answers[1::2], strict=True):
             if state is not None and length == mailbox.offset and not mailbox.must_verify:
-                mailbox.checked(now)
+                self._nothing_new(mailbox, state, now)
             elif not await self._catch_up(mailbox, state, length):
                 mailbox.fail(RequestLost("Redis lost this request; send it again."))
+
+    def _nothing_new(self, mailbox: Mailbox, state: bytes, now: float) -> None:
+        if state in (b"waiting", b"assigned"):
+            # It was handed over or preempted and has no agent that could be silent.
+            mailbox.last_heard = now
+        elif state == b"running" and mailbox.is_silent(now, self._item_timeout_s):
+            mailbox.fail(
+                ItemTimeout(
+                    f"no token for {self._item_timeout_ms} ms. Raise --inference-item-timeout if the prompt "
+                    "takes longer to process."
+                )
+            )
+        mailbox.checked(now)
 
     async def _catch_up(self, mailbox: Mailbox, state: bytes | None, length: int) -> bool:
         """Read what is new; after an outage compare what is old with it (step 12). False: it cannot be mended."""
@@ -220,6 +252,9 @@ class Inbox:
                 return False
             submitted = await pool.submit(_again(mailbox.submission, forgotten))
             log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
+            if not self.is_open(mailbox.request_id):
+                # Its client left meanwhile, and that may have been told before Redis knew the request again.
+                self.forgotten.put_nowait(mailbox.request_id)
             return submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN)
         repaired, found = await pool.repair(mailbox.request_id, length, forgotten)
         # It may have gone on, and even ended, since its length was read: nothing is lost then.

@@ -117,6 +117,11 @@ class Mailbox:
     def is_check_due(self, now: float) -> bool:
         return not self.is_ended and self.error is None and now >= self.next_check and self._num_pending <= MAX_PENDING
 
+    def is_silent(self, now: float, timeout_s: float) -> bool:
+        """Nothing came for so long since an agent began it, though there is a reader for it."""
+        is_open = self.is_opened and not self.is_ended and self.error is None
+        return is_open and now - self.last_heard > timeout_s and self._num_pending <= MAX_PENDING
+
     async def wait(self) -> None:
         """Until there is something to read."""
         await self._changed.wait()
@@ -134,7 +139,8 @@ class Mailbox:
             frames = list(decode_placed(data, self.offset - len(data)))
         except (ValueError, msgspec.MsgspecError):
             # A follower that began within a frame: the journal it began with was another one.
-            raise RequestLost("the journal of this request cannot be read from here on.") from None
+            self.error = RequestLost("the journal of this request cannot be read from here on.")
+            raise self.error from None
         if frames and isinstance(frames[-1][0], Finished | Failed):
             self.is_ended = True
         if not frames and self.error is not None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from paddler.ids import pool_of
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.store.client import Store
-from paddler.store.keys import CLASSES, PoolKeys, worker_key
+from paddler.store.keys import CLASSES, SIDES, PoolKeys, worker_key
 
 
 class Lane(Struct, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class Overview:
         pipe.zrange(keys.age(), 0, 0, withscores=True)
         pipe.xlen(keys.demand())
         pipe.xlen(keys.demand_batch())
-        pipe.get(keys.backlog())
+        pipe.mget(*map(keys.backlog, SIDES))
         pipe.xlen(keys.dead())
         pipe.hgetall(keys.counters())
         pipe.zrange(keys.agents(), 0, -1, withscores=True)
@@ -104,7 +104,7 @@ class Overview:
             oldest_wait_ms=max(0, round(now - oldest[0][1])) if oldest else None,
             demand=demand,
             demand_batch=demand_batch,
-            backlog_tokens=int(backlog or 0),
+            backlog_tokens=sum(int(tokens or 0) for tokens in backlog),
             lanes=await self._lanes(keys, [(agent.decode(), expiry) for agent, expiry in agents], now),
             dead_letters=dead,
             counters={field.decode(): int(number) for field, number in sorted(counters.items())},

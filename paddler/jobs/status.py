@@ -11,7 +11,7 @@ from paddler.ids import pool_of
 from paddler.jobs.fleet_view import FleetView
 from paddler.jobs.reply import Route
 from paddler.store.client import Store
-from paddler.store.keys import CLASSES, PoolKeys
+from paddler.store.keys import CLASSES, SIDES, PoolKeys
 from paddler.wire.balancer import Failed, Finished, Tokens, decode_frames
 
 
@@ -108,14 +108,20 @@ async def _place_in_line(
     keys: PoolKeys = store.pool(pool).keys
     pipe = store.redis.pipeline(transaction=True)
     pipe.zrank(keys.order(queue), request_id)
-    pipe.get(keys.backlog())
+    pipe.mget(*map(keys.backlog, SIDES))
+    pipe.scard(keys.aside())
     for request_class in CLASSES:
         pipe.zcard(keys.order(request_class))
-    rank, backlog, *lengths = await pipe.execute()
+    rank, backlogs, num_background, *lengths = await pipe.execute()
     if rank is None:
         return None, None
     position: int = rank + sum(lengths[: CLASSES.index(queue)])
     rate = (await views.pool(pool)).rate
     if not rate:
         return position, None
-    return position, round(int(backlog or 0) * position / max(1, sum(lengths)) / rate * 1000)
+    # The foreground comes before almost all of the background; one of each side costs what they cost on average.
+    foreground, background = (int(tokens or 0) for tokens in backlogs)
+    num_foreground = sum(lengths) - num_background
+    ahead = foreground * min(position / max(1, num_foreground), 1)
+    ahead += background * max(position - num_foreground, 0) / max(1, num_background)
+    return position, round(ahead / rate * 1000)

@@ -1,8 +1,9 @@
 """Whether a request may join the buffer, and when a refused client should come back.
 
-Three bounds: a tenant's share of the buffer, the number waiting, and the estimated wait. Nothing is refused while a
-slot is free. Without a measured rate (no agent yet) there is no estimate, and only the numbers bound: the buffer is
-what holds requests while agents start.
+Three bounds, in this order: a tenant's share of the buffer, the number waiting, and the estimated wait. Nothing is
+refused while a slot is free. Without a measured rate (no agent yet) there is no estimate, and only the numbers bound:
+the buffer is what holds requests while agents start. `store/lua/submit.lua` decides the same; a test holds the two
+together.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Load(Struct, frozen=True, kw_only=True):
-    """What a request would join. The counts are of its own side of the buffer (`is_batch` or not).
+    """What a request would join. All but the slots is of its own side of the buffer (`is_batch` or not).
 
-    `num_tokens` is the expected cost (`fairness.cost`) of all that is served before it and of the request itself, but
-    not of what runs: a slot is free when one running request ends, not when all do. `tokens_per_s` is what the fleet
-    settles of such cost per second with every slot busy, 0 while that was never measured."""
+    `num_tokens` is the expected cost (`fairness.cost`) of what waits already: neither of what runs, as a slot is free
+    when one running request ends, not when all do, nor of the request itself, whose wait ends when it begins.
+    `tokens_per_s` is what the fleet settles of such cost per second with every slot busy, 0 while that was never
+    measured."""
 
     num_waiting: int
     num_waiting_of_tenant: int
@@ -86,14 +88,20 @@ def retry_after_s(wait_ms: int | None) -> int:
     return min(max(math.ceil(wait_ms / 1000), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
 
 
+def tenant_max(max_waiting: int, tenant_share: float) -> int:
+    """How many requests of one tenant may wait on a side that holds `max_waiting`; 0 for as many as fit."""
+    share = max(math.floor(tenant_share * max_waiting), 1)
+    return share if share < max_waiting else 0
+
+
 def admit(load: Load, limits: Limits, *, is_batch: bool) -> Admission:
     """Batch and background requests have no start deadline, so no wait is too long for them."""
     wait_ms = estimated_wait_ms(load)
-    if wait_ms == 0:
-        return Admitted(0)
+    if load.num_free_slots > 0:
+        return Admitted(wait_ms)
     max_waiting = limits.max_batch_buffered if is_batch else limits.max_buffered
-    share = max(math.floor(limits.tenant_share * max_waiting), 1)
-    if share < max_waiting and load.num_waiting_of_tenant >= share:
+    share = tenant_max(max_waiting, limits.tenant_share)
+    if share and load.num_waiting_of_tenant >= share:
         return Refused(Refusal.TENANT_SHARE, retry_after_s(wait_ms))
     if load.num_waiting >= max_waiting:
         return Refused(Refusal.BUFFER_FULL, retry_after_s(wait_ms))

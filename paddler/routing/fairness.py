@@ -45,7 +45,8 @@ def advance(vtime: float, start: float) -> float:
 
 
 def correct(last_tag: float, estimated: float, real: float, weight: float) -> float:
-    """The tenant's last tag once the real cost of one of its requests is known.
+    """The tenant's last tag once the real cost of one of its requests is known: 0 when it ended before it began, and
+    what was computed when it failed or was cancelled.
 
     Requests that wait already keep their tags: the difference is settled with the tenant's next ones."""
     if weight <= 0:

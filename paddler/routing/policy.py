@@ -26,10 +26,11 @@ WINDOW = 64
 MATCH_DIVISOR = 10  # a match counts from a tenth of the prompt; below, all agents share the system prompt's first lines
 OLDEST_EVERY = 8
 PROMOTE_LOOKS_AT = 16
-PROMOTE_AFTER_MS: dict[RequestClass, tuple[int, RequestClass]] = {
-    "normal": (30_000, "interactive"),
-    "batch": (120_000, "normal"),
-}
+PROMOTIONS: tuple[tuple[RequestClass, RequestClass, int], ...] = (
+    ("normal", "interactive", 30_000),
+    ("batch", "normal", 120_000),
+)
+"""From, to, after so many ms."""
 UNMEASURED_PREFILL_TOKENS_PER_S = 500.0
 
 Holders = Mapping[bytes, Collection[str]]
@@ -38,8 +39,10 @@ Holders = Mapping[bytes, Collection[str]]
 
 class Waiting(Struct, frozen=True, kw_only=True):
     """A request in the buffer. `request_class` is the class in whose order it stands now, `score` its place there,
-    `chain` its prefix chain as (hash, end in tokens), `num_tokens` its prompt. `suitor` is the live agent that has
-    reserved it, `avoid` the one that had to give it up for want of room and may not take it back yet."""
+    `chain` its prefix chain as (hash, end in tokens), `num_tokens` its prompt. `is_suspect`: its last agent died before
+    it had said anything new, so it is tried alone. `suitor` is the live agent that has reserved it, `avoid` the one
+    that had to give it up for want of room and may not take it back yet. `since_ms` is when it was promoted to
+    `request_class`, None when it was not."""
 
     id: str
     request_class: RequestClass
@@ -47,10 +50,11 @@ class Waiting(Struct, frozen=True, kw_only=True):
     accepted_ms: int
     chain: tuple[tuple[bytes, int], ...]
     num_tokens: int
-    deaths: int = 0
+    is_suspect: bool = False
     suitor: str | None = None
     avoid: str | None = None
     tenant: str = ""
+    since_ms: int | None = None
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -118,11 +122,11 @@ Choice = Give | Reserve | Nothing
 
 
 class Promotion(Struct, frozen=True):
-    """Move a waiting request into another class's order with this score."""
+    """Move a waiting request into this class's order, charged there as a newcomer of its tenant (`fairness.charge`).
+    The clock of the class it leaves goes on as if it had been given away."""
 
     request_id: str
     request_class: RequestClass
-    score: float
 
 
 def is_long_enough(num_matched: int, num_tokens: int) -> bool:
@@ -141,15 +145,30 @@ def match(request: Waiting, held: Container[bytes]) -> int:
     return 0
 
 
-def promotions(oldest: Iterable[Waiting], vtimes: Mapping[RequestClass, float], now_ms: int) -> list[Promotion]:
-    """Who moves up a class before a claim, by age alone: of the first `PROMOTE_LOOKS_AT` of `oldest` (all that wait,
-    by (accepted_ms, id)), each at most one class. `vtimes` are the fair queue's clocks: a promoted request comes
-    before whatever arrives later, not before those that are due."""
+def promotions(
+    orders: Mapping[RequestClass, Iterable[Waiting]],
+    promoted: Mapping[tuple[RequestClass, str], str],
+    now_ms: int,
+) -> list[Promotion]:
+    """Who moves up a class before a claim, each at most one class. `orders` as for `window`; `promoted` are the
+    requests that wait where they were promoted to, by class and tenant.
+
+    Promotion is for a class that a higher one starves, and must not starve others itself. So it takes a class in its
+    own order, from the head to the first that has not been there for long enough (and looks at `PROMOTE_LOOKS_AT`):
+    within the class it changes nothing. In the higher class what it moves stands as a newcomer of its tenant, and a
+    tenant has one there at a time: other tenants wait for their share, the tenant's own for one request."""
     moved: list[Promotion] = []
-    for request in islice(oldest, PROMOTE_LOOKS_AT):
-        rule = PROMOTE_AFTER_MS.get(request.request_class)
-        if rule is not None and now_ms - request.accepted_ms >= rule[0]:
-            moved.append(Promotion(request.id, rule[1], vtimes[rule[1]]))
+    taken = dict(promoted)
+    for source, target, after_ms in PROMOTIONS:
+        for request in islice(orders.get(source, ()), PROMOTE_LOOKS_AT):
+            since_ms = request.accepted_ms if request.since_ms is None else request.since_ms
+            if now_ms - since_ms < after_ms:
+                break
+            if (target, request.tenant) not in taken:
+                taken[target, request.tenant] = request.id
+                if taken.get((source, request.tenant)) == request.id:
+                    del taken[source, request.tenant]
+                moved.append(Promotion(request.id, target))
     return moved
 
 
@@ -172,14 +191,15 @@ def choose(
     now_ms: int,
     rules: Rules = RULES,
 ) -> Choice:
-    """What one claim of one slot does. `candidates` is the `window` after promotion, `oldest` as for `promotions`.
+    """What one claim of one slot does. `candidates` is the `window` after promotion, `oldest` all that wait by
+    (accepted_ms, id).
 
     1. A request that this agent has reserved, or nothing, until its lane is empty.
     2. At every eighth claim the oldest of all (of the first `WINDOW` that it may take), so that nothing starves.
     3. The longest match held by this agent; else the first that no live agent holds; else the first that has waited
        longer for its holders than computing the match here takes; else nothing, with the time until the next steal.
 
-    A request that has lost an agent goes only into an empty lane; an agent with other work reserves it instead.
+    A suspect goes only into an empty lane; an agent with other work reserves it instead.
     What another agent has reserved, or this one had to give up, is passed over."""
     if agent.num_free <= 0:
         return Nothing(None)
@@ -190,7 +210,7 @@ def choose(
     if isinstance(choice, Nothing):
         return choice
     request, why = choice
-    if request.deaths > 0 and not agent.lane_is_empty:
+    if request.is_suspect and not agent.lane_is_empty:
         return Reserve(request.id)
     return Give(request.id, why)
 

@@ -8,15 +8,15 @@ COUNTERS = {
     "accepted": "requests entered into the queue",
     "duplicate": "requests answered with an earlier one of the same Idempotency-Key",
     "mismatch": "requests refused: their Idempotency-Key was used for another request",
-    "full": "requests refused: as many wait as --max-buffered-requests allows",
-    "tenant_full": "requests refused: their tenant has its share of the buffer waiting",
+    "full": "requests refused: as many wait as --max-buffered-requests or, on their side, --max-batch-requests allows",
+    "tenant_full": "requests refused: their tenant has its share of their side waiting",
     "slow": "requests refused: the estimated wait is longer than --max-estimated-wait",
     # choice
     "claimed_own": "tickets given to an agent that holds the beginning of the prompt",
     "claimed_cold": "tickets given that no live agent holds anything of",
     "claimed_stolen": "tickets taken from a busy holder after the prefill time that waiting would have saved",
     "claimed_oldest": "tickets given for their age, on an agent's every eighth claim",
-    "claimed_reserved": "tickets of requests that lost an agent, given to the empty lane that was kept for them",
+    "claimed_reserved": "tickets of suspects (a fruitless death), given to the empty lane that was kept for them",
     "promoted": "waiting requests moved up a class for their age",
     # ends
     "done": "requests that ended as asked",

@@ -12,6 +12,10 @@ from __future__ import annotations
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
 
+SIDES = ("foreground", "background")
+"""What admission bounds apart: `interactive` and `normal` requests that somebody waits for; `batch` and background
+ones. A request keeps its side when it is promoted."""
+
 GROUP = "agent"
 """The consumer group of every lane; the agent's id is its only consumer."""
 
@@ -93,7 +97,8 @@ class PoolKeys:
         return f"{self.base}:free"
 
     def request(self, request_id: str) -> str:
-        """hash · state, fence (attempt, agent), deaths, score, times, usage, label · all scripts · TTL at the end."""
+        """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
+        label · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:
@@ -120,17 +125,29 @@ class PoolKeys:
         return f"{self.base}:vtime:{request_class}"
 
     def tag(self, request_class: str, tenant: str) -> str:
-        """string · the finish tag of a tenant's last request of a class, corrected by its real cost · submit and
-        settle · TTL an hour after the last request."""
+        """string · the finish tag of a tenant's last request of a class, corrected by its real cost · submit,
+        promotion and whatever ends a request · TTL an hour after the last request."""
         return f"{self.base}:tag:{request_class}:{tenant}"
 
-    def queued(self, tenant: str) -> str:
-        """set · a tenant's waiting ids · with `buffer` · no TTL, gone when empty."""
-        return f"{self.base}:queued:{tenant}"
+    def promoted(self, request_class: str, tenant: str) -> str:
+        """string · id of the request of a tenant that was promoted to a class last · claim; it means something only
+        while that request waits there · TTL an hour."""
+        return f"{self.base}:promoted:{request_class}:{tenant}"
 
-    def backlog(self) -> str:
-        """string · estimated tokens of all waiting requests · with `buffer`; the audit corrects it · no TTL."""
-        return f"{self.base}:backlog"
+    def queued(self, side: str, tenant: str) -> str:
+        """set · a tenant's waiting ids of one side · with `buffer`, submit reads · no TTL, gone when empty · at most
+        the tenant's share."""
+        return f"{self.base}:queued:{side}:{tenant}"
+
+    def aside(self) -> str:
+        """set · waiting ids of the background side; all others in `buffer` are foreground · with `buffer`, submit
+        reads · no TTL, gone when empty · bounded by admission."""
+        return f"{self.base}:aside"
+
+    def backlog(self, side: str) -> str:
+        """string · estimated tokens of the waiting requests of one side · with `buffer`, submit and balancers read; the
+        audit corrects it · no TTL."""
+        return f"{self.base}:backlog:{side}"
 
     def holders(self, prefix_hash: str) -> str:
         """zset · agent id by expiry (ms): whose KV cache holds that prefix · hold writes, submit and claim read · TTL a
@@ -180,7 +197,7 @@ class PoolKeys:
         return frozenset(
             {
                 *(self.vtime(request_class) for request_class in CLASSES),
-                self.backlog(),
+                *map(self.backlog, SIDES),
                 self.models(),
                 self.dead(),
                 self.balancers(),

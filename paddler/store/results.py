@@ -37,6 +37,11 @@ class Submission(Struct, frozen=True, kw_only=True):
     label: bytes = b""
     journal: bytes = b""
 
+    @property
+    def side(self) -> str:
+        """Which bounds hold for it (`keys.SIDES`)."""
+        return "background" if self.request_class == "batch" or self.is_background else "foreground"
+
 
 class Admission(StrEnum):
     """`KNOWN`: this very id was submitted before; `DUPLICATE`: its idempotency key was; `MISMATCH`: but for something
@@ -53,8 +58,8 @@ class Admission(StrEnum):
 
 
 class Submitted(Struct, frozen=True):
-    """`number` is the 0-based position within the class; for `FULL` and `TENANT_FULL` how many wait, for `SLOW` the
-    estimated wait in ms. `request_id` is the one to follow: for `DUPLICATE` and `MISMATCH` the earlier
+    """`number` is the 0-based position within the class; for `FULL` and `TENANT_FULL` how many wait on its side, for
+    `SLOW` the estimated wait in ms. `request_id` is the one to follow: for `DUPLICATE` and `MISMATCH` the earlier
     one."""
 
     admission: Admission
@@ -154,7 +159,7 @@ class Repair(StrEnum):
 
 class AuditItem(Struct, frozen=True):
     """Something for `audit` to look at. `where` is `demand`, `demand:batch` or `buffer` (with the stream's entry),
-    `request`, `queued` (`entry` is the tenant), `agent`, or `backlog`."""
+    `request`, `queued` (`entry` is `<side>:<tenant>`), `agent`, or `backlog`."""
 
     where: str
     id: str = ""

@@ -7,12 +7,16 @@ another. Every function raises `redis.RedisError` or `OSError` when the server c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from paddler.store.keys import PoolKeys
+from paddler.store.pipe import Pipe, Value
 from paddler.store.results import (
     Admission,
     Attached,
@@ -33,8 +37,6 @@ from paddler.store.results import (
     Submitted,
 )
 from paddler.wire.balancer import Usage
-
-Value = str | bytes | int | float
 
 NAMES = (
     "submit",
@@ -60,21 +62,60 @@ NAMES = (
 )
 PRELUDE = ("common", "queue", "choice")
 
+BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue")
+"""Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
+
+LARGE = 64 * 1024
+"""Bytes from which on a call goes another way than the small ones."""
+
 
 @cache
 def source(name: str) -> str:
-    """A script's text, the prelude included."""
-    folder = files("paddler.store").joinpath("lua")
-    return "".join(folder.joinpath(f"{part}.lua").read_text() for part in (*PRELUDE, name))
+    """The text of a `.lua` file."""
+    return files("paddler.store").joinpath("lua", f"{name}.lua").read_text()
+
+
+@cache
+def library() -> tuple[str, str]:
+    """Name and text of the function library: the prelude, and each script as a function of it. The name is made from
+    the text, so that processes of several versions can share a server."""
+    parts = [source(name) for name in PRELUDE]
+    for name in NAMES:
+        flags = "{}" if name in BRINGS_MORE else "{'allow-oom'}"
+        body = f"function(KEYS, ARGV)\nbegin(KEYS, ARGV)\n{source(name)}end"
+        parts.append(f"redis.register_function{{function_name='@_{name}', flags={flags}, callback={body}}}\n")
+    text = "".join(parts)
+    known_as = f"paddler_{hashlib.sha1(text.encode()).hexdigest()[:16]}"
+    return known_as, f"#!lua name={known_as}\n{text.replace('@_', f'{known_as}_')}"
+
+
+class ScriptCaller:
+    """Runs scripts by name; a server that does not know the library (it is new, or another one) is told it."""
+
+    def __init__(self, pipe: Pipe, bulk: Pipe) -> None:
+        """`bulk` takes what is large."""
+        self._pipe = pipe
+        self._bulk = bulk
+        self._functions = {name: f"{library()[0]}_{name}" for name in NAMES}
+
+    async def call(self, name: str, *args: Value, is_large: bool = False) -> Any:
+        pipe = self._bulk if is_large else self._pipe
+        try:
+            return await pipe.call("FCALL", self._functions[name], 1, *args)
+        except ResponseError as error:
+            if not str(error).startswith("Function not found"):
+                raise
+        await pipe.call("FUNCTION", "LOAD", "REPLACE", library()[1])
+        return await pipe.call("FCALL", self._functions[name], 1, *args)
 
 
 class PoolScripts:
-    """The scripts, bound to one pool."""
+    """The scripts, bound to one pool. `redis` is redis-py's client."""
 
-    def __init__(self, client: Any, keys: PoolKeys) -> None:
+    def __init__(self, client: Any, caller: ScriptCaller, keys: PoolKeys) -> None:
         self.keys = keys
         self.redis = client
-        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+        self._caller = caller
 
     async def submit(self, submission: Submission, *, now_ms: float = 0) -> Submitted:
         """Accept a request: into the ledger and the buffer, and on to a lane if an agent may take it now."""
@@ -102,6 +143,7 @@ class PoolScripts:
             submission.fingerprint,
             submission.label,
             submission.journal,
+            is_large=len(submission.payload) + len(submission.journal) > LARGE,
         )
         return Submitted(Admission(status.decode()), number, request_id.decode())
 
@@ -270,8 +312,8 @@ class PoolScripts:
         )
         return [agent_id.decode() for agent_id in found]
 
-    async def _call(self, name: str, now_ms: float, *args: Value) -> Any:
-        return await self._scripts[name](keys=[self.keys.base], args=[now_ms, *args])
+    async def _call(self, name: str, now_ms: float, *args: Value, is_large: bool = False) -> Any:
+        return await self._caller.call(name, self.keys.base, now_ms, *args, is_large=is_large)
 
 
 def _flat(fields: Mapping[str, Value]) -> list[Value]:

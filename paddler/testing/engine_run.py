@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from paddler.engine import Done, Engine, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.wire.agent import Generate, Sampling
@@ -12,12 +12,14 @@ from paddler.wire.balancer import FinishReason
 
 
 class Outcome(Struct):
-    """What came of one job. `steps` are the numbers of the steps that gave a token."""
+    """What came of one job. `steps` are the numbers of the steps that gave a token, `num_preempted` how often it lost
+    its slot on the way."""
 
     ids: list[int] = field(default_factory=list[int])
     pieces: list[str] = field(default_factory=list[str])
     steps: list[int] = field(default_factory=list[int])
     end: Done | Rejected | None = None
+    num_preempted: int = 0
 
     @property
     def text(self) -> str:
@@ -35,25 +37,33 @@ class Outcome(Struct):
 
 
 class EngineRun:
-    """`outcomes` by request id."""
+    """`outcomes` by request id. What the engine preempts comes back, as from the queue: when another job has ended."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.outcomes: dict[str, Outcome] = {}
+        self.retained: dict[str, list[Retained]] = {}
+        """By request id, all that was said."""
         self.num_steps = 0
+        self._jobs: dict[str, Job] = {}
+        self._preempted: list[str] = []
+        self._may_return = False
 
     def start(self, job: Job) -> Outcome:
         self.engine.start(job)
+        self._jobs[job.request_id] = job
         self.outcomes[job.request_id] = Outcome()
         return self.outcomes[job.request_id]
 
     def step(self) -> list[Event]:
+        self._bring_back()
         events = self.engine.step()
         self.num_steps += 1
         for event in events:
-            outcome = self.outcomes[event.request_id]
             if isinstance(event, Retained):
+                self.retained.setdefault(event.request_id, []).append(event)
                 continue
+            outcome = self.outcomes[event.request_id]
             assert outcome.end is None, f"{event} after the end"
             match event:
                 case Progress(_, ids, text):
@@ -63,11 +73,25 @@ class EngineRun:
                 case Done():
                     outcome.pieces.append(event.text)
                     outcome.end = event
+                    self._may_return = True
                 case Rejected():
                     outcome.end = event
+                    self._may_return = True
                 case Preempted():
-                    raise AssertionError(f"{event}: nobody takes it back here")
+                    outcome.num_preempted += 1
+                    self._preempted.append(event.request_id)
+                    self._may_return = False
         return events
+
+    def _bring_back(self) -> None:
+        is_empty = self.engine.num_free_slots == self.engine.info.slots_total
+        while self._preempted and self.engine.num_free_slots and (self._may_return or is_empty):
+            request_id = self._preempted.pop(0)
+            outcome = self.outcomes[request_id]
+            job = structs.replace(
+                self._jobs[request_id], resume_ids=tuple(outcome.ids), resume_text_length=len(outcome.text)
+            )
+            self.engine.start(job)
 
     def step_until(self, is_reached: Callable[[], bool], max_steps: int = 5000) -> None:
         for _ in range(max_steps):

@@ -26,11 +26,14 @@ from collections.abc import Callable
 from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, Rejected, Retained
 from paddler.errors import PaddlerError
 from paddler.payload import check_payload
-from paddler.testing.prefix_cache import PrefixCache
+from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
 from paddler.wire.balancer import FinishReason, Usage
 
 __all__ = ["ScriptedEngine"]
+
+
+YIELD_S = 1e-5
 
 
 class ScriptedEngine:
@@ -55,7 +58,9 @@ class ScriptedEngine:
         is_deadly: bool = False,
         pause: Callable[[float], object] | None = None,
     ) -> None:
-        self.info = EngineInfo(model=model, slots_total=slots, context_size=context_size, build="scripted")
+        self.info = EngineInfo(
+            model=model, slots_total=slots, context_size=context_size, build="scripted", max_parked=MAX_PARKED
+        )
         self._default_tokens = default_tokens
         self._step_s = step_s
         self._prefill_per_step = prefill_per_step
@@ -83,11 +88,15 @@ class ScriptedEngine:
     def step(self) -> list[Event]:
         events: list[Event] = []
         self._take_commands(events)
+        has_new = bool(self._started)
         self._prepare(events)
         if not self._running:
             return events
         if self._step_s:
             self._pause(self._step_s)
+        elif not has_new:
+            # While llama.cpp decodes, the loop has the interpreter to itself: it can send what the last step gave.
+            self._pause(YIELD_S)
         for script in list(self._running):
             self._advance(script, events)
         return events

@@ -52,6 +52,8 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,
     )
+    # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
+    balancer.append("--cancel-on-stop")
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
         agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS)

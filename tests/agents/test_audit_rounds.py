@@ -67,11 +67,12 @@ async def test_a_worker_finds_whatever_is_broken(fleet: Fleet) -> None:
     await redis.zadd(keys.order("batch"), {"unknown-3": 1})
     await redis.zadd(keys.age(), {"unknown-4": 1})
     await redis.zadd(keys.deadlines(), {"unknown-5": 9e15})
-    await redis.sadd(keys.queued("anonymous"), "unknown-6")
+    await redis.sadd(keys.queued("foreground", "anonymous"), "unknown-6")
     await redis.xadd(keys.lane("agent-2"), {"id": "unknown-7"})
     await redis.sadd(keys.preempted("agent-3"), "unknown-8")
     await redis.set(keys.journal("unknown-9"), "x")
-    await redis.set(keys.backlog(), 12)
+    await redis.set(keys.backlog("foreground"), 12)
+    await redis.sadd(keys.aside(), "unknown-10")
     await redis.zrem(keys.order("normal"), waiting[17])
     await redis.zadd(keys.holders("hash"), {"dead": 1, "alive": 9e15})
     await redis.expire(keys.holders("hash"), 100)
@@ -81,15 +82,15 @@ async def test_a_worker_finds_whatever_is_broken(fleet: Fleet) -> None:
     async def is_whole() -> bool:
         nonlocal found
         found += await auditor.run_once(["default"])
-        return {"repaired_agent", "repaired_ttl"} <= {one.what for one in found} and len(found) >= 12
+        return {"repaired_agent", "repaired_ttl"} <= {one.what for one in found} and len(found) >= 13
 
     await wait_until(is_whole, what="all is found")
     assert {one.id for one in found} == {
-        "",
+        "foreground",
         waiting[17],
         "agent-2",
         "agent-3",
-        *(f"unknown-{number}" for number in range(10) if number not in (7, 8)),
+        *(f"unknown-{number}" for number in range(11) if number not in (7, 8)),
     }
 
     async def is_trimmed() -> bool:
@@ -100,7 +101,7 @@ async def test_a_worker_finds_whatever_is_broken(fleet: Fleet) -> None:
     assert [await fleet.num_waiting(), await fleet.demand()] == [30, 30]
     for request_id in waiting:
         await pool.cancel(request_id, CANCELLED_FRAME)
-    assert await redis.get(keys.backlog()) == b"0"
+    assert await redis.get(keys.backlog("foreground")) == b"0"
 
 
 async def test_what_nobody_follows_is_cancelled_after_the_grace_time(fleet: Fleet) -> None:

@@ -7,12 +7,15 @@ import asyncio
 import pytest
 from fleet_harness import Fleet
 
+from paddler.clock import SystemClock
 from paddler.errors import BufferFull, ItemTimeout, ShuttingDown, StartTimeout
-from paddler.jobs.gateway import Gateway, Reply
+from paddler.jobs.gateway import Gateway, Reply, Submit
+from paddler.store.results import Cancelled, Submission, Submitted
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
 from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens
 from workers.agent.running import Running
+from workers.maintenance.upkeep import Upkeep
 
 pytestmark = pytest.mark.anyio
 
@@ -92,12 +95,23 @@ async def test_scale_from_zero(fleet: Fleet) -> None:
 async def test_buffer_full_and_start_timeout(fleet: Fleet) -> None:
     gateway = await fleet.gateway(max_buffered_requests=1, buffered_request_timeout_ms=300)
     waiting = await gateway.submit("default", prompt("first"))
-    with pytest.raises(BufferFull) as full:
+    with pytest.raises(BufferFull, match="--max-buffered-requests") as full:
         await gateway.submit("default", prompt("second"))
     assert full.value.retry_after_s
     with pytest.raises(StartTimeout):
         await read(waiting)
     assert (await fleet.num_waiting(), await fleet.demand()) == (0, 0)
+
+
+async def test_the_background_has_a_buffer_of_its_own(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(max_buffered_requests=1, max_batch_requests=1)
+    batch = await gateway.submit("default", prompt("all of it"), Submit(request_class="batch"))
+    for how in (Submit(request_class="batch"), Submit(is_background=True)):
+        with pytest.raises(BufferFull, match="--max-batch-requests"):
+            await gateway.submit("default", prompt("more"), how)
+    front = await gateway.submit("default", prompt("quickly"))
+    await fleet.agent()
+    assert len((await read(front)).ids) == len((await read(batch)).ids) == 20
 
 
 async def test_a_timeout_of_zero_serves_free_slots_and_nothing_else(fleet: Fleet) -> None:
@@ -188,16 +202,90 @@ async def test_an_item_that_takes_too_long(fleet: Fleet) -> None:
     await wait_until(fleet.is_idle)
 
 
-async def test_a_balancer_that_stops_tells_its_clients(fleet: Fleet) -> None:
-    await fleet.agent(slots=1, step_s=0.05)
-    gateway = await fleet.gateway()
-    reply = await gateway.submit("default", prompt("cut", tokens=100_000))
-    pending = asyncio.create_task(read(reply))
-    assert await reply.wait_opened(5)
+async def test_the_requests_of_a_balancer_that_stops_go_on_at_another(fleet: Fleet) -> None:
+    expected = await reference(fleet, "cut", tokens=100)
+    await fleet.agent(slots=1, step_s=0.02)
+    first, second = await fleet.gateway(cancel_on_stop=False), await fleet.gateway()
+    answer = Answer()
+    reply = await first.submit("default", prompt("cut", tokens=100))
+    pending = asyncio.create_task(read(reply, answer))
+    await wait_until(lambda: len(answer.ids) > 10)
+    await first.close()
+    with pytest.raises(ShuttingDown):
+        await pending
+    assert await fleet.pool.redis.zscore(fleet.pool.keys.balancers(), first.balancer_id) is None
+    await read(await second.follow(reply.request_id, offset=reply.offset), answer)
+    assert (answer.ids, answer.text) == (expected.ids, expected.text)
+    assert answer.end == expected.end
+
+
+async def test_who_does_not_come_back_leaves_an_orphan(fleet: Fleet) -> None:
+    """Its time counts from the stop of the balancer, not from the end of the lease it would have had."""
+    agent = await fleet.agent(slots=1, step_s=0.05)
+    gateway = await fleet.gateway(cancel_on_stop=False)
+    pending = asyncio.create_task(ask(gateway, "cut", tokens=100_000))
+    await wait_until(lambda: agent.loop.num_running)
+    work = Upkeep(fleet.store, SystemClock(), lease_ms=500, orphan_grace_ms=500)
+    await work.run_once()
     await gateway.close()
     with pytest.raises(ShuttingDown):
         await pending
+
+    async def is_cancelled() -> bool:
+        await work.run_once()
+        return await fleet.is_idle()
+
+    await wait_until(is_cancelled, timeout_s=8, what="the worker cancels it")
+
+
+async def test_where_there_is_no_other_balancer_nothing_runs_on(fleet: Fleet) -> None:
+    """As under `paddler up`: what is in the foreground ends with its balancer, what is in the background stays."""
+    agent = await fleet.agent(slots=2, step_s=0.05)
+    gateway = await fleet.gateway(cancel_on_stop=True)
+    pending = asyncio.create_task(ask(gateway, "cut", tokens=100_000))
+    kept = await gateway.submit("default", prompt("kept", tokens=100_000), Submit(is_background=True))
+    await wait_until(lambda: agent.loop.num_running == 2)
+    await gateway.close()
+    with pytest.raises(ShuttingDown):
+        await pending
+
+    async def only_one_is_left() -> bool:
+        return await fleet.demand() == 1
+
+    await wait_until(only_one_is_left)
+    assert (await (await fleet.gateway()).status(kept.request_id)).state == "running"
+    await fleet.pool.cancel(kept.request_id, b"")
     await wait_until(fleet.is_idle)
+
+
+async def test_a_cancel_that_overtakes_its_submission_is_repeated(fleet: Fleet) -> None:
+    """Found in review: a large submission goes over a connection of its own. Redis did not know it when the cancel of
+    a client that had left came; then it arrived, and ran for nobody."""
+    gateway = await fleet.gateway()
+    pool = gateway._store.pool("default")
+    really_submit, really_cancel = pool.submit, pool.cancel
+    on_its_way: list[Submission] = []
+    outcomes: list[Cancelled] = []
+
+    async def submit_slowly(submission: Submission, *, now_ms: float = 0) -> Submitted:
+        on_its_way.append(submission)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancel(request_id: str, final_frame: bytes, *, leaving_inbox: str = "", now_ms: float = 0) -> Cancelled:
+        outcomes.append(await really_cancel(request_id, final_frame, leaving_inbox=leaving_inbox))
+        return outcomes[-1]
+
+    pool.submit, pool.cancel = submit_slowly, cancel
+    pending = asyncio.create_task(gateway.submit("default", prompt("x" * 100_000)))
+    await wait_until(lambda: on_its_way)
+    pending.cancel()
+    await wait_until(lambda: outcomes)
+    assert set(outcomes) == {Cancelled.GONE}
+    await really_submit(on_its_way[0])
+    assert await fleet.demand() == 1
+    await wait_until(lambda: outcomes[-1] is Cancelled.CANCELLED, what="it is cancelled after all")
+    assert await fleet.is_idle()
 
 
 async def test_a_late_answer_about_an_earlier_turn_does_not_open_a_request_twice(fleet: Fleet) -> None:

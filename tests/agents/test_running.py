@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from paddler.engine import Done, Progress
+import pytest
+
+from paddler.engine import Done, Event, Preempted, Progress, Rejected
 from paddler.store.results import Outcome
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, decode_frames, encode_frame
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, decode_frames, encode_frame
 from workers.agent.running import Running
 
 OPENED = encode_frame(Opened("agent", 1))
@@ -38,3 +40,28 @@ def test_what_redis_forgot_is_sent_again_from_there() -> None:
     again = running.emission()
     assert again is not None
     assert list(decode_frames(again.frames)) == [Tokens((1,), "1 "), Tokens((2,), "2 ")]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Done("r", FinishReason.STOP, Usage(3, 3), "the end"),
+        Done("r", FinishReason.LENGTH, Usage(3, 3)),
+        Rejected("r", "engine_failed", "no", 500),
+        Preempted("r"),
+    ],
+    ids=["stop", "length", "rejected", "preempted"],
+)
+def test_whatever_the_engine_makes_of_a_cancelled_request_it_ends_as_cancelled(event: Event) -> None:
+    """Found in review: it was settled as done, with text missing, when the engine came to its end in the same step."""
+    running = Running("r", 1, OPENED)
+    running.take_event(Progress("r", (1, 2), "one two "))
+    assert running.emission() is not None
+    running.discard()
+    running.take_event(event)
+    last = running.emission()
+    assert last is not None
+    (frame,) = decode_frames(last.frames)
+    assert isinstance(frame, Finished)
+    assert frame.reason is FinishReason.CANCELLED
+    assert (running.is_last, running.is_preempted, running.outcome) == (True, False, Outcome.CANCELLED)

@@ -14,6 +14,7 @@ from fleet_harness import Fleet
 from paddler.clock import SystemClock
 from paddler.ids import new_request_id
 from paddler.store.client import Store, connect
+from paddler.store.keys import worker_key
 from paddler.store.results import Submission
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
@@ -185,3 +186,21 @@ async def test_a_round_under_way_does_not_end_the_worker(store: Store, monkeypat
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_broken_pool_does_not_stop_the_others(fleet: Fleet) -> None:
+    """Found in review: the round ended with what Redis refused for one pool, and so did every round after it."""
+    await fleet.store.add_pool("broken")
+    broken = fleet.store.pool("broken").keys
+    assert broken.pool < "default", "it has its turn first"
+    for key in (broken.deadlines(), broken.agents(), broken.demand(), broken.dead(), broken.balancers()):
+        await fleet.store.redis.set(key, "by hand", ex=600)
+    late = await submit(fleet, "late", start_timeout_ms=1)
+    work = Upkeep(fleet.store, CLOCK, lease_ms=500)
+
+    async def is_ended() -> bool:
+        await work.run_once()
+        return await state(fleet, late) == b"failed"
+
+    await wait_until(is_ended, timeout_s=10, what="the late one is ended")
+    assert await fleet.store.redis.exists(worker_key(fleet.store.prefix)), "the worker gives its sign of life"

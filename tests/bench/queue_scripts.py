@@ -9,7 +9,6 @@ another, busy agent holds, and the agent that claims holds something else: then 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from paddler.jobs.chains import HASH_CHARACTERS, estimate_tokens, hash_text, pac
 from paddler.routing.prefix import prefix_chain
 from paddler.store.client import connect
 from paddler.store.results import Emission, Outcome, Submission, Submitted
-from paddler.store.scripts import PoolScripts, source
+from paddler.store.scripts import PoolScripts, library
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Message, encode_payload
 from paddler.wire.balancer import Finished, FinishReason, Opened, Usage, encode_frame
@@ -220,11 +219,11 @@ class ScriptBench:
         return answer
 
     async def _server_times(self) -> dict[str, list[float]]:
-        names = {hashlib.sha1(source(name).encode()).hexdigest(): name for name in TIMED}
+        names = {f"{library()[0]}_{name}": name for name in TIMED}
         found: dict[str, list[float]] = {name: [] for name in TIMED}
         for entry in await self._redis.slowlog_get(1_000_000):
             words = entry["command"].split(b" ", 2)
-            if words[0].lower() == b"evalsha" and (name := names.get(words[1].decode())):
+            if words[0].lower() == b"fcall" and (name := names.get(words[1].decode())):
                 found[name].append(float(entry["duration"]))
         return found
 

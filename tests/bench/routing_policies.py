@@ -164,7 +164,9 @@ class Paddler:
         self._promotes = promotes
         self._also_asks_freest = also_asks_freest
         self._vtimes: dict[RequestClass, float] = dict.fromkeys(policy.CLASSES, 0.0)
-        self._tags: dict[str, float] = {}
+        self._tags: dict[tuple[RequestClass, str], float] = {}
+        self._promoted: dict[tuple[RequestClass, str], str] = {}
+        self._charged: dict[int, RequestClass] = {}
         self._requests: dict[str, Request] = {}
         self._starts: dict[str, float] = {}
         self._costs: dict[int, int] = {}
@@ -184,12 +186,9 @@ class Paddler:
             tenant=request.session.tenant,
         )
         cost = fairness.cost(request.prompt.num_tokens, policy.match(waiting, fleet.holders), None)
-        tags = fairness.charge(self._vtimes["normal"], self._tags.get(waiting.tenant, 0.0), cost, 1.0)
-        self._tags[waiting.tenant] = tags.finish
-        self._starts[waiting.id] = tags.start
         self._costs[request.number] = cost
         self._requests[waiting.id] = request
-        self._enter(waiting, "normal", tags.finish)
+        self._enter(waiting, "normal", None)
         # Whoever is offered the request may have to take others first.
         while waiting.id in self._waiting:
             draw = fleet.rng.getrandbits(30)
@@ -206,8 +205,8 @@ class Paddler:
 
     def finished(self, request: Request) -> None:
         cost = request.prompt.num_tokens - request.num_cached + request.turn.output_tokens
-        tag = self._tags[request.session.tenant]
-        self._tags[request.session.tenant] = fairness.correct(tag, self._costs.pop(request.number), cost, 1.0)
+        place = (self._charged.pop(request.number), request.session.tenant)
+        self._tags[place] = fairness.correct(self._tags[place], self._costs.pop(request.number), cost, 1.0)
 
     def freed(self, agent: Agent) -> None:
         self._claim(agent, agent.num_free)
@@ -240,11 +239,13 @@ class Paddler:
             self._fleet.wake(agent, self._fleet.now_s + patience_ms / 1000)
 
     def _promote(self) -> None:
-        for promotion in policy.promotions(self._waiting.values(), self._vtimes, self._now_ms()):
+        for promotion in policy.promotions(self._all_in_order(), self._promoted, self._now_ms()):
             moved = self._waiting[promotion.request_id]
-            self._orders[moved.request_class].remove((moved.score, moved.id))
-            self._starts[moved.id] = promotion.score
-            self._enter(moved, promotion.request_class, promotion.score)
+            name = moved.request_class
+            self._vtimes[name] = fairness.advance(self._vtimes[name], self._starts[moved.id])
+            self._unlist(moved)
+            self._enter(moved, promotion.request_class, self._now_ms())
+            self._promoted[promotion.request_class, moved.tenant] = moved.id
 
     def _choose(self, agent: Agent) -> policy.Choice:
         view = AgentView(
@@ -256,31 +257,43 @@ class Paddler:
             num_claims=agent.num_claims,
             lane_is_empty=agent.num_running == 0,
         )
-        orders: dict[RequestClass, Iterable[Waiting]] = {name: self._in_order(name) for name in policy.CLASSES}
-        oldest = self._waiting.values()
-        return policy.choose(view, policy.window(orders), oldest, self._fleet.holders, self._now_ms(), self._rules)
+        candidates, oldest = policy.window(self._all_in_order()), self._waiting.values()
+        return policy.choose(view, candidates, oldest, self._fleet.holders, self._now_ms(), self._rules)
 
     def _now_ms(self) -> int:
         return math.floor(self._fleet.now_s * 1000)
 
+    def _all_in_order(self) -> dict[RequestClass, Iterable[Waiting]]:
+        return {name: self._in_order(name) for name in policy.CLASSES}
+
     def _in_order(self, name: RequestClass) -> Iterator[Waiting]:
         return (self._waiting[request_id] for _, request_id in self._orders[name])
 
-    def _enter(self, waiting: Waiting, name: RequestClass, score: float) -> None:
+    def _enter(self, waiting: Waiting, name: RequestClass, since_ms: int | None) -> None:
         """Kept in `_waiting` by arrival, which is the order of (accepted_ms, id)."""
+        number = self._requests[waiting.id].number
+        place = (name, waiting.tenant)
+        tags = fairness.charge(self._vtimes[name], self._tags.get(place, 0.0), self._costs[number], 1.0)
+        self._tags[place], self._starts[waiting.id], self._charged[number] = tags.finish, tags.start, name
         self._waiting[waiting.id] = Waiting(
             id=waiting.id,
             request_class=name,
-            score=score,
+            score=tags.finish,
+            since_ms=since_ms,
             accepted_ms=waiting.accepted_ms,
             chain=waiting.chain,
             num_tokens=waiting.num_tokens,
             tenant=waiting.tenant,
         )
-        bisect.insort(self._orders[name], (score, waiting.id))
+        bisect.insort(self._orders[name], (tags.finish, waiting.id))
 
     def _leave(self, waiting: Waiting) -> None:
         del self._waiting[waiting.id]
+        if self._promoted.get((waiting.request_class, waiting.tenant)) == waiting.id:
+            del self._promoted[waiting.request_class, waiting.tenant]
+        self._unlist(waiting)
+
+    def _unlist(self, waiting: Waiting) -> None:
         order = self._orders[waiting.request_class]
         del order[bisect.bisect_left(order, (waiting.score, waiting.id))]
 

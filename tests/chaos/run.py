@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from paddler.store.keys import SIDES
 from paddler.testing.leaks import leaked_keys
 from tests.chaos.faults import POISONS_S, TICK_S, Chaos
 from tests.chaos.fleet import PREFIX, ChaosFleet, until
@@ -202,7 +203,7 @@ def finish(fleet: ChaosFleet, tally: Tally) -> dict[str, int]:
         until(lambda: num_unfinished() == 0, "no request is left", IDLE_S)
     except TimeoutError:
         tally.violate(f"{num_unfinished()} requests are in the ledger and nobody works on them")
-    if backlog := int(fleet.redis.get(keys.backlog()) or 0):
+    if backlog := sum(int(fleet.redis.get(keys.backlog(side)) or 0) for side in SIDES):
         tally.violate(f"the backlog is {backlog} although nothing waits")
     for problem in fleet.stop_all():
         tally.violate(problem)

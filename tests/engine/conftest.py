@@ -35,12 +35,18 @@ def model(model_path: Path) -> Iterator[Model]:
 @pytest.fixture
 def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEngine]]:
     """Llama engines over the one loaded model. With n_batch=1 every token is computed alone, so that prefill and
-    decode give the same bits and texts can be compared exactly."""
+    decode give the same bits and texts can be compared exactly. One thread each, because tests run side by side."""
     made: list[LlamaEngine] = []
 
-    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256) -> LlamaEngine:
+    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256, max_parked: int = 64) -> LlamaEngine:
         settings = EngineSettings(
-            model_path=str(model_path), slots=slots, context_size=context_size, n_batch=n_batch, model_name="smollm2"
+            model_path=str(model_path),
+            slots=slots,
+            context_size=context_size,
+            n_batch=n_batch,
+            max_parked=max_parked,
+            threads=1,
+            model_name="smollm2",
         )
         made.append(LlamaEngine(model, settings, SystemClock()))
         return made[-1]

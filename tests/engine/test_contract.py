@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from paddler.engine import Done, Engine, Job, NoFreeSlot, Progress, Retained
+from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import FinishReason, Usage
@@ -277,6 +277,84 @@ def test_tokens_of_another_model_are_refused(run: EngineRun) -> None:
 def test_with_too_small_a_cache_every_job_still_ends(make_engine: MakeEngine) -> None:
     engine = make_engine(slots=4, context_size=256)
     outcomes = EngineRun(engine).finish(*(make_job(str(n), f"{STORY} {n} " * 4, max_tokens=30) for n in range(5)))
+    for outcome in outcomes:
+        assert len(outcome.ids) == outcome.done.usage.completion_tokens
+        assert len(outcome.ids) == 30 or is_stop(outcome)
+
+
+def scoped(job: Job, scope: str) -> Job:
+    return replace(job, payload=replace(job.payload, cache_scope=scope))
+
+
+def told(run: EngineRun, request_id: str) -> list[tuple[int, int, int | None]]:
+    return [(one.num_tokens, one.num_total, one.num_cached) for one in run.retained[request_id]]
+
+
+def test_a_prompt_that_was_computed_is_not_computed_again(run: EngineRun) -> None:
+    first, again = run.finish(make_job("a", LONG, max_tokens=3))[0], run.finish(make_job("b", LONG, max_tokens=3))[0]
+    assert first.done.usage.cached_tokens == 0
+    assert again.done.usage.cached_tokens == again.done.usage.prompt_tokens - 1, "one is computed in any case"
+
+
+def test_what_is_held_is_told_when_prefilled_and_after_the_end(run: EngineRun) -> None:
+    """And nothing after the end that was not told before, or who listens would keep it for ever."""
+    job = make_job("a", LONG, max_tokens=3)
+    run.start(job)
+    events: list[Event] = []
+    while run.engine.num_free_slots < 4:
+        events += run.step()
+    num_prompt = run.outcomes["a"].done.usage.prompt_tokens
+    kinds = [type(event) for event in events]
+    assert kinds == [Retained, Progress, Progress, Progress, Done, Retained]
+    prefilled, parked = told(run, "a")
+    assert prefilled == (num_prompt, num_prompt, 0)
+    assert parked[0] == parked[1] >= num_prompt + 2
+    assert parked[2] is None
+    run.finish(make_job("b", LONG + "and more", max_tokens=3))
+    assert told(run, "b")[0][2] == run.outcomes["b"].done.usage.cached_tokens > 0
+
+
+def test_a_job_that_leaves_nothing_says_so_or_never_said_anything(make_engine: MakeEngine) -> None:
+    run = EngineRun(make_engine(slots=2, n_batch=32))
+    run.start(make_job("early", LONG))
+    run.engine.cancel("early")
+    run.start(make_job("prefilling", LONG + "x"))
+    run.step()
+    run.engine.cancel("prefilling")
+    run.step()
+    assert all(num_cached is None for name in run.retained for _, _, num_cached in told(run, name))
+
+
+def test_scopes_share_nothing(run: EngineRun) -> None:
+    """One after the other, and while the other runs."""
+    ann, bob, nobody = (scoped(make_job(name, LONG, max_tokens=8), name) for name in ("ann", "bob", ""))
+    run.finish(ann)
+    run.start(bob)
+    run.step_until(lambda: len(run.outcomes["bob"].ids) == 2)
+    run.finish(nobody)
+    assert [outcome.done.usage.cached_tokens for outcome in run.outcomes.values()] == [0, 0, 0]
+    [again] = run.finish(replace(ann, request_id="ann again"))
+    assert again.done.usage.cached_tokens == again.done.usage.prompt_tokens - 1
+
+
+def test_what_makes_room_is_told_of_long_after_its_end(run: EngineRun) -> None:
+    for name in "abcdef":
+        run.finish(make_job(name, f"{name} {LONG}", max_tokens=3))
+    gone = [name for name in "abcdef" if told(run, name)[-1][0] == 0]
+    assert gone == list("abcdef")[: len(gone)], "the least recently used first"
+    assert 0 < len(gone) < 6
+    kept = run.finish(make_job("kept", f"f {LONG}", max_tokens=3))[0].done.usage
+    lost = run.finish(make_job("lost", f"a {LONG}", max_tokens=3))[0].done.usage
+    assert kept.cached_tokens == kept.prompt_tokens - 1
+    assert lost.cached_tokens == 0
+
+
+def test_a_preempted_job_that_comes_back_finds_what_it_had(make_engine: MakeEngine) -> None:
+    """The scripted engine is told to; the other one has too few cells for all four."""
+    run = EngineRun(make_engine(slots=4, context_size=256))
+    jobs = [make_job(str(n), "[[preempt=3]] " + f"{STORY} {n} " * 4, max_tokens=30) for n in range(4)]
+    outcomes = run.finish(*jobs)
+    assert outcomes[3].num_preempted > 0
     for outcome in outcomes:
         assert len(outcome.ids) == outcome.done.usage.completion_tokens
         assert len(outcome.ids) == 30 or is_stop(outcome)

@@ -161,6 +161,28 @@ def test_nobody_overtakes_a_large_prompt_that_waits_for_room() -> None:
     assert scheduler.plan(works).admitted == ()
 
 
+def test_shared_cells_count_for_the_older_one_alone() -> None:
+    scheduler = make(num_cells=100)
+    works = [Work(0, 60, 59, is_admitted=True), Work(1, 70, 69, num_shared=50, is_admitted=True)]
+    assert scheduler.plan(works).preempted == (), "80 cells"
+    works.append(Work(2, 60, 50, num_shared=50))
+    assert scheduler.plan(works).admitted == (2,)
+    works[2].num_shared = 20
+    assert scheduler.plan(works).admitted == ()
+    works[1].num_total = 91
+    assert scheduler.plan(works[:2]).preempted == (1,)
+
+
+def test_a_held_one_is_passed_but_its_room_is_kept() -> None:
+    scheduler = make(num_cells=200)
+    works = [Work(0, 60, 10, is_admitted=True), Work(1, 60, 0, is_held=True), Work(2, 60), Work(3, 60)]
+    plan = scheduler.plan(works)
+    assert plan.admitted == (2,)
+    assert [chunk.key for chunk in plan.chunks] == [0, 2]
+    works[1].is_held = False
+    assert scheduler.plan(works).admitted == (1, 2), "the older one first"
+
+
 def test_a_cache_that_holds_less_than_counted_is_planned_for() -> None:
     scheduler = make(num_cells=1000)
     works = [Work(0, 60, 59, is_admitted=True), Work(1, 60, 59, is_admitted=True)]

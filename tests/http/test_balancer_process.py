@@ -30,7 +30,9 @@ CHAT = "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_a_signal_ends_streams_properly(start: StartBalancer, store: Store, number: signal.Signals) -> None:
+async def test_a_signal_ends_streams_and_not_their_requests(
+    start: StartBalancer, store: Store, number: signal.Signals
+) -> None:
     balancer = await start(store)
     agent = HandAgent(store)
     await agent.register()
@@ -49,6 +51,24 @@ async def test_a_signal_ends_streams_properly(start: StartBalancer, store: Store
         assert (await waiting).status_code == 503
         assert await asyncio.wait_for(balancer.process.wait(), 10) == 0
         assert time.monotonic() - began < 5
+    assert await store.redis.xlen(agent.pool.keys.demand()) == 2
+    assert await store.redis.zcard(agent.pool.keys.balancers()) == 0, "what nobody resumes is an orphan from now on"
+    await request.say("again")
+    await request.finish()
+    await (await agent.take()).finish()
+    await agent.leave()
+
+
+async def test_a_signal_cancels_requests_where_they_cannot_be_resumed(start: StartBalancer, store: Store) -> None:
+    balancer = await start(store, "--cancel-on-stop")
+    agent = HandAgent(store)
+    await agent.register()
+    async with balancer.http() as http:
+        asking = asyncio.create_task(http.post(CHAT, json=chat(stream=True)))
+        request = await agent.take()
+        balancer.process.terminate()
+        assert (await asking).status_code == 503
+        assert await asyncio.wait_for(balancer.process.wait(), 10) == 0
     await request.cancelled()
     assert await store.redis.xlen(agent.pool.keys.demand()) == 0
     await agent.leave()
@@ -72,7 +92,7 @@ async def test_a_client_that_does_not_read_holds_a_stop_up_for_the_grace_time_on
     records = [json.loads(line) for line in (await balancer.process.stderr.read()).splitlines()]
     assert [record["level"] for record in records] == ["info", "warning"]
     writer.transport.abort()
-    await request.cancelled()
+    await request.finish()
     await agent.leave()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import signal
 
 import httpx
 import pytest
@@ -24,7 +26,11 @@ async def read_until_it_breaks(balancer: BalancerProcess, body: dict[str, object
             seen.append(piece)  # noqa: PERF401  # whoever waits for a piece sees it at once
 
 
-async def test_a_client_of_a_killed_balancer_goes_on_at_another(start: StartBalancer, store: Store) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_client_of_a_balancer_that_ends_goes_on_at_another(
+    start: StartBalancer, store: Store, number: signal.Signals
+) -> None:
+    """Killed, its stream breaks off; stopped, as in a rolling restart, it ends with an error that says try again."""
     first, second = await start(store), await start(store)
     agent = HandAgent(store, slots=2)
     await agent.register()
@@ -41,16 +47,24 @@ async def test_a_client_of_a_killed_balancer_goes_on_at_another(start: StartBala
         seen: list[bytes] = []
         reading = asyncio.create_task(read_until_it_breaks(first, chat(stream=True), seen))
         request = await agent.take()
-        for number, word in enumerate(WORDS[:6]):
+        for at, word in enumerate(WORDS[:6]):
             await request.say(word)
-            while WORDS[number].encode() not in b"".join(seen):
+            while WORDS[at].encode() not in b"".join(seen):
                 await asyncio.wait({reading}, timeout=0.01)
-        first.process.kill()
-        with pytest.raises(httpx.HTTPError):
+        first.process.send_signal(number)
+        if number is signal.SIGKILL:
+            with pytest.raises(httpx.HTTPError):
+                await reading
+        else:
             await reading
+        assert await asyncio.wait_for(first.process.wait(), 10) in (0, -number)
         await request.say(WORDS[6])
 
         had = events_of(b"".join(seen).decode())
+        if number is signal.SIGTERM:
+            *had, failure, end = had
+            assert json.loads(failure.removeprefix("data: "))["error"]["code"] == "shutting_down"
+            assert end == "data: [DONE]"
         last_id = had[-1].partition("\nid: ")[2]
         assert last_id.startswith(request.request_id)
         url = f"/v1/requests/{request.request_id}/stream"

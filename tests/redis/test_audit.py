@@ -106,12 +106,12 @@ async def test_a_waiting_request_missing_from_any_list_is_entered_again(pool: Po
     first, _ = await submit(pool)
     lost, _ = await submit(pool, start_timeout_ms=5000)
     last, _ = await submit(pool)
-    backlog = await pool.redis.get(keys.backlog())
+    backlog = await pool.redis.get(keys.backlog("foreground"))
     for command in (
         ("XTRIM", keys.buffer(), "MAXLEN", 0),
         ("ZREM", keys.order("normal"), lost),
         ("ZREM", keys.age(), lost),
-        ("SREM", keys.queued("anonymous"), lost),
+        ("SREM", keys.queued("foreground", "anonymous"), lost),
     ):
         assert await pool.redis.execute_command(*command)
         assert ("repaired_buffer", lost) in await what(pool)
@@ -119,10 +119,38 @@ async def test_a_waiting_request_missing_from_any_list_is_entered_again(pool: Po
         assert [one.decode() for one in await pool.redis.zrange(keys.order("normal"), 0, -1)] == [first, lost, last]
         assert await pool.redis.zscore(keys.age(), lost) == NOW
         assert await pool.redis.zscore(keys.deadlines(), lost) == NOW + 5000
-        assert await pool.redis.get(keys.backlog()) == backlog
+        assert await pool.redis.get(keys.backlog("foreground")) == backlog
     for request_id in (first, lost, last):
         await pool.cancel(request_id, CANCELLED_FRAME, now_ms=NOW)
-    assert await pool.redis.get(keys.backlog()) == b"0"
+    assert await pool.redis.get(keys.backlog("foreground")) == b"0"
+
+
+async def test_each_side_has_its_own_lists(pool: PoolScripts) -> None:
+    keys = pool.keys
+    front, _ = await submit(pool, tenant="t", output_tokens=3)
+    batch, _ = await submit(pool, tenant="t", request_class="batch", output_tokens=5)
+    aside, _ = await submit(pool, tenant="t", is_background=True, output_tokens=7)
+    assert await what(pool) == set()
+    for request_id in (batch, aside):
+        for command in (
+            ("SREM", keys.aside(), request_id),
+            ("SREM", keys.queued("background", "t"), request_id),
+            ("SADD", keys.queued("foreground", "t"), request_id),
+        ):
+            assert await pool.redis.execute_command(*command)
+            assert await what(pool) == {("repaired_buffer", request_id)}
+    for key in (keys.aside(), keys.queued("background", "t")):
+        assert await pool.redis.sadd(key, front)
+        assert await what(pool) == {("repaired_buffer", front)}
+        assert await pool.redis.smembers(key) == {batch.encode(), aside.encode()}
+    assert await pool.redis.smembers(keys.queued("foreground", "t")) == {front.encode()}
+    await pool.redis.set(keys.backlog("background"), 5)
+    assert await what(pool) == {("repaired_backlog", "background")}
+    assert await pool.redis.mget(keys.backlog("foreground"), keys.backlog("background")) == [b"3", b"12"]
+    await pool.redis.sadd(keys.aside(), "unknown")
+    assert await audit(pool, AuditItem("request", "unknown")) == [Mended("repaired_buffer", "unknown")]
+    for request_id in (front, batch, aside):
+        await pool.cancel(request_id, CANCELLED_FRAME, now_ms=NOW)
 
 
 async def test_what_does_not_wait_is_removed_from_the_lists(pool: PoolScripts) -> None:
@@ -146,11 +174,11 @@ async def test_what_does_not_wait_is_removed_from_the_lists(pool: PoolScripts) -
 
 
 async def test_a_tenants_waiting_ids_are_those_that_wait(pool: PoolScripts) -> None:
-    await pool.redis.sadd(pool.keys.queued("t"), "unknown")
+    await pool.redis.sadd(pool.keys.queued("foreground", "t"), "unknown")
     waiting, _ = await submit(pool, tenant="t")
-    items = [AuditItem("queued", request_id, "t") for request_id in ("unknown", waiting)]
+    items = [AuditItem("queued", request_id, "foreground:t") for request_id in ("unknown", waiting)]
     assert await audit(pool, *items) == [Mended("repaired_buffer", "unknown")]
-    assert await pool.redis.smembers(pool.keys.queued("t")) == {waiting.encode()}
+    assert await pool.redis.smembers(pool.keys.queued("foreground", "t")) == {waiting.encode()}
     await pool.cancel(waiting, CANCELLED_FRAME, now_ms=NOW)
 
 
@@ -216,14 +244,14 @@ async def test_a_reserved_lane_without_its_request_is_opened(pool: PoolScripts) 
 
 async def test_the_backlog_is_what_waits(pool: PoolScripts) -> None:
     waiting, _ = await submit(pool, prompt="x" * 500, output_tokens=100)
-    await pool.redis.set(pool.keys.backlog(), 5)
-    assert await audit(pool, AuditItem("backlog")) == [Mended("repaired_backlog", "")]
-    assert await pool.redis.get(pool.keys.backlog()) == b"600"
-    await pool.redis.set(pool.keys.backlog(), 5)
+    await pool.redis.set(pool.keys.backlog("foreground"), 5)
+    assert await audit(pool, AuditItem("backlog")) == [Mended("repaired_backlog", "foreground")]
+    assert await pool.redis.get(pool.keys.backlog("foreground")) == b"600"
+    await pool.redis.set(pool.keys.backlog("foreground"), 5)
     assert await pool.audit([AuditItem("backlog")], cancel_frame=b"", max_summed=0, now_ms=NOW) == []
-    assert await audit(pool) == [Mended("repaired_backlog", "")]
+    assert await audit(pool) == [Mended("repaired_backlog", "foreground")]
     await pool.cancel(waiting, CANCELLED_FRAME, now_ms=NOW)
-    assert await pool.redis.get(pool.keys.backlog()) == b"0"
+    assert await pool.redis.get(pool.keys.backlog("foreground")) == b"0"
 
 
 @pytest.mark.parametrize("missing", ["agents", "agent"])

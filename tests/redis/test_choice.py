@@ -162,17 +162,6 @@ async def test_the_real_cost_corrects_the_estimate(pool: PoolScripts) -> None:
     await leave(pool, "a")
 
 
-async def test_classes_in_order_and_promotion_by_age(pool: PoolScripts) -> None:
-    batch, _ = await submit(pool, request_class="batch")
-    old, _ = await submit(pool, request_class="normal")
-    young, _ = await submit(pool, request_class="normal", now=NOW + 29_000, tenant="b")
-    quick, _ = await submit(pool, request_class="interactive", now=NOW + 29_000, tenant="c", output_tokens=900)
-    await register(pool, "a", slots=1, now=NOW + 30_000)
-    assert await serve_all(pool, "a", now=NOW + 30_000) == [old, quick, young, batch]
-    assert await pool.redis.xlen(pool.keys.demand_batch()) == 0
-    await leave(pool, "a")
-
-
 async def test_a_class_keeps_its_own_time(pool: PoolScripts) -> None:
     """What others were served of another class must not carry a newcomer behind a long backlog."""
     many = [(await submit(pool, tenant="greedy", output_tokens=10))[0] for _ in range(10)]
@@ -188,19 +177,6 @@ async def test_a_class_keeps_its_own_time(pool: PoolScripts) -> None:
     await leave(pool, "a")
 
 
-async def test_a_promoted_request_returns_to_the_place_it_was_promoted_to(pool: PoolScripts) -> None:
-    batch, _ = await submit(pool, request_class="batch", output_tokens=9_000)
-    late = NOW + 120_000
-    await register(pool, "a", slots=1, now=late)
-    place = await pool.redis.hget(pool.keys.request(batch), "score")
-    await leave(pool, "a")
-    assert await pool.redis.zscore(pool.keys.order("normal"), batch) == float(place) == 0
-    await register(pool, "b", slots=1, now=late)
-    assert await serve_all(pool, "b", now=late) == [batch]
-    assert await pool.redis.get(pool.keys.vtime("normal")) is None, "and no clock jumps to another class's time"
-    await leave(pool, "b")
-
-
 async def test_a_tenants_share_and_the_estimated_wait_bound_the_buffer(pool: PoolScripts) -> None:
     first, _ = await submit(pool, tenant="t", output_tokens=1000, tenant_max_waiting=1)
     assert (await submit(pool, tenant="t", tenant_max_waiting=1))[1].admission is Admission.TENANT_FULL
@@ -209,10 +185,10 @@ async def test_a_tenants_share_and_the_estimated_wait_bound_the_buffer(pool: Poo
     slow = (await submit(pool, tenant="v", rate=100.0, max_wait_ms=5_000))[1]
     assert slow.admission is Admission.SLOW
     assert slow.number == 10_010
-    assert int(await pool.redis.get(pool.keys.backlog())) == 1001
+    assert int(await pool.redis.get(pool.keys.backlog("foreground"))) == 1001
     await register(pool, "a", slots=1)
     assert await serve_all(pool, "a") == [second, first], "the cheap one of another tenant first"
-    assert int(await pool.redis.get(pool.keys.backlog())) == 0
+    assert int(await pool.redis.get(pool.keys.backlog("foreground"))) == 0
     await leave(pool, "a")
 
 

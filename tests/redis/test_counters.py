@@ -6,11 +6,11 @@ import re
 
 from paddler.store.counters import COUNTERS
 from paddler.store.results import Outcome
-from paddler.store.scripts import NAMES, source
+from paddler.store.scripts import library
 
 
 def test_the_table_names_what_the_scripts_count() -> None:
-    text = "\n".join(source(name) for name in NAMES)
+    _, text = library()
     counted = set(re.findall(r"\b(?:count|repaired)\('(\w+)'[,)]", text))
     # Three calls build the name: by outcome, by the rule of the choice, by one of two streams.
     counted |= set(map(str, Outcome))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from paddler.store.client import Store
-from paddler.store.keys import CLASSES, GROUP, PoolKeys
+from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 
 pytestmark = pytest.mark.anyio
@@ -20,12 +20,14 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
     "FREE": lambda keys: keys.free(),
     "DEADLINES": lambda keys: keys.deadlines(),
     "DEAD": lambda keys: keys.dead(),
-    "BACKLOG": lambda keys: keys.backlog(),
+    "ASIDE": lambda keys: keys.aside(),
     "COUNTERS": lambda keys: keys.counters(),
     "BALANCERS": lambda keys: keys.balancers(),
     "vtime_key('normal')": lambda keys: keys.vtime("normal"),
     "tag_key('batch', 'x')": lambda keys: keys.tag("batch", "x"),
-    "queued_key('x')": lambda keys: keys.queued("x"),
+    "promoted_key('normal', 'x')": lambda keys: keys.promoted("normal", "x"),
+    "queued_key('background', 'x')": lambda keys: keys.queued("background", "x"),
+    "backlog_key('foreground')": lambda keys: keys.backlog("foreground"),
     "holders_key('x')": lambda keys: keys.holders("x"),
     "held_key('x')": lambda keys: keys.held("x"),
     "preempted_key('x')": lambda keys: keys.preempted("x"),
@@ -42,14 +44,14 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
     "demand_key('interactive')": lambda keys: keys.demand(),
     "demand_key('batch')": lambda keys: keys.demand_batch(),
     "table.concat(CLASSES, ' ')": lambda keys: " ".join(CLASSES),
+    "table.concat(SIDES, ' ')": lambda keys: " ".join(SIDES),
     "GROUP": lambda keys: GROUP,
 }
 
 
 async def test_lua_and_python_build_the_same_keys(store: Store) -> None:
     keys = store.pool("default").keys
-    common = source("claim").split("-- Step 4. Keys:")[0]
-    script = common + "return {" + ", ".join(EXPECTED) + "}"
+    script = source("common") + "begin(KEYS, ARGV)\nreturn {" + ", ".join(EXPECTED) + "}"
     built = await store.redis.eval(script, 1, keys.base, 0)
     assert [item.decode() for item in built] == [build(keys) for build in EXPECTED.values()]
 

@@ -68,7 +68,7 @@ async def build_waiting(
         tenant = chance.choice(list(WEIGHTS))
         request_id, answer = await submit(
             pool,
-            now=NOW + chance.choice((10, 200, 500, 900, 999, 30_000, 119_000, 121_000)),
+            now=NOW + chance.choice((10, 200, 500, 900, 999, 30_000, 119_000, 121_000)) * (number % 5 > 0),
             request_id=f"default.w{number}",
             prompt=chance.choice(prompts),
             request_class=chance.choice(CLASSES),
@@ -81,8 +81,9 @@ async def build_waiting(
         if chance.random() < 0.1:
             await pool.redis.hset(key, "avoid", chance.choice(agents))
         if chance.random() < 0.15:
-            await pool.redis.hset(key, "deaths", chance.randint(1, 2))
-            if chance.random() < 0.5 and num_reserved < len(agents):
+            fruitless = chance.choice((0, 1, 2, 2))
+            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless})
+            if fruitless and chance.random() < 0.5 and num_reserved < len(agents):
                 await pool.redis.hset(key, "suitor", agents[num_reserved])
                 await set_agent(pool, agents[num_reserved], reserved=request_id)
                 num_reserved += 1
@@ -103,7 +104,7 @@ async def forget(pool: PoolScripts) -> None:
 
 async def test_every_claim_is_the_policys(any_store: Store, chance: random.Random) -> None:
     rules = dict.fromkeys(Why, 0)
-    num_hints = 0
+    num_hints = num_promoted = 0
     for number in range(NUM_STATES):
         pool = any_store.pool(f"p{number}")
         has_one_holder = number % 3 == 0
@@ -118,6 +119,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
                 assert (await pool.claim(agent, now_ms=now)).num_given == -1
                 continue
             before, held_before, counted = await lane(pool, agent), state.clocks.copy(), await counters(pool)
+            promoted_before = {one.id: one.request_class for one in state.waiting.values()}
             expected = state.claim(agent, now)
             answer = await pool.claim(agent, now_ms=now)
             given = (await lane(pool, agent))[len(before) :]
@@ -129,6 +131,13 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
             assert {why: delta.get(COUNTERS[why], 0) for why in Why} == {why: whys.count(why) for why in Why}
             for name in CLASSES:
                 assert float(await pool.redis.get(pool.keys.vtime(name)) or 0) == pytest.approx(state.clocks[name])
+            after = await read_policy_state(pool, now)
+            assert {one.id: (one.request_class, one.since_ms) for one in after.waiting.values()} == {
+                one.id: (one.request_class, one.since_ms) for one in state.waiting.values()
+            }
+            for place, tag in after.tags.items():
+                assert tag == pytest.approx(state.tags[place])
+            num_promoted += sum(one.request_class != promoted_before[one.id] for one in after.waiting.values())
             for why in whys:
                 rules[why] += 1
             num_hints += expected.hint_ms > 0
@@ -137,6 +146,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
     print(f"{NUM_STATES} states, { ({why.value: num for why, num in rules.items()}) }, {num_hints} hints")
     assert min(rules.values()) > 0, "every rule was needed"
     assert num_hints > 0
+    assert num_promoted > 0
 
 
 def possible_agents(
@@ -225,6 +235,12 @@ async def test_the_correction_is_the_policys(any_store: Store) -> None:
         await finish(pool, "a", request_id, 1)
         real = USAGE.prompt_tokens - USAGE.cached_tokens + USAGE.completion_tokens
         corrected = fairness.correct(charged, estimate, real, weight)
+        assert float(await pool.redis.get(key)) == pytest.approx(corrected)
+    for weight in (1.0, 3.0):
+        request_id, _ = await submit(pool, tenant=f"v{weight}", weight=weight, output_tokens=70)
+        key = pool.keys.tag("normal", f"v{weight}")
+        corrected = fairness.correct(float(await pool.redis.get(key)), 70, 0, weight)
+        await pool.cancel(request_id, b"", now_ms=NOW)
         assert float(await pool.redis.get(key)) == pytest.approx(corrected)
     request_id, _ = await submit(pool, tenant="u", output_tokens=100)
     await pool.redis.set(pool.keys.tag("normal", "u"), 5)

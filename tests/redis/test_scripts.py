@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from queue_calls import END, LEASE, NOW, USAGE, begin, finish, leave, lose, register, settle, submit, take
+from queue_calls import END, LEASE, NOW, USAGE, begin, finish, leave, lose, register, serve_all, settle, submit, take
 
 from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.store.client import Store
@@ -143,18 +143,49 @@ async def test_an_expired_agent_gets_nothing_and_is_reaped(pool: PoolScripts) ->
     stale = Emission(begun, 1, offset + len(HELLO), END)
     assert (await pool.settle("a1", stale, Outcome.DONE, USAGE, now_ms=late)).disposition is Disposition.FENCED
 
-    # The one with a death is taken alone; its first new frame opens the lane to the others.
     await register(pool, "a2", slots=4, now=late)
-    assert await take(pool, "a2") == [(begun, 3)]
-    offset = await begin(pool, "a2", begun, 3, now=late)
-    (placed,) = await pool.emit("a2", [Emission(begun, 3, offset, HELLO)], now_ms=late)
-    rest = await take(pool, "a2")
-    assert [request_id for request_id, _ in rest[:2]] == [unread, later]
-    assert len(rest) == 3
-    await settle(pool, "a2", begun, 3, placed.length, now=late)
-    for request_id, attempt in rest:
-        await finish(pool, "a2", request_id, attempt, now=late)
+    assert (await serve_all(pool, "a2", now=late))[:3] == [begun, unread, later]
     await leave(pool, "a2")
+
+
+async def test_what_had_got_on_goes_on_side_by_side_what_had_not_is_tried_alone(pool: PoolScripts) -> None:
+    """One lost agent made the fleet serve its requests one after the other, each on an empty lane."""
+    await register(pool, "a1", slots=4)
+    ids = [(await submit(pool))[0] for _ in range(4)]
+    for request_id in ids:
+        offset = await begin(pool, "a1", request_id, 1)
+        if request_id != ids[0]:
+            await pool.emit("a1", [Emission(request_id, 1, offset, HELLO)], now_ms=NOW)
+    late = NOW + LEASE + 1
+    await register(pool, "a2", slots=4, now=late)
+    busy, _ = await submit(pool, now=late, request_class="interactive")
+    await lose(pool, "a1", now=late)
+    assert await pool.redis.hget(pool.keys.request(ids[0]), "suitor") == b"a2", "the first in order wants the lane"
+    await register(pool, "a3", slots=4, now=late)
+    assert await take(pool, "a3") == [(request_id, 3) for request_id in ids[1:]], "at their old places, at once"
+    await finish(pool, "a2", busy, 1, now=late)
+    assert await take(pool, "a2") == [(ids[0], 3)]
+    other, _ = await submit(pool, now=late)
+    assert await take(pool, "a3") == [(other, 1)], "its lane takes nothing else"
+    offset = await begin(pool, "a2", ids[0], 3, now=late)
+    rest = [(await submit(pool, now=late))[0] for _ in range(3)]
+    assert await take(pool, "a2") == []
+    (placed,) = await pool.emit("a2", [Emission(ids[0], 3, offset, HELLO)], now_ms=late)
+    assert [request_id for request_id, _ in await take(pool, "a2")] == rest, "until its first new frame"
+    # What was fruitless once got on since: now it is a request like any other.
+    for request_id in rest:
+        await finish(pool, "a2", request_id, 1, now=late)
+    later = late + LEASE + 1
+    await register(pool, "a4", slots=4, now=later)
+    beside, _ = await submit(pool, now=later)
+    await lose(pool, "a2", now=later)
+    assert await take(pool, "a4") == [(beside, 1), (ids[0], 5)]
+    assert placed.length > 0
+    for agent, request_id, attempt in (("a4", beside, 1), ("a4", ids[0], 5), ("a3", other, 1)):
+        await finish(pool, agent, request_id, attempt, now=later)
+    for request_id in ids[1:]:
+        await finish(pool, "a3", request_id, 3, now=later)
+    await leave(pool, "a3", "a4")
 
 
 async def test_a_request_that_kills_agents_ends_in_dead(pool: PoolScripts) -> None:

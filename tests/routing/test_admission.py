@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from paddler.routing.admission import Admission, Admitted, Limits, Load, Refusal, Refused, admit, retry_after_s
+from paddler.routing.admission import (
+    Admission,
+    Admitted,
+    Limits,
+    Load,
+    Refusal,
+    Refused,
+    admit,
+    retry_after_s,
+    tenant_max,
+)
 
 
 def ask(*, is_batch: bool = False, limits: Limits | None = None, **load: Any) -> Admission:
@@ -69,6 +79,19 @@ def test_a_tenant_fills_no_more_than_its_share(share: float, mine: int, refusal:
     assert (answer.reason if isinstance(answer, Refused) else None) == refusal
     if isinstance(answer, Refused):
         assert answer.status == 429
+
+
+@pytest.mark.parametrize(
+    ("max_waiting", "share", "most"),
+    [(10, 0.5, 5), (10, 0.01, 1), (10, 1.0, 0), (1, 0.5, 0), (0, 0.5, 0), (3, 0.99, 2)],
+)
+def test_a_share_is_at_least_one_and_none_where_it_is_all(max_waiting: int, share: float, most: int) -> None:
+    assert tenant_max(max_waiting, share) == most
+
+
+def test_what_would_not_wait_behind_anybody_needs_a_place_all_the_same() -> None:
+    assert ask(num_tokens=0) == Admitted(0)
+    assert ask(num_tokens=0, limits=Limits(max_buffered=0)) == Refused(Refusal.BUFFER_FULL, 1)
 
 
 def test_a_full_buffer_is_the_fleets_state_when_one_tenant_may_fill_it() -> None:

@@ -177,8 +177,8 @@ def test_the_window_is_64_with_classes_in_order() -> None:
     assert window({}) == []
 
 
-def test_a_request_that_lost_an_agent_gets_a_lane_of_its_own() -> None:
-    fragile, sound = waits("1", deaths=1), waits("2", score=1)
+def test_a_suspect_gets_a_lane_of_its_own() -> None:
+    fragile, sound = waits("1", is_suspect=True), waits("2", score=1)
     assert claim(agent(), fragile, sound) == Reserve("1")
     assert claim(agent(lane_is_empty=True), fragile, sound) == Give("1", Why.COLD)
     holding = agent(reserved="1", held={A})
@@ -189,7 +189,7 @@ def test_a_request_that_lost_an_agent_gets_a_lane_of_its_own() -> None:
 
 @pytest.mark.parametrize("num_claims", [0, 7])
 def test_what_another_has_reserved_or_this_one_gave_up_is_passed_over(num_claims: int) -> None:
-    taken = waits("1", deaths=1, suitor="b", accepted_ms=NOW - 9)
+    taken = waits("1", is_suspect=True, suitor="b", accepted_ms=NOW - 9)
     given_up = waits("2", avoid="a", accepted_ms=NOW - 8)
     who = agent(num_claims=num_claims)
     assert claim(who, taken, given_up) == Nothing(None)
@@ -198,19 +198,44 @@ def test_what_another_has_reserved_or_this_one_gave_up_is_passed_over(num_claims
     assert chosen.request_id == "3"
 
 
-def test_promotion_is_by_age_one_class_at_a_time_and_looks_at_sixteen() -> None:
-    vtimes: dict[RequestClass, float] = {"interactive": 7.0, "normal": 5.0, "batch": 3.0}
-    oldest = [
-        waits("b", request_class="batch", accepted_ms=NOW - 120_000),
-        waits("n", accepted_ms=NOW - 30_000),
-        waits("n2", accepted_ms=NOW - 29_999),
-        waits("b2", request_class="batch", accepted_ms=NOW - 119_999),
-        waits("i", request_class="interactive", accepted_ms=NOW - 10**6),
-        *(waits(f"x{number}") for number in range(11)),
-        waits("late", accepted_ms=NOW - 30_000),
-    ]
-    moved = [(one.request_id, one.request_class, one.score) for one in promotions(oldest, vtimes, NOW)]
-    assert moved == [("b", "normal", 5.0), ("n", "interactive", 7.0)]
+def old(request_id: str, **fields: Any) -> Waiting:
+    return waits(request_id, **{"accepted_ms": NOW - 10**6, "tenant": request_id, **fields})
+
+
+def promote(
+    *requests: Waiting, promoted: dict[tuple[RequestClass, str], str] | None = None
+) -> list[tuple[str, RequestClass]]:
+    """With these waiting, each class in the order given."""
+    orders = {name: [one for one in requests if one.request_class == name] for name in CLASSES}
+    return [(one.request_id, one.request_class) for one in promotions(orders, promoted or {}, NOW)]
+
+
+def test_promotion_is_by_the_time_in_the_class_one_class_at_a_time() -> None:
+    assert promote(
+        old("i", request_class="interactive"),
+        old("n", accepted_ms=NOW - 30_000),
+        old("n2", accepted_ms=NOW - 29_999),
+        old("b", request_class="batch", accepted_ms=NOW - 120_000),
+        old("b2", request_class="batch", accepted_ms=NOW - 119_999),
+    ) == [("n", "interactive"), ("b", "normal")]
+    assert promote(old("b", since_ms=NOW - 29_999)) == []
+    assert promote(old("b", since_ms=NOW - 30_000)) == [("b", "interactive")]
+
+
+def test_promotion_follows_the_order_of_the_class_to_the_first_that_is_not_due() -> None:
+    """Whoever stands behind a newcomer by fair queueing does not get before it by age."""
+    assert promote(old("1"), waits("2", tenant="new"), old("3")) == [("1", "interactive")]
+    assert len(promote(*(old(f"{number}") for number in range(20)))) == 16
+
+
+def test_a_tenant_has_one_promoted_request_at_a_time_in_a_class() -> None:
+    many = [old(f"{number}", tenant="t") for number in range(3)]
+    assert promote(*many, old("other")) == [("0", "interactive"), ("other", "interactive")]
+    assert promote(*many, promoted={("interactive", "t"): "x"}) == []
+    moving, waiting = old("moving", tenant="t"), old("waiting", tenant="t", request_class="batch")
+    place: dict[tuple[RequestClass, str], str] = {("normal", "t"): "moving"}
+    assert promote(moving, waiting, promoted=place) == [("moving", "interactive"), ("waiting", "normal")]
+    assert promote(waiting, promoted=place) == []
 
 
 HASHES = st.sampled_from((A, B, C, D, b"x", b"y"))
@@ -226,7 +251,7 @@ REQUESTS = st.lists(
         accepted_ms=st.integers(NOW - 3_000, NOW),
         chain=CHAINS,
         num_tokens=st.integers(0, 800),
-        deaths=st.sampled_from((0, 0, 0, 1)),
+        is_suspect=st.sampled_from((False, False, False, True)),
         suitor=st.sampled_from((None, None, None, "a", "b")),
         avoid=st.sampled_from((None, None, None, "a", "b")),
         tenant=st.sampled_from("xyz"),
@@ -283,7 +308,7 @@ def naive(who: AgentView, requests: list[Waiting], holders: Mapping[bytes, Seque
         request, why = due[0], Why.STOLEN
     else:
         return Nothing(int(min(left.values())) + 1)
-    return Reserve(request.id) if request.deaths and not who.lane_is_empty else Give(request.id, why)
+    return Reserve(request.id) if request.is_suspect and not who.lane_is_empty else Give(request.id, why)
 
 
 @given(AGENTS, REQUESTS, HOLDERS)

@@ -55,9 +55,9 @@ class Fleet:
         self.agents: list[RunningAgent] = []
         self._stack = stack
 
-    async def gateway(self, **settings: int) -> Gateway:
+    async def gateway(self, *, cancel_on_stop: bool = True, **settings: int) -> Gateway:
         store = connect(self.url, self.prefix)
-        gateway = Gateway(store, GatewaySettings(**settings), SystemClock())
+        gateway = Gateway(store, GatewaySettings(cancel_on_stop=cancel_on_stop, **settings), SystemClock())
         await gateway.start()
 
         async def close() -> None:

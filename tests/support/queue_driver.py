@@ -87,7 +87,7 @@ class QueueDriver:
             hint=("", "", "conversation")[how % 3],
             is_background=how % 7 == 0,
         )
-        is_full = self.model.would_be_full(submission.request_class, max_waiting)
+        is_full = self.model.would_be_full(submission.side, max_waiting)
         answer = await self._call(lambda: self.pool.submit(submission, now_ms=self.model.now), compare=None)
         assert (answer.admission is Admission.FULL) == is_full, answer
         if not is_full:
@@ -361,7 +361,7 @@ class QueueDriver:
         free = {agent_id for agent_id in self.model.agents if self.model.num_free(agent_id)}
         for request in self.model.waiting():
             found = seen.requests[request.id]
-            is_reserved = request.deaths > 0 and found.suitor
+            is_reserved = request.fruitless > 0 and found.suitor
             if self.model.is_leased(found.avoid) and not self.model.agents[found.avoid].is_leaving:
                 assert seen.agents[found.avoid].lane, "it avoids an agent that has nothing else to do"
             if not request.hashes & self.model.ever_held and not is_reserved:

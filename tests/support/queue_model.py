@@ -28,6 +28,7 @@ class Request:
     is_background: bool
     watchers: set[str]
     queue: str = ""
+    since: int = 0
     state: str = "waiting"
     agent: str | None = None
     attempt: int = 0
@@ -37,6 +38,10 @@ class Request:
     opened_at: int = 0
     is_stopping: bool = False
     journal: bytes = b""
+
+    @property
+    def side(self) -> str:
+        return "background" if self.is_background or self.request_class == "batch" else "foreground"
 
     @property
     def is_ended(self) -> bool:
@@ -82,12 +87,12 @@ class QueueModel:
 
     # What the scripts do.
 
-    def would_be_full(self, request_class: str, max_waiting: int) -> bool:
-        num = sum((one.queue == "batch") == (request_class == "batch") for one in self.waiting())
+    def would_be_full(self, side: str, max_waiting: int) -> bool:
+        num = sum(one.side == side for one in self.waiting())
         return num >= max_waiting and not any(self.num_free(agent_id) for agent_id in self.agents)
 
     def submit(self, request: Request) -> None:
-        request.queue = request.request_class
+        request.queue, request.since = request.request_class, request.accepted
         self.requests[request.id] = request
 
     def fence(self, agent_id: str, request_id: str, attempt: int) -> Disposition:
@@ -184,7 +189,8 @@ class QueueModel:
         for request in self.lane(agent_id):
             if not is_leaving and request.opened == request.attempt:
                 request.deaths += 1
-                request.fruitless += len(request.journal) <= request.opened_at
+                is_fruitful = len(request.journal) > request.opened_at
+                request.fruitless = 0 if is_fruitful else request.fruitless + 1
             if request.is_stopping or request.fruitless >= MAX_DEATHS or request.deaths >= 3 * MAX_DEATHS:
                 request.attempt += 1
                 if request.is_stopping:
@@ -238,11 +244,12 @@ class QueueModel:
             found = seen.requests[request.id]
             while found.queue != request.queue:
                 request.queue, after = PROMOTED[request.queue]
-                assert self.now - request.accepted >= after, f"{request.id} was promoted too early"
+                assert self.now - request.since >= after, f"{request.id} was promoted too early"
+                request.since = self.now
             if request.state == "waiting" and found.state == "assigned":
                 self._give(request, found)
-            expected = (request.state, request.attempt, request.deaths, request.journal)
-            assert (found.state, found.attempt, found.deaths, found.journal) == expected, request
+            expected = (request.state, request.attempt, request.deaths, request.fruitless, request.journal)
+            assert (found.state, found.attempt, found.deaths, found.fruitless, found.journal) == expected, request
             if not request.is_ended:
                 assert (found.agent or None) == request.agent, request
                 assert found.is_stopping == request.is_stopping, request
@@ -255,5 +262,5 @@ class QueueModel:
         assert found.avoid != found.agent, "given to the agent that had to give it up"
         request.state, request.agent = "assigned", found.agent
         request.attempt += 1
-        if request.deaths > 0:
+        if request.fruitless > 0:
             agent.solo = request.id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from paddler.routing.fairness import advance
+from paddler.routing.fairness import advance, charge
 from paddler.routing.policy import (
     AgentView,
     Give,
@@ -40,10 +40,14 @@ class Turn:
 
 @dataclass
 class PolicyState:
-    """A pool as the policy sees it. `starts` are the start tags of what waits, `holders` counts live agents only."""
+    """A pool as the policy sees it. `starts`, `costs` and `weights` are of what waits, `tags` by class and tenant;
+    `promoted` are those that wait where they were promoted to; `holders` counts live agents only."""
 
     waiting: dict[str, Waiting]
     starts: dict[str, float]
+    costs: dict[str, tuple[int, float]]
+    tags: dict[tuple[RequestClass, str], float]
+    promoted: dict[tuple[RequestClass, str], str]
     clocks: dict[RequestClass, float]
     holders: dict[bytes, list[str]]
     agents: dict[str, AgentView]
@@ -60,10 +64,8 @@ class PolicyState:
         agent = self.agents[agent_id]
         tickets: list[tuple[str, Why]] = []
         if agent.num_free > 0 and agent.reserved is None:
-            for moved in promotions(self.oldest(), self.clocks, now_ms):
-                before = self.waiting[moved.request_id]
-                self.waiting[before.id] = _replaced(before, request_class=moved.request_class, score=moved.score)
-                self.starts[before.id] = moved.score
+            for moved in promotions(self.orders(), self.promoted, now_ms):
+                self._promote(self.waiting[moved.request_id], moved.request_class, now_ms)
         for _ in range(min(agent.num_free, limit)):
             choice = choose(agent, window(self.orders()), self.oldest(), self.holders, now_ms)
             if isinstance(choice, Nothing):
@@ -75,9 +77,16 @@ class PolicyState:
             agent = _replaced(
                 agent, num_free=agent.num_free - 1, num_claims=agent.num_claims + 1, lane_is_empty=False, reserved=None
             )
-            if request.deaths > 0:
+            if request.is_suspect:
                 return Turn(tickets, 0)
         return Turn(tickets, 0)
+
+    def _promote(self, before: Waiting, name: RequestClass, now_ms: int) -> None:
+        self.clocks[before.request_class] = advance(self.clocks[before.request_class], self.starts[before.id])
+        place = (name, before.tenant)
+        tags = charge(self.clocks[name], self.tags.get(place, 0.0), *self.costs[before.id])
+        self.tags[place], self.starts[before.id], self.promoted[place] = tags.finish, tags.start, before.id
+        self.waiting[before.id] = _replaced(before, request_class=name, score=tags.finish, since_ms=now_ms)
 
     def _give(self, choice: Give) -> Waiting:
         request = self.waiting.pop(choice.request_id)
@@ -102,12 +111,13 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
     live = [name.decode() for name, expiry in leases if expiry > now_ms]
     waiting: dict[str, Waiting] = {}
     starts: dict[str, float] = {}
+    costs: dict[str, tuple[int, float]] = {}
     for name in CLASSES:
         for raw, score in await redis.zrange(keys.order(name), 0, -1, withscores=True):
             request_id = raw.decode()
-            fields = ("accepted", "chain", "tokens", "deaths", "suitor", "avoid", "start", "tenant")
-            accepted, chain, tokens, deaths, suitor, avoid, start, tenant = await redis.hmget(
-                keys.request(request_id), *fields
+            fields = ("accepted", "chain", "tokens", "fruitless", "suitor", "avoid", "start", "tenant", "since", "cost")
+            accepted, chain, tokens, fruitless, suitor, avoid, start, tenant, since, cost, weight = await redis.hmget(
+                keys.request(request_id), *fields, "weight"
             )
             waiting[request_id] = Waiting(
                 id=request_id,
@@ -116,20 +126,31 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
                 accepted_ms=int(accepted),
                 chain=chain_of_packed(chain or b""),
                 num_tokens=int(tokens),
-                deaths=int(deaths or 0),
+                is_suspect=int(fruitless or 0) > 0,
                 suitor=suitor.decode() if suitor and suitor.decode() in live else None,
                 avoid=avoid.decode() if avoid else None,
                 tenant=tenant.decode(),
+                since_ms=int(since) if since else None,
             )
             starts[request_id] = float(start)
+            costs[request_id] = int(cost), float(weight)
     holders: dict[bytes, list[str]] = {}
     for digest in {digest for one in waiting.values() for digest, _ in one.chain}:
         found = await redis.zrangebyscore(keys.holders(digest.decode()), f"({now_ms}", "+inf")
         if holding := [name.decode() for name in found if name.decode() in live]:
             holders[digest] = holding
+    places = [(name, tenant) for name in CLASSES for tenant in {one.tenant for one in waiting.values()}]
+    latest = {place: (await redis.get(keys.promoted(*place)) or b"").decode() for place in places}
     return PolicyState(
         waiting=waiting,
         starts=starts,
+        costs=costs,
+        tags={place: float(await redis.get(keys.tag(*place)) or 0) for place in places},
+        promoted={
+            place: request_id
+            for place, request_id in latest.items()
+            if request_id in waiting and waiting[request_id].request_class == place[0]
+        },
         clocks={name: float(await redis.get(keys.vtime(name)) or 0) for name in CLASSES},
         holders=holders,
         agents={agent_id: await _agent(pool, agent_id, waiting) for agent_id in live},

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from paddler.store.keys import CLASSES
+from paddler.store.keys import CLASSES, SIDES
 from paddler.store.scripts import PoolScripts
 
 # Reads only. ARGV: number of request ids, the ids, number of agents, the agents, then tenants.
@@ -35,16 +35,19 @@ local requests = take(function(id)
     ttls[#ttls + 1] = redis.call('TTL', P .. ':' .. kind .. ':' .. id)
   end
   return {redis.call('HMGET', key, 'state', 'agent', 'attempt', 'deaths', 'suitor', 'avoid', 'queue', 'cost', 'cancel',
-    'score', 'accepted'), redis.call('GET', P .. ':journal:' .. id) or '',
+    'score', 'accepted', 'fruitless', 'class', 'background'), redis.call('GET', P .. ':journal:' .. id) or '',
     redis.call('SMEMBERS', P .. ':watchers:' .. id), ttls}
 end)
 local agents = take(function(agent)
   return {ids(P .. ':lane:' .. agent), redis.call('ZSCORE', P .. ':free', agent) or '0',
     redis.call('HMGET', P .. ':agent:' .. agent, 'reserved', 'solo'), redis.call('TTL', P .. ':held:' .. agent)}
 end)
-local queued = {}
+local queued = {{}, {}}
 for i = at - 1, #ARGV do
-  for _, id in ipairs(redis.call('SMEMBERS', P .. ':queued:' .. ARGV[i])) do queued[#queued + 1] = id end
+  for n, side in ipairs({'foreground', 'background'}) do
+    local key = P .. ':queued:' .. side .. ':' .. ARGV[i]
+    for _, id in ipairs(redis.call('SMEMBERS', key)) do table.insert(queued[n], id) end
+  end
 end
 local orders, clocks = {}, {}
 for _, class in ipairs({'interactive', 'normal', 'batch'}) do
@@ -53,8 +56,9 @@ for _, class in ipairs({'interactive', 'normal', 'batch'}) do
 end
 return {requests, agents, queued, orders, clocks, redis.call('ZRANGE', P .. ':age', 0, -1, 'WITHSCORES'),
   redis.call('ZRANGE', P .. ':deadlines', 0, -1, 'WITHSCORES'), ids(P .. ':buffer'), ids(P .. ':demand'),
-  ids(P .. ':demand:batch'), ids(P .. ':dead'), redis.call('GET', P .. ':backlog') or '0',
-  redis.call('HMGET', P .. ':counters', 'done', 'failed', 'cancelled')}
+  ids(P .. ':demand:batch'), ids(P .. ':dead'),
+  redis.call('MGET', P .. ':backlog:foreground', P .. ':backlog:background'),
+  redis.call('HMGET', P .. ':counters', 'done', 'failed', 'cancelled'), redis.call('SMEMBERS', P .. ':aside')}
 """
 
 
@@ -64,6 +68,8 @@ class SeenRequest:
     agent: str
     attempt: int
     deaths: int
+    fruitless: int
+    side: str
     suitor: str
     avoid: str
     queue: str
@@ -91,7 +97,8 @@ class Seen:
 
     requests: dict[str, SeenRequest]
     agents: dict[str, SeenAgent]
-    queued: list[str]
+    queued: dict[str, list[str]]
+    aside: list[str]
     orders: dict[str, dict[str, float]]
     clocks: tuple[float, ...]
     age: dict[str, float]
@@ -100,7 +107,7 @@ class Seen:
     demand: list[str]
     demand_batch: list[str]
     dead: list[str]
-    backlog: int
+    backlog: dict[str, int]
     ends: dict[str, int]
 
 
@@ -117,12 +124,16 @@ def _scores(flat: list[bytes]) -> dict[str, float]:
 
 
 def _request(fields: list[bytes | None], journal: bytes, watchers: list[bytes], ttls: list[int]) -> SeenRequest:
-    state, agent, attempt, deaths, suitor, avoid, queue, cost, cancel, score, accepted = map(_text, fields)
+    state, agent, attempt, deaths, suitor, avoid, queue, cost, cancel, score, accepted, fruitless, name, background = (
+        map(_text, fields)
+    )
     return SeenRequest(
         state,
         agent,
         int(attempt),
         int(deaths or 0),
+        int(fruitless or 0),
+        "background" if name == "batch" or background else "foreground",
         suitor,
         avoid,
         queue,
@@ -140,14 +151,15 @@ async def look(pool: PoolScripts, ids: Collection[str], agents: Collection[str],
     """Read these requests and agents, and all that lists them."""
     arguments = [len(ids), *ids, len(agents), *agents, *tenants]
     found: list[Any] = await pool.redis.eval(READ, 1, pool.keys.base, *arguments)
-    requests, lanes, queued, orders, clocks, age, deadlines, buffer, demand, batch, dead, backlog, ends = found
+    requests, lanes, queued, orders, clocks, age, deadlines, buffer, demand, batch, dead, backlog, ends, aside = found
     return Seen(
         requests={key: _request(*row) for key, row in zip(ids, requests, strict=True)},
         agents={
             key: SeenAgent(_texts(lane), int(free), _text(reserved), _text(solo))
             for key, (lane, free, (reserved, solo), _) in zip(agents, lanes, strict=True)
         },
-        queued=_texts(queued),
+        queued={side: _texts(ids) for side, ids in zip(SIDES, queued, strict=True)},
+        aside=_texts(aside),
         orders={name: _scores(flat) for name, flat in zip(CLASSES, orders, strict=True)},
         clocks=tuple(float(clock) for clock in clocks),
         age=_scores(age),
@@ -156,7 +168,7 @@ async def look(pool: PoolScripts, ids: Collection[str], agents: Collection[str],
         demand=_texts(demand),
         demand_batch=_texts(batch),
         dead=_texts(dead),
-        backlog=int(backlog),
+        backlog={side: int(tokens or 0) for side, tokens in zip(SIDES, backlog, strict=True)},
         ends={name: int(num or 0) for name, num in zip(("done", "failed", "cancelled"), ends, strict=True)},
     )
 
@@ -171,9 +183,12 @@ def check_integrity(seen: Seen) -> None:
     assert seen.buffer == waiting, "the buffer"
     assert sorted(key for order in seen.orders.values() for key in order) == waiting, "the orders"
     assert sorted(seen.age) == waiting, "the ages"
-    assert seen.queued == waiting, "the tenants' sets"
     assert sorted(key for lane in lanes.values() for key in lane) == given, "the lanes"
-    assert seen.backlog == sum(seen.requests[key].cost for key in waiting), "the backlog"
+    for side in SIDES:
+        mine = [key for key in waiting if seen.requests[key].side == side]
+        assert seen.queued[side] == mine, "the tenants' sets"
+        assert seen.backlog[side] == sum(seen.requests[key].cost for key in mine), "the backlog"
+        assert side == "foreground" or seen.aside == mine, "what waits aside"
     assert Counter(seen.deadlines.keys()) <= Counter(waiting), "the deadlines"
     for key, one in seen.requests.items():
         if one.state == "waiting":
@@ -189,4 +204,4 @@ def check_integrity(seen: Seen) -> None:
             assert seen.requests[agent.reserved].suitor == agent_id
             assert agent.reserved in waiting
         if agent.solo:
-            assert agent.lane == [agent.solo], "a request with a death has the lane alone"
+            assert agent.lane == [agent.solo], "a suspect has the lane alone"

@@ -8,6 +8,8 @@ may have come that nobody told us about.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import random
 from typing import NoReturn
 
@@ -26,25 +28,32 @@ def wait_for(steal_after_ms: int, chance: float) -> float:
 
 
 class Claimer:
-    """`note` takes the hint of any script; `claim_loop` acts on the latest."""
+    """`note` takes the hint of any script; `claim_loop` acts on the earliest since the last claim."""
 
     def __init__(self, pool: PoolScripts, clock: Clock, membership: Membership) -> None:
         self._pool = pool
         self._clock = clock
         self._membership = membership
-        self._hint_ms = 0
+        self._due = math.inf
         self._noted = asyncio.Event()
 
     def note(self, steal_after_ms: int) -> None:
         """0 means that nothing is to be waited for."""
-        self._hint_ms = steal_after_ms
-        if steal_after_ms > 0:
+        if steal_after_ms <= 0:
+            return
+        due = self._clock.monotonic() + wait_for(steal_after_ms, random.random())
+        if due < self._due:
+            self._due = due
             self._noted.set()
 
     async def run_claim_once(self) -> None:
-        await self._noted.wait()
-        self._noted.clear()
-        await self._clock.sleep(wait_for(self._hint_ms, random.random()))
+        # A poke may bring the time forward while a later one is waited for.
+        while (left := self._due - self._clock.monotonic()) > 0:
+            self._noted.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left if left < math.inf else None):
+                    await self._noted.wait()
+        self._due = math.inf
         claimed = await self._pool.claim(self._membership.agent_id)
         self.note(claimed.steal_after_ms)
 

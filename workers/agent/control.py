@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+import msgspec
+
+from paddler.logs import get_logger
 from paddler.store.client import Store
 from paddler.wire.agent import Control, decode_control
+
+log = get_logger(__name__)
 
 QUIET_S = 1.0
 
@@ -18,6 +23,15 @@ async def hear(store: Store, channel_name: str) -> AsyncGenerator[Control | None
             await channel.subscribe(channel_name)
             while True:
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=QUIET_S)
-                yield decode_control(message["data"]) if message else None
+                if message is None:
+                    yield None
+                    continue
+                try:
+                    control = decode_control(message["data"])
+                except msgspec.MsgspecError as error:
+                    # From a newer version, most likely: whoever speaks knows that an older one does not understand.
+                    log.warning("skipped a control message that this version cannot read", error=str(error))
+                else:
+                    yield control
     finally:
         await store.release(client)

@@ -7,29 +7,35 @@ from typing import Any
 from msgspec import Struct
 
 from paddler.store.keys import GROUP
+from paddler.store.pipe import Pipe, Value
 
 
 class Ticket(Struct, frozen=True):
-    """A request given to this agent; (attempt, agent id) is the fence."""
+    """A request given to this agent; (attempt, agent id) is the fence. `payload`: that of a request that has never been
+    opened, if it is small."""
 
     request_id: str
     attempt: int
+    payload: bytes | None = None
 
 
-async def read_new(client: Any, lane: str, agent_id: str, *, count: int, block_ms: int) -> list[Ticket]:
-    """Step 3: wait for tickets. `client` is a connection of its own; a `block_ms` of 0 would mean for ever."""
-    return await _read(client, lane, agent_id, ">", count=count, block=block_ms)
+async def read_new(pipe: Pipe, lane: str, agent_id: str, *, count: int, block_ms: int) -> list[Ticket]:
+    """Step 3: wait for tickets. `pipe` is one of its own; a `block_ms` of 0 would mean for ever."""
+    return await _read(pipe, "COUNT", count, "BLOCK", block_ms, "STREAMS", lane, ">", agent_id=agent_id)
 
 
-async def read_pending(client: Any, lane: str, agent_id: str) -> list[Ticket]:
+async def read_pending(pipe: Pipe, lane: str, agent_id: str) -> list[Ticket]:
     """Tickets delivered and not yet settled: a connection may have been lost while it carried them."""
-    return await _read(client, lane, agent_id, "0", count=None, block=None)
+    return await _read(pipe, "STREAMS", lane, "0", agent_id=agent_id)
 
 
-async def _read(
-    client: Any, lane: str, agent_id: str, start: str, *, count: int | None, block: int | None
-) -> list[Ticket]:
-    answer = await client.xreadgroup(GROUP, agent_id, {lane: start}, count=count, block=block)
-    entries: list[tuple[bytes, dict[bytes, bytes]]] = [entry for _lane, found in answer for entry in found]
-    # An entry that was deleted while pending is listed without fields.
-    return [Ticket(fields[b"id"].decode(), int(fields[b"attempt"])) for _entry, fields in entries if fields]
+async def _read(pipe: Pipe, *options: Value, agent_id: str) -> list[Ticket]:
+    answer: list[tuple[bytes, list[Any]]] | None = await pipe.call("XREADGROUP", "GROUP", GROUP, agent_id, *options)
+    tickets: list[Ticket] = []
+    for _lane, entries in answer or ():
+        for _entry, fields in entries:
+            # An entry that was deleted while pending is listed without fields.
+            if fields:
+                pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+                tickets.append(Ticket(pairs[b"id"].decode(), int(pairs[b"attempt"]), pairs.get(b"payload")))
+    return tickets

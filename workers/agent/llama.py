@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
+from workers.agent.tokens import TokenArray
 
 # libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
 # two threads on two cores then fall from 97 to 7.5 tokens/s, with it to 33; idle it costs 4 %.
@@ -30,7 +31,6 @@ import llama_cpp  # after the environment above
 
 lib: Any = llama_cpp
 """The binding. Its annotations name C types where ctypes returns Python's, so they are not used."""
-TokenArray = NDArray[np.int32]
 LogitArray = NDArray[np.float32]
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed instead
@@ -115,6 +115,8 @@ class Model:
         has_decoder = lib.llama_model_has_decoder(pointer) and not lib.llama_model_has_encoder(pointer)
         if not has_decoder or not generates_text(self.metadata):
             raise ModelError(f"{path} generates no text token by token (an embedding model?): choose a chat model")
+        self.is_cuttable: bool = not (lib.llama_model_is_recurrent(pointer) or lib.llama_model_is_hybrid(pointer))
+        """Its memory has a cell for every token, so that a part of a sequence can be kept or given away."""
         self.context_length: int = lib.llama_model_n_ctx_train(pointer)
         template = lib.llama_model_chat_template(pointer, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
@@ -201,6 +203,7 @@ class Context:
     def __init__(
         self, model: Model, *, num_sequences: int, context_size: int, max_batch: int, num_threads: int
     ) -> None:
+        """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice."""
         self._model = model  # must outlive the context
         params = lib.llama_context_default_params()
         params.n_ctx = context_size
@@ -258,6 +261,29 @@ class Context:
     def copy(self, source: int, target: int, end: int) -> None:
         """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def extent(self, sequence: int) -> tuple[int, int]:
+        """First and last position of a sequence whose cells are all there, (-1, -1) for an empty one."""
+        return (
+            lib.llama_memory_seq_pos_min(self._memory, sequence),
+            lib.llama_memory_seq_pos_max(self._memory, sequence),
+        )
+
+    def can_share(self) -> bool:
+        """Whether sequences may share the cells of a common beginning. Computes a few tokens; leaves the cache empty.
+
+        Not with recurrent memory, whose state is that after the last token and cannot be cut back, and not with memory
+        that llama.cpp cannot shift: its cells are no single positions (compressed rows)."""
+        if not self._model.is_cuttable or not lib.llama_memory_can_shift(self._memory):
+            return False
+        for position in range(2):
+            self.batch.clear()
+            self.batch.add(np.zeros(1, np.int32), position, 0, wants_logits=True)
+            if self.decode() is not Decoded.OK:
+                return False
+        is_cut = self.remove(0, 1) and self.extent(0) == (0, 0)
+        self.clear()
+        return is_cut
 
     def clear(self) -> None:
         lib.llama_memory_clear(self._memory, False)

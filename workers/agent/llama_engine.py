@@ -12,11 +12,12 @@ import structlog
 from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
-from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Rejected
+from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted, Rejected
 from paddler.errors import EngineFailed, PaddlerError
 from paddler.payload import check_payload
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
+from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.prompt import PromptEncoder
 from workers.agent.scheduler import Plan, Scheduler
@@ -38,13 +39,14 @@ SAMPLE_TEXT = (
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
-    """`context_size` tokens are shared by `slots`. `threads` None means one per usable core. `model_name` None
-    means a name made from the file's."""
+    """`context_size` tokens are shared by `slots` and by up to `max_parked` ended sequences, which make room when it is
+    needed. `threads` None means one per usable core. `model_name` None means a name made from the file's."""
 
     model_path: str
     slots: int
     context_size: int = 8192
     n_batch: int = 2048
+    max_parked: int = 64
     threads: int | None = None
     n_gpu_layers: int = 0
     model_name: str | None = None
@@ -58,7 +60,7 @@ def load(settings: EngineSettings, on_progress: Callable[[float], None] | None =
 
 
 class LlamaEngine:
-    """Implements `paddler.engine.Engine` with one llama.cpp context, a sequence of it for every slot."""
+    """Implements `paddler.engine.Engine` with one llama.cpp context."""
 
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
         _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
@@ -66,19 +68,24 @@ class LlamaEngine:
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
+        max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
         self._context = Context(
             model,
-            num_sequences=settings.slots,
+            num_sequences=settings.slots + max_parked,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
             num_threads=num_usable_cores() if settings.threads is None else settings.threads,
         )
+        can_share = self._context.can_share()
+        if not can_share:
+            log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
         num_cells = self._context.num_cells
         self._max_tokens = min(num_cells, model.context_length or num_cells)
         self.info = EngineInfo(
             model=settings.model_name or name_of(model),
             slots_total=settings.slots,
             context_size=num_cells,
+            max_parked=max_parked if can_share else 0,
             build=build_info(),
             bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
         )
@@ -87,27 +94,27 @@ class LlamaEngine:
         self._scheduler = Scheduler(
             num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
         )
-        self._free_slots = list(range(settings.slots))
+        self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
         self._started: dict[int, Job] = {}
-        """By slot, jobs whose prompt is not tokenised yet, the oldest first."""
+        """By sequence id, jobs whose prompt is not tokenised yet, the oldest first."""
         self._sequences: dict[int, Sequence] = {}
-        """By slot, the oldest first."""
+        """By sequence id, the oldest first."""
         self._cancelled: set[int] = set()
         self.num_preempted = 0
 
     @property
     def num_free_slots(self) -> int:
-        return len(self._free_slots)
+        return self.info.slots_total - len(self._started) - len(self._sequences)
 
     def start(self, job: Job) -> None:
-        if not self._free_slots:
+        if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
-        self._started[self._free_slots.pop()] = job
+        self._started[self._kv.acquire(job.request_id)] = job
 
     def cancel(self, request_id: str) -> None:
-        jobs = self._started | {slot: sequence.job for slot, sequence in self._sequences.items()}
-        # Slots, not ids: the same request may be started again before the next step.
-        self._cancelled.update(slot for slot, job in jobs.items() if job.request_id == request_id)
+        jobs = self._started | {key: sequence.job for key, sequence in self._sequences.items()}
+        # Sequences, not requests: the same request may be started again before the next step.
+        self._cancelled.update(key for key, job in jobs.items() if job.request_id == request_id)
 
     def interrupt(self) -> None:
         """Make a running decode return early; its step has no effect and is repeated. From any thread."""
@@ -123,13 +130,15 @@ class LlamaEngine:
         events: list[Event] = []
         self._take_commands(events)
         self._prepare(events)
+        self._kv.look_up(list(self._sequences.values()))
         plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()])
-        for slot in plan.preempted:
-            self._preempt(slot)
-        for slot in plan.admitted:
-            self._sequences[slot].work.is_admitted = True
+        for key in plan.preempted:
+            self._preempt(key, events)
+        for key in plan.admitted:
+            self._kv.admit(self._sequences[key])
         if not plan.chunks:
             return events
+        events += self._kv.make_room(sum(chunk.num_tokens for chunk in plan.chunks), self._scheduler.num_cells)
         outputs = self._build_batch(plan)
         started_at = self._clock.monotonic()
         decoded = self._context.decode()
@@ -139,41 +148,42 @@ class LlamaEngine:
         self._scheduler.observe(plan, self._clock.monotonic() - started_at)
         for chunk in plan.chunks:
             self._sequences[chunk.key].work.num_cached += chunk.num_tokens
+            self._kv.grow(chunk.key, chunk.num_tokens)
         self._sample(outputs, events)
         return events
 
     def _take_commands(self, events: list[Event]) -> None:
-        for slot in self._cancelled:
-            if slot in self._sequences:
-                self._end(slot, FinishReason.CANCELLED, events)
+        for key in self._cancelled:
+            if key in self._sequences:
+                self._end(key, FinishReason.CANCELLED, events)
             else:
-                self._free_slots.append(slot)
-                events.append(Done(self._started.pop(slot).request_id, FinishReason.CANCELLED, Usage()))
+                self._kv.release(key)
+                events.append(Done(self._started.pop(key).request_id, FinishReason.CANCELLED, Usage()))
         self._cancelled.clear()
 
     def _prepare(self, events: list[Event]) -> None:
         """Turn started jobs into sequences, as far as the time allows."""
         deadline = self._clock.monotonic() + PREPARE_S
         while self._started:
-            slot = next(iter(self._started))
-            job = self._started.pop(slot)
+            key = next(iter(self._started))
+            job = self._started.pop(key)
             try:
                 check_payload(job.payload)
                 prompt = self._encoder.encode(job.payload)
-                sequence = Sequence(job, slot, prompt, self._model, max_tokens=self._max_tokens)
+                sequence = Sequence(job, key, prompt, self._model, max_tokens=self._max_tokens)
             except Exception as failure:
                 error = failure if isinstance(failure, PaddlerError) else _unexpected(failure, job)
-                self._free_slots.append(slot)
+                self._kv.release(key)
                 events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
             else:
-                self._sequences[slot] = sequence
+                self._sequences[key] = sequence
                 if sequence.finished is not None:
-                    self._end(slot, sequence.finished, events)
+                    self._end(key, sequence.finished, events)
             if self._clock.monotonic() >= deadline:
                 break
 
     def _build_batch(self, plan: Plan) -> list[tuple[int, int]]:
-        """Fill the batch; returns slot and batch index of every token whose logits are wanted."""
+        """Fill the batch; returns sequence and batch index of every token whose logits are wanted."""
         batch = self._context.batch
         batch.clear()
         outputs: list[tuple[int, int]] = []
@@ -190,39 +200,44 @@ class LlamaEngine:
         if not outputs:
             return
         logits = self._context.logits()
-        for row, (slot, index) in enumerate(outputs):
-            sequence = self._sequences[slot]
+        for row, (key, index) in enumerate(outputs):
+            sequence = self._sequences[key]
+            if not sequence.is_prefilled:
+                events.append(sequence.prefilled())
             events.append(sequence.sample(self._context, index, logits[row]))
             if sequence.finished is not None:
-                self._end(slot, sequence.finished, events)
+                self._end(key, sequence.finished, events)
 
     def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
         counted as free (memory of another kind than one cell a token): the next plan counts fewer."""
         if decoded is Decoded.ABORTED:
             for chunk in plan.chunks:
-                if not self._context.remove(chunk.key, self._sequences[chunk.key].work.num_cached):
-                    self._preempt(chunk.key)
+                sequence = self._sequences[chunk.key]
+                if not self._context.remove(chunk.key, sequence.work.num_cached):
+                    self._kv.reset(sequence)
             return
-        running = [slot for slot, sequence in self._sequences.items() if sequence.work.is_admitted]
-        num_used = sum(self._sequences[slot].work.num_cached for slot in running)
-        self._scheduler.shrink(num_used + self._context.batch.size - 1)
+        if self._kv.num_parked:
+            events += self._kv.evict_all()
+            return
+        self._scheduler.shrink(self._kv.num_cells + self._context.batch.size - 1)
+        running = [key for key, sequence in self._sequences.items() if sequence.work.is_admitted]
         if len(running) == 1:
             self._end(running[0], FinishReason.LENGTH, events)
 
-    def _preempt(self, slot: int) -> None:
-        """Take a sequence out of the KV cache; it waits in its slot and is computed again when there is room."""
-        work = self._sequences[slot].work
-        log.debug("preempted", slot=slot, num_tokens=work.num_cached)
-        self._context.remove(slot)
-        work.num_cached, work.is_admitted = 0, False
+    def _preempt(self, key: int, events: list[Event]) -> None:
+        """Give a job back to the queue. Its cells stay as long as nobody else needs them, for its return."""
+        sequence = self._sequences.pop(key)
+        log.debug("preempted", request=sequence.job.request_id, num_tokens=sequence.work.num_cached)
+        events.append(Preempted(sequence.job.request_id))
+        events += self._kv.park(sequence)
+        sequence.close()
         self.num_preempted += 1
 
-    def _end(self, slot: int, reason: FinishReason, events: list[Event]) -> None:
-        sequence = self._sequences.pop(slot)
-        self._context.remove(slot)
-        self._free_slots.append(slot)
+    def _end(self, key: int, reason: FinishReason, events: list[Event]) -> None:
+        sequence = self._sequences.pop(key)
         events.append(sequence.done(reason))
+        events += self._kv.park(sequence)
         sequence.close()
 
     def _warm_up(self) -> float:

@@ -10,18 +10,20 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
 
 from paddler.clock import Clock
-from paddler.engine import Engine, Event, Retained
+from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.logs import get_logger
 from paddler.store.client import Store
-from paddler.store.results import Disposition
-from paddler.store.scripts import PoolScripts, Value
-from paddler.wire.agent import CancelRequest, Control, Poke, decode_payload
+from paddler.store.pipe import Pipe, Value
+from paddler.store.results import Disposition, OpenedRequest
+from paddler.store.scripts import PoolScripts
+from paddler.wire.agent import CancelRequest, Control, Payload, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
@@ -38,6 +40,7 @@ from workers.agent.running import Running
 log = get_logger(__name__)
 
 BLOCK_MS = 2000
+FLUSH_MS = 10
 
 
 class AgentLoop:
@@ -53,6 +56,7 @@ class AgentLoop:
         name: str,
         lease_ms: int,
         snapshot: Mapping[str, Value],
+        flush_ms: int = FLUSH_MS,
     ) -> None:
         self._store = store
         self._pool = pool
@@ -78,7 +82,13 @@ class AgentLoop:
         self._observer = Observer(clock, self._holding)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
-            pool, self._membership, on_settled=self._on_settled, on_dropped=self._drop, on_cancelled=self._cancel
+            pool,
+            self._membership,
+            clock,
+            flush_s=flush_ms / 1000,
+            on_settled=self._on_settled,
+            on_dropped=self._drop,
+            on_cancelled=self._cancel,
         )
 
     @property
@@ -114,19 +124,56 @@ class AgentLoop:
 
     # Tickets in (steps 3 to 5)
 
-    async def run_deliver_once(self, client: Any, *, pending: bool) -> None:
+    async def run_deliver_once(self, pipe: Pipe, *, pending: bool) -> None:
         if len(self._running) >= self._slots:
             self._has_room.clear()
             await self._has_room.wait()
         lane = self._membership.lane_key
         if pending:
-            tickets = await read_pending(client, lane, self.agent_id)
+            tickets = await read_pending(pipe, lane, self.agent_id)
         else:
             room = self._slots - len(self._running)
-            tickets = await read_new(client, lane, self.agent_id, count=room, block_ms=BLOCK_MS)
-        for ticket in tickets:
-            if ticket.request_id not in self._running:
-                await self._open(ticket)
+            tickets = await read_new(pipe, lane, self.agent_id, count=room, block_ms=BLOCK_MS)
+        new = [ticket for ticket in tickets if ticket.request_id not in self._running]
+        await asyncio.gather(*(self._begin(ticket) if ticket.payload else self._open(ticket) for ticket in new))
+
+    async def _begin(self, ticket: Ticket) -> None:
+        """Start a request that comes with its payload, and let its opening be confirmed meanwhile."""
+        frame = encode_frame(Opened(self._name, ticket.attempt))
+        running = Running(ticket.request_id, ticket.attempt, frame)
+        try:
+            payload = decode_payload(ticket.payload or b"")
+            job = running.job(payload)
+        except (msgspec.MsgspecError, ValueError):
+            await self._open(ticket)
+            return
+        running.is_opening = True
+        self._running[ticket.request_id] = running
+        opening = asyncio.create_task(self._pool.open(self.agent_id, ticket.request_id, ticket.attempt, frame))
+        opening.add_done_callback(partial(self._confirm, running, frame))
+        # Sent before it starts: should it kill this process at once, it must be known who did. The call is written in
+        # the next turn of the event loop and is with the kernel at the end of that.
+        await self._clock.sleep(0)
+        await self._clock.sleep(0)
+        if not running.is_dropped:
+            self._start(running, payload, job)
+
+    def _confirm(self, running: Running, frame: bytes, opening: asyncio.Task[OpenedRequest]) -> None:
+        running.is_opening = False
+        if opening.cancelled():
+            return
+        if opening.exception() is not None:
+            # Whether it was opened will be seen when it is: the ticket is pending.
+            self._drop(running)
+            self._next_net = 0.0
+            return
+        opened = opening.result()
+        if opened.disposition is Disposition.CANCELLED:
+            self._cancel(running)
+        elif opened.disposition is not Disposition.OK or opened.journal != frame:
+            self._drop(running)
+        if not running.is_dropped:
+            self._outbox.put(running)
 
     async def _open(self, ticket: Ticket) -> None:
         frame = encode_frame(Opened(self._name, ticket.attempt))
@@ -147,16 +194,20 @@ class AgentLoop:
             running.fail(frame_of(EngineFailed(f"this agent cannot read the request: {error}")))
             self._outbox.put(running)
             return
-        self._observer.began(ticket.request_id, payload, running.emitted_text)
+        self._start(running, payload, job)
+
+    def _start(self, running: Running, payload: Payload, job: Job) -> None:
+        self._observer.began(running.request_id, payload, running.emitted_text)
         self.engine.start(job)
-        if ticket.request_id in self._early_cancels:
-            self.engine.cancel(ticket.request_id)
+        if running.request_id in self._early_cancels:
+            self.engine.cancel(running.request_id)
 
     # Events out (steps 6 and 7)
 
     def _on_events(self, events: list[Event]) -> None:
+        # What is learned from them costs time, and what is sent must not wait for it.
+        asyncio.get_running_loop().call_soon(self._observer.saw_all, events)
         for event in events:
-            self._observer.saw(event)
             running = self._running.get(event.request_id)
             if running is None:
                 continue
@@ -164,7 +215,8 @@ class AgentLoop:
             if isinstance(event, Retained):
                 continue
             if not running.is_dropped:
-                self._outbox.put(running)
+                if not running.is_opening:
+                    self._outbox.put(running)
             elif running.is_over:
                 self._forget(running)
 
@@ -214,18 +266,21 @@ class AgentLoop:
         ]
 
     async def deliver_loop(self) -> None:
-        client = self._store.dedicated()
+        pipe = self._store.blocking(BLOCK_MS)
 
         async def once() -> None:
-            await self.run_deliver_once(client, pending=False)
+            await self.run_deliver_once(pipe, pending=False)
             if self._clock.monotonic() >= self._next_net:
                 # The safety nets: tickets a lost connection carried, and work nobody told us about.
-                await self.run_deliver_once(client, pending=True)
+                await self.run_deliver_once(pipe, pending=True)
                 claimed = await self._pool.claim(self.agent_id)
                 self._claimer.note(claimed.steal_after_ms)
                 self._next_net = self._clock.monotonic() + BLOCK_MS / 1000
 
-        await self._for_ever(once)
+        try:
+            await self._for_ever(once)
+        finally:
+            await pipe.close()
 
     async def renew_loop(self) -> None:
         """Renew at a quarter of the lease."""

@@ -19,17 +19,20 @@ from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
-from workers.agent.loop import AgentLoop
+from workers.agent.loop import FLUSH_MS, AgentLoop
 
 log = get_logger(__name__)
 
 ENGINE_STOP_S = 2.0
 REGISTER_RETRY_S = 0.5
 EXIT_CONFIG = 78
+SWITCH_S = 0.0005
+"""How long the engine thread may keep the interpreter while a token waits to be sent, or the loop while a step waits to
+be begun; Python's own 5 ms are some steps of a small model."""
 
 
 async def serve(
-    store: Store, build: Callable[[], Engine], *, pool: str, name: str, lease_ms: int, grace_ms: int
+    store: Store, build: Callable[[], Engine], *, pool: str, name: str, lease_ms: int, grace_ms: int, flush_ms: int
 ) -> int:
     """Run until a signal or a failed engine. Returns the exit code."""
     clock = SystemClock()
@@ -59,9 +62,11 @@ async def serve(
         "build": engine.info.build,
         "context_size": engine.info.context_size,
         "bytes_per_token": engine.info.bytes_per_token,
+        "max_parked": engine.info.max_parked,
     }
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
-    agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, lease_ms=lease_ms, snapshot=snapshot)
+    times = {"lease_ms": lease_ms, "flush_ms": flush_ms}
+    agent = AgentLoop(store, store.pool(pool), engine, clock, name=name, snapshot=snapshot, **times)
     agent.engine.start_thread()
     while not stopping.is_set():
         try:
@@ -134,6 +139,13 @@ def build_scripted(*, slots: int, step_ms: float, model_name: str | None, contex
     "--grace", "grace_ms", type=click.IntRange(min=0), default=20_000, help="Time for running requests on SIGTERM, ms."
 )
 @option(
+    "--flush-interval",
+    "flush_ms",
+    type=click.IntRange(0, 1000),
+    default=FLUSH_MS,
+    help="Tokens that come faster than this after one another are sent together, ms; 0 sends each.",
+)
+@option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )
 @option(
@@ -157,6 +169,7 @@ def command(
     n_gpu_layers: int,
     lease_ms: int,
     grace_ms: int,
+    flush_ms: int,
     engine: str,
     scripted_step_ms: float,
     redis_url: str,
@@ -166,6 +179,7 @@ def command(
 ) -> None:
     """Run an agent: serve one model on a number of slots."""
     logs.configure("agent", log_level, log_format)
+    sys.setswitchinterval(SWITCH_S)
     if engine == "llama" and model is None:
         raise click.UsageError("--model is required with --engine llama: the path of a GGUF file.")
 
@@ -186,4 +200,5 @@ def command(
 
     store = connect(redis_url, redis_prefix)
     label = name or socket.gethostname()
-    sys.exit(uvloop.run(serve(store, build, pool=pool, name=label, lease_ms=lease_ms, grace_ms=grace_ms)))
+    times = {"lease_ms": lease_ms, "grace_ms": grace_ms, "flush_ms": flush_ms}
+    sys.exit(uvloop.run(serve(store, build, pool=pool, name=label, **times)))

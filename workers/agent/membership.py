@@ -10,7 +10,8 @@ from paddler.ids import new_process_id
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import Store
-from paddler.store.scripts import PoolScripts, Value
+from paddler.store.pipe import Value
+from paddler.store.scripts import PoolScripts
 
 log = get_logger(__name__)
 
@@ -52,8 +53,9 @@ class Membership:
             if self._is_leaving:
                 return
             if self.agent_id:
-                # Its own former self is certainly lost: what it held need not wait for somebody to notice.
-                await reap_agent(self._pool, self.agent_id)
+                # Its lease is over, but it lives (Redis was away, or the engine slow): what it held goes back now, and
+                # that is no death. After an outage every agent of the fleet comes by here.
+                await reap_agent(self._pool, self.agent_id, is_leaving=True)
             self.agent_id = new_process_id("agent")
             await self._store.add_pool(self._pool.keys.pool)
             claimed = await self._pool.register(

@@ -26,6 +26,10 @@ class Observer:
         self._speed.started(request_id, self._clock.monotonic())
         self._holding.residency.began(request_id, payload)
 
+    def saw_all(self, events: list[Event]) -> None:
+        for event in events:
+            self.saw(event)
+
     def saw(self, event: Event) -> None:
         match event:
             case Progress(request_id, _, text):
@@ -46,5 +50,10 @@ class Observer:
                 pass
 
     def snapshot(self) -> Mapping[str, float]:
-        """Measured speeds, for the agent's hash."""
-        return self._speed.snapshot()
+        """Measured speeds and what the KV cache holds, for the agent's hash."""
+        residency = self._holding.residency
+        return {
+            **self._speed.snapshot(),
+            "held_sequences": residency.num_held,
+            "held_tokens": residency.num_tokens,
+        }

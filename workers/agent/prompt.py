@@ -6,8 +6,9 @@ import numpy as np
 
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate
-from workers.agent.llama import Model, TokenArray
+from workers.agent.llama import Model
 from workers.agent.templates import ChatTemplate
+from workers.agent.tokens import TokenArray
 
 
 class PromptEncoder:

@@ -22,14 +22,28 @@ class Changes(Struct, frozen=True):
 
 
 class Residency:
-    """Reference counts of hashes over sequences; `changes` since the last call is what to publish."""
+    """Reference counts of hashes over sequences; `changes` since the last call is what to publish.
+
+    A payload is kept while its job runs, and after that while the engine holds its sequence: what was never held is
+    forgotten at the end of its job, because no `Retained` will tell of it any more."""
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._payloads: dict[str, Generate] = {}
         self._held: dict[str, tuple[str, ...]] = {}
+        self._num_tokens: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
         self._published: set[str] = set()
+
+    @property
+    def num_held(self) -> int:
+        """Sequences in the KV cache, of running and of ended jobs."""
+        return len(self._held)
+
+    @property
+    def num_tokens(self) -> int:
+        """Their tokens; those that several of them begin with count for each."""
+        return sum(self._num_tokens.values())
 
     def began(self, request_id: str, payload: Generate) -> None:
         self._payloads[request_id] = payload
@@ -38,6 +52,9 @@ class Residency:
         """The answer belongs to the conversation now: the next turn will begin with it."""
         payload = self._payloads.get(request_id)
         if payload is None:
+            return
+        if request_id not in self._held:
+            del self._payloads[request_id]
             return
         if payload.messages is not None:
             answered = (*payload.messages, Message("assistant", text))
@@ -55,10 +72,12 @@ class Residency:
             self._counts[old] -= 1
             if self._counts[old] <= 0:
                 del self._counts[old]
-        if hashes:
+        if num_tokens > 0:
             self._held[request_id] = hashes
-        elif num_tokens == 0:
+            self._num_tokens[request_id] = num_tokens
+        else:
             del self._payloads[request_id]
+            self._num_tokens.pop(request_id, None)
 
     def dropped(self, request_id: str) -> None:
         """The job was never held."""

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE
+from paddler.store.client import FAILOVER, TROUBLE
 
 log = get_logger(__name__)
 
 RETRY_S = 0.1
 MAX_RETRY_S = 1.0
+JITTER = 0.5
 
 
 async def repeat(once: Callable[[], Awaitable[None]], clock: Clock, *, on_trouble: Callable[[], None]) -> NoReturn:
-    """Call `once` for ever. A refusal is waited out shortly; lost connections are, with backoff, after `on_trouble`."""
+    """Call `once` for ever. A refusal is waited out shortly, a full Redis with backoff and jitter; lost connections and
+    a failover are, too, after `on_trouble`.
+
+    A full Redis is no trouble in that sense: it goes on renewing leases, so whoever does not renew is lost."""
     delay = RETRY_S
     while True:
         try:
             await once()
             delay = RETRY_S
-        except ResponseError as error:
-            # The lane is gone (reaped, or Redis forgot it): the next renewal finds out and registers again.
-            log.debug("refused by Redis", error=str(error))
-            await clock.sleep(RETRY_S)
+            continue
         except TROUBLE as error:
-            on_trouble()
+            if isinstance(error, ResponseError) and not isinstance(error, (*FAILOVER, OutOfMemoryError)):
+                # The lane is gone (reaped, or Redis forgot it): the next renewal finds out and registers again.
+                log.debug("refused by Redis", error=str(error))
+                await clock.sleep(RETRY_S)
+                continue
+            if not isinstance(error, OutOfMemoryError):
+                on_trouble()
             log.warning("Redis trouble, trying again", error=str(error))
-            await clock.sleep(delay)
-            delay = min(delay * 2, MAX_RETRY_S)
+        await clock.sleep(delay * (1 + JITTER * random.random()))
+        delay = min(delay * 2, MAX_RETRY_S)

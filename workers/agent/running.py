@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from paddler.engine import Done, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.errors import leaves
 from paddler.store.results import Emission, Outcome
@@ -22,12 +24,15 @@ class Running:
     """Frames are kept until the request is settled, because a crashed Redis may have forgotten its last second.
 
     One emission is in flight at a time and is repeated byte for byte until it is answered; tokens that arrive
-    meanwhile become the next frame. That is what makes `emit` idempotent.
+    meanwhile become the next frame. That is what makes `emit` idempotent. While it `is_opening` nothing is sent: it has
+    begun on the payload in its ticket, and Redis has not confirmed yet that it may.
     """
 
     def __init__(self, request_id: str, attempt: int, journal: bytes) -> None:
         self.request_id = request_id
         self.attempt = attempt
+        self.is_opening = False
+        self.sent_at = -inf
         self.is_dropped = False
         self.is_last = False
         self.is_preempted = False
@@ -73,11 +78,15 @@ class Running:
                     self._ids.extend(ids)
                     self._text.append(text)
             case Done(reason=reason, usage=usage, text=text):
-                if not self._is_muted:
-                    self._text.append(text)
-                self._final = Finished(reason, usage)
                 self.usage = usage
+                if self._is_muted:
+                    # Its end may have been under way when the cancel was heard; its last text is not in the journal.
+                    reason, text = FinishReason.CANCELLED, ""
+                self._text.append(text)
+                self._final = Finished(reason, usage)
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
+            case Rejected() | Preempted() if self._is_muted:
+                self.end_cancelled()
             case Rejected(code=code, message=message, status=status, param=param):
                 retryable = code in leaves() and leaves()[code].retryable
                 self._final = Failed(code, message, status, retryable, param)

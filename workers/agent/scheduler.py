@@ -24,18 +24,27 @@ MIN_PREFILL_TOKENS = 8
 
 class Work(Struct):
     """One unfinished sequence. `num_total` tokens must be in the KV cache before its next token can be
-    sampled, `num_cached` of them are. `is_admitted`: it may use the KV cache. Tokens from `num_prompt` on were sampled
-    (None: none was): to be computed again in batches below a tile, as they were the first time."""
+    sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
+    sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
+    because an older one is computing what both begin with. Tokens from `num_prompt` on were sampled (None: none
+    was): to be computed again in batches below a tile, as they were the first time."""
 
     key: int
     num_total: int
     num_cached: int = 0
+    num_shared: int = 0
     is_admitted: bool = False
+    is_held: bool = False
     num_prompt: int | None = None
 
     @property
     def num_pending(self) -> int:
         return self.num_total - self.num_cached
+
+    @property
+    def num_owned(self) -> int:
+        """Cells that it needs beside those of older ones."""
+        return self.num_total - self.num_shared
 
     @property
     def is_replaying(self) -> bool:
@@ -56,7 +65,7 @@ class Chunk(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Do in this order: take `preempted` out of the KV cache, mark `admitted`, compute `chunks`."""
+    """Do in this order: give `preempted` back to the queue, admit `admitted`, compute `chunks`."""
 
     preempted: tuple[int, ...] = ()
     admitted: tuple[int, ...] = ()
@@ -68,9 +77,9 @@ class Scheduler:
 
     Admission is optimistic: a sequence is admitted when what it needs *now* fits beside what the admitted
     ones need now, in the order they came. When the cells do not suffice for their growth, the youngest is
-    preempted: it gives up its cells and computes them again when there is room. The oldest is never
-    preempted and one sequence alone always fits (the engine bounds each by `num_cells`), so every sequence
-    ends.
+    preempted: it goes back to the queue. The oldest is never preempted and one sequence alone always fits (the
+    engine bounds each by `num_cells`), so every sequence ends. What is parked does not count: the engine evicts it
+    before it computes a plan.
     """
 
     def __init__(self, *, num_cells: int, max_batch: int, prefill_token_s: float) -> None:
@@ -87,11 +96,11 @@ class Scheduler:
     def plan(self, works: Sequence[Work]) -> Plan:
         """Plan a step for all unfinished sequences, given oldest first. Changes nothing."""
         running = [work for work in works if work.is_admitted]
-        num_used = sum(work.num_total for work in running)
+        num_used = sum(work.num_owned for work in running)
         preempted: list[Work] = []
         while num_used > self.num_cells and len(running) > 1:
             preempted.append(running.pop())
-            num_used -= preempted[-1].num_total
+            num_used -= preempted[-1].num_owned
         # Nobody is admitted in a step that preempts: the room is for those who were short of it.
         admitted = self._admit(running, num_used, works) if not preempted else []
         return Plan(
@@ -123,10 +132,12 @@ class Scheduler:
                 continue
             # Room to grow for everyone, or the newcomer would be preempted after a few tokens and prefill again.
             num_growth = min(self.num_cells // 16, 32 * (len(running) + len(admitted)))
-            if num_used + work.num_total + num_growth > self.num_cells and (running or admitted):
+            if num_used + work.num_owned + num_growth > self.num_cells and (running or admitted):
                 break
-            admitted.append(work)
-            num_used += work.num_total
+            # The room of a held one is kept: those behind it may pass it, but not take its turn.
+            num_used += work.num_owned
+            if not work.is_held:
+                admitted.append(work)
         return admitted
 
     def _chunks(self, works: list[Work]) -> list[Chunk]:

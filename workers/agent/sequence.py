@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from paddler.detokenizer import Detokenizer
-from paddler.engine import Done, Job, Progress
+from paddler.engine import Done, Job, Progress, Retained
 from paddler.errors import EngineFailed
 from paddler.wire.balancer import FinishReason, Usage
-from workers.agent.llama import Context, LogitArray, Model, TokenArray
+from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
+from workers.agent.tokens import TokenArray
 
 
 class Sequence:
@@ -20,7 +21,7 @@ class Sequence:
     `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output.
     """
 
-    def __init__(self, job: Job, slot: int, prompt: TokenArray, model: Model, *, max_tokens: int) -> None:
+    def __init__(self, job: Job, key: int, prompt: TokenArray, model: Model, *, max_tokens: int) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         self.job = job
@@ -33,7 +34,10 @@ class Sequence:
         self._tokens = np.empty(self.num_prompt + max(self._max_output, self._num_output), np.int32)
         self._tokens[: self.num_prompt] = prompt
         self._tokens[self.num_prompt : self.num_prompt + self._num_output] = job.resume_ids
-        self.work = Work(slot, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
+        self.num_reused = 0
+        """How many tokens were in the KV cache when it was admitted."""
+        self.is_prefilled = False
+        self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
         self._sampler = Sampler(job.payload.sampling, suppressed=model.suppressed)
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
@@ -42,11 +46,31 @@ class Sequence:
 
     @property
     def usage(self) -> Usage:
-        return Usage(prompt_tokens=self.num_prompt, completion_tokens=self._num_output)
+        return Usage(self.num_prompt, self._num_output, self._num_cached_prompt if self.is_prefilled else 0)
+
+    @property
+    def scope(self) -> str:
+        """Sequences of different scopes share nothing."""
+        return self.job.payload.cache_scope
+
+    @property
+    def tokens(self) -> TokenArray:
+        """The buffer of all its tokens, prompt and output; the first `work.num_total` are there."""
+        return self._tokens
+
+    @property
+    def _num_cached_prompt(self) -> int:
+        return min(self.num_reused, self.num_prompt)
 
     def pending(self, num_tokens: int) -> TokenArray:
         """The next tokens to compute."""
         return self._tokens[self.work.num_cached : self.work.num_cached + num_tokens]
+
+    def prefilled(self) -> Retained:
+        """Its prompt, and what an earlier attempt has said, is in the KV cache now."""
+        self.is_prefilled = True
+        num_tokens = self.work.num_total
+        return Retained(self.job.request_id, num_tokens, num_tokens, self._num_cached_prompt)
 
     def sample(self, context: Context, index: int, logits: LogitArray) -> Progress:
         """Draw and take the next output token; see `Sampler.draw`. Sets `finished` when it was the last."""

@@ -17,6 +17,7 @@ from paddler.store.client import Store
 from paddler.store.keys import CLASSES, PoolKeys
 from paddler.store.results import AuditItem, Mended
 from paddler.store.scripts import PoolScripts
+from workers.maintenance.isolation import only_this_pool
 
 log = get_logger(__name__)
 
@@ -49,14 +50,18 @@ class Auditor:
         mended: list[Mended] = []
         keyed = await self._scan()
         for name in names:
-            items = [*await self._listed(name), *await self._of_keys(name, keyed.get(name, []))]
-            found = await self._audit(self._store.pool(name), _once_each(items))
-            for one in found[:LOGGED]:
-                log.warning("repaired a broken invariant", pool=name, what=one.what, id=one.id)
-            if len(found) > LOGGED:
-                log.warning("repaired more broken invariants", pool=name, repairs=len(found) - LOGGED)
-            mended += found
+            with only_this_pool(name):
+                mended += await self._pool_once(name, keyed.get(name, []))
         return mended
+
+    async def _pool_once(self, name: str, keyed: list[tuple[str, str]]) -> list[Mended]:
+        items = [*await self._listed(name), *await self._of_keys(name, keyed)]
+        found = await self._audit(self._store.pool(name), _once_each(items))
+        for one in found[:LOGGED]:
+            log.warning("repaired a broken invariant", pool=name, what=one.what, id=one.id)
+        if len(found) > LOGGED:
+            log.warning("repaired more broken invariants", pool=name, repairs=len(found) - LOGGED)
+        return found
 
     async def _audit(self, pool: PoolScripts, items: Sequence[AuditItem]) -> list[Mended]:
         mended: list[Mended] = []
@@ -107,8 +112,12 @@ class Auditor:
         for kind, rest in found:
             if kind == "queued":
                 # A sample: it changes with every round, so that everything has its turn.
-                ids = await self._store.redis.srandmember(keys.queued(rest), QUEUED_SAMPLE)
+                side, _, tenant = rest.partition(":")
+                ids = await self._store.redis.srandmember(keys.queued(side, tenant), QUEUED_SAMPLE)
                 items |= {AuditItem("queued", member.decode(), rest): None for member in ids}
+            elif kind == "aside":
+                ids = await self._store.redis.srandmember(keys.aside(), QUEUED_SAMPLE)
+                items |= {AuditItem("request", member.decode()): None for member in ids}
         await self._trim(keys, [rest for kind, rest in found if kind == "holders"])
         return list(items)
 

@@ -7,15 +7,18 @@ is no agent and no balancer.
 
 from __future__ import annotations
 
+from redis.exceptions import ResponseError
+
 from paddler.clock import Clock
 from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE, Store
+from paddler.store.client import FAILOVER, TROUBLE, Store
 from paddler.store.keys import WORKER_BEAT_MS, inbox_channel, worker_key
 from paddler.store.scripts import PoolScripts
 from workers.maintenance.audit import Auditor
+from workers.maintenance.isolation import only_this_pool
 
 log = get_logger(__name__)
 
@@ -39,19 +42,22 @@ class Upkeep:
         self._looked_at: dict[str, str] = {}
 
     async def run_once(self) -> None:
-        """Raises whatever Redis raises; nothing is half done then."""
+        """Raises whatever Redis raises; nothing is half done then. What is wrong with one pool concerns no other."""
         try:
             # The default pool takes requests before its first agent, which is who would enter it by name.
             names = sorted({DEFAULT_POOL, *await self._store.pool_names()})
             for name in names:
-                await self._pool_once(name)
+                with only_this_pool(name):
+                    await self._pool_once(name)
             await self._rarely(names)
             seconds, micros = await self._store.redis.time()
             await self._store.redis.set(
                 worker_key(self._store.prefix), seconds * 1000 + micros // 1000, px=WORKER_BEAT_MS
             )
-        except TROUBLE:
-            self._gate.failed()
+        except TROUBLE as error:
+            # A refusal (Redis is full, say) is an answer: agents renew there.
+            if not isinstance(error, ResponseError) or isinstance(error, FAILOVER):
+                self._gate.failed()
             raise
         self._gate.answered(self._clock.monotonic())
 
@@ -91,5 +97,7 @@ class Upkeep:
         seconds, _ = await self._store.redis.time()
         for name in names:
             keys = self._store.pool(name).keys
-            await self._store.redis.xtrim(keys.dead(), maxlen=MAX_DEAD, approximate=False)
-            await self._store.redis.zremrangebyscore(keys.balancers(), "-inf", seconds * 1000 - BALANCER_FORGOTTEN_MS)
+            with only_this_pool(name):
+                await self._store.redis.xtrim(keys.dead(), maxlen=MAX_DEAD, approximate=False)
+                forgotten = seconds * 1000 - BALANCER_FORGOTTEN_MS
+                await self._store.redis.zremrangebyscore(keys.balancers(), "-inf", forgotten)

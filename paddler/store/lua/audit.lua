@@ -1,7 +1,7 @@
 -- Upkeep: the invariants. Keys: those of the items given and of the requests and agents they lead to.
 -- ARGV: now, final frame of a cancelled request, how many may wait for the backlog to be summed, then per item: where it
 -- was found, its entry there or '', an id. Where: demand, demand:batch, buffer (stream entries), request, queued (entry:
--- the tenant), agent, backlog.
+-- side and tenant), agent, backlog.
 -- `request:<id>` and the lanes are believed, everything else is derived from them and put right, in one step, so that
 -- nothing that moves at the same time looks broken. Returns what was repaired: counter, id, ...
 local cancel_frame, max_summed = ARGV[2], tonumber(ARGV[3])
@@ -27,7 +27,10 @@ local function delist(id, tenant, queue)
   end
   if not queue then
     num = num + redis.call('ZREM', AGE, id) + redis.call('ZREM', DEADLINES, id)
-    if tenant then num = num + redis.call('SREM', queued_key(tenant), id) end
+    num = num + redis.call('SREM', ASIDE, id)
+    for _, side in ipairs(SIDES) do
+      if tenant then num = num + redis.call('SREM', queued_key(side, tenant), id) end
+    end
   end
   return num
 end
@@ -46,17 +49,24 @@ local function mend_ended(id, fields)
   if num > 0 then repaired('repaired_ttl', id) end
 end
 
-local function mend_waiting(id, tenant, queue, entry)
+-- What waits on one side is in none of the sets of the other. Returns from how many it was removed.
+local function leave_other_side(id, tenant, side)
+  if side == 'background' then return redis.call('SREM', queued_key('foreground', tenant), id) end
+  return redis.call('SREM', queued_key('background', tenant), id) + redis.call('SREM', ASIDE, id)
+end
+
+local function mend_waiting(id, side, tenant, queue, entry)
   local is_whole = has_entry(BUFFER, entry, id) and redis.call('ZSCORE', order_key(queue), id)
-    and redis.call('ZSCORE', AGE, id) and redis.call('SISMEMBER', queued_key(tenant), id) == 1
-  if delist(id, tenant, queue) == 0 and is_whole then return end
+    and redis.call('ZSCORE', AGE, id) and redis.call('SISMEMBER', queued_key(side, tenant), id) == 1
+    and (side == 'foreground' or redis.call('SISMEMBER', ASIDE, id) == 1)
+  if delist(id, tenant, queue) + leave_other_side(id, tenant, side) == 0 and is_whole then return end
   if not is_whole then
     if entry then redis.call('XDEL', BUFFER, entry) end
     local fields = redis.call('HMGET', request_key(id), 'score', 'accepted', 'deadline', 'opened', 'cost')
     local deadline = tonumber(fields[3])
     if fields[4] then deadline = 0 end
-    enter_buffer(id, tenant, queue, fields[1], fields[2], deadline, fields[5])
-    redis.call('DECRBY', BACKLOG, fields[5]) -- the backlog is an item of its own
+    enter_buffer(id, side, tenant, queue, fields[1], fields[2], deadline, fields[5])
+    redis.call('DECRBY', backlog_key(side), fields[5]) -- the backlog is an item of its own
   end
   repaired('repaired_buffer', id)
 end
@@ -77,7 +87,8 @@ end
 
 local function mend(id)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'state', 'tenant', 'class', 'demand', 'queue', 'entry', 'agent', 'cancel')
+  local fields = redis.call('HMGET', key, 'state', 'tenant', 'class', 'demand', 'queue', 'entry', 'agent', 'cancel',
+    'background')
   local state, tenant, class, entry = fields[1], fields[2], fields[3], fields[6]
   if not state or is_terminal(state) then return mend_ended(id, fields) end
   if not has_entry(demand_key(class), fields[4], id) then
@@ -88,7 +99,7 @@ local function mend(id)
   for _, own in ipairs(own_keys(id)) do num = num + redis.call('PERSIST', own) end
   if num > 0 then repaired('repaired_ttl', id) end
   if state == 'waiting' then
-    mend_waiting(id, tenant, fields[5], entry)
+    mend_waiting(id, side_of(class, fields[9]), tenant, fields[5], entry)
   else
     mend_given(id, tenant, fields[7], entry, fields[8])
   end
@@ -150,24 +161,30 @@ local function audit_entry(stream, entry, id)
   mend(id)
 end
 
-local function audit_queued(tenant, id)
-  local fields = redis.call('HMGET', request_key(id), 'state', 'tenant')
-  if (fields[1] ~= 'waiting' or fields[2] ~= tenant) and redis.call('SREM', queued_key(tenant), id) == 1 then
+local function audit_queued(whose, id)
+  local fields = redis.call('HMGET', request_key(id), 'state', 'tenant', 'class', 'background')
+  local set = P .. ':queued:' .. whose
+  local is_true = fields[1] == 'waiting' and queued_key(side_of(fields[3], fields[4]), fields[2]) == set
+  if not is_true and redis.call('SREM', set, id) == 1 then
     repaired('repaired_buffer', id)
   end
 end
 
 local function audit_backlog()
   if num_waiting() > max_summed then return end
-  local sum = 0
+  local sums = {foreground = 0, background = 0}
   for _, class in ipairs(CLASSES) do
     for _, id in ipairs(redis.call('ZRANGE', order_key(class), 0, -1)) do
-      sum = sum + tonumber(redis.call('HGET', request_key(id), 'cost') or '0')
+      local fields = redis.call('HMGET', request_key(id), 'cost', 'class', 'background')
+      local side = side_of(fields[2], fields[3])
+      sums[side] = sums[side] + tonumber(fields[1] or '0')
     end
   end
-  if tonumber(redis.call('GET', BACKLOG) or '0') ~= sum then
-    redis.call('SET', BACKLOG, sum)
-    repaired('repaired_backlog', '')
+  for _, side in ipairs(SIDES) do
+    if tonumber(redis.call('GET', backlog_key(side)) or '0') ~= sums[side] then
+      redis.call('SET', backlog_key(side), sums[side])
+      repaired('repaired_backlog', side)
+    end
   end
 end
 

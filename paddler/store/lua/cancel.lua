@@ -1,4 +1,4 @@
--- Step 9. Keys: request, payload, journal, watchers, demand; buffer, order, age, queued, deadlines, backlog; lane and free of its agent.
+-- Step 9. Keys: request, payload, journal, watchers, demand, tag; buffer, order, age, queued, aside, deadlines, backlog; lane and free of its agent.
 -- ARGV: now, id, final frame for a request that no agent has begun, and an inbox or ''. With an inbox, whoever listens
 -- there left: the request is cancelled only if nobody else follows it and it is not a background one.
 -- Returns 'cancelled', 'cancelling', 'ended', 'gone' or 'followed'.
@@ -15,6 +15,7 @@ if inbox ~= '' then
 end
 if state == 'waiting' then
   leave_buffer(id)
+  refund(id)
   finish(id, 'cancelled', frame)
   -- It kept its slots for this request.
   if suitor then claim_for(suitor, 1000000) end
@@ -26,6 +27,7 @@ if state == 'assigned' then
   redis.call('HINCRBY', key, 'attempt', 1)
   end_solo(agent, id)
   forget_preempted(agent)
+  refund(id)
   finish(id, 'cancelled', frame)
   claim_for(agent, 1000000)
   return 'cancelled'

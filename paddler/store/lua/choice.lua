@@ -5,9 +5,9 @@
 local WINDOW = 64
 local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
+local NUM_TIES = 16
 local PROMOTE_LOOK = 16
-local PROMOTE_MS = {normal = 30000, batch = 120000}
-local PROMOTED = {normal = 'interactive', batch = 'normal'}
+local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
@@ -33,15 +33,20 @@ local function own_match(agent, hashes, ends, tokens)
   return 0
 end
 
--- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
-local function foreign_match(except, hashes, ends, tokens)
+-- Whether anybody holds, or has held, an entry: one look where there is nothing to find.
+local function is_anything_held(hashes)
   local names = {}
   for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
-  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return {}, 0 end
+  return #names > 0 and redis.call('EXISTS', unpack(names)) > 0
+end
+
+-- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
+local function foreign_match(except, hashes, ends, tokens)
+  if not is_anything_held(hashes) then return {}, 0 end
   for at = #hashes, 1, -1 do
     if not is_long_enough(ends[at], tokens) then break end
     local live = {}
-    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
       if agent ~= except and is_leased(agent) then live[#live + 1] = agent end
     end
     if #live > 0 then return live, ends[at] end
@@ -72,19 +77,39 @@ local function freest(hint)
   end
 end
 
--- Requests that have waited long enough move up a class, to where that class is served now.
+-- Whether a promoted request of this tenant waits in a class still.
+local function has_promoted(class, tenant)
+  local id = redis.call('GET', promoted_key(class, tenant))
+  if not id then return false end
+  local fields = redis.call('HMGET', request_key(id), 'state', 'queue')
+  return fields[1] == 'waiting' and fields[2] == class
+end
+
+-- Where a class is starved by a higher one, what is next in it and has been in it for long enough moves up, as a
+-- newcomer of its tenant there: one of each tenant at a time. Leaving is service by the class it leaves.
 local function promote()
-  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, PROMOTE_LOOK - 1)) do
-    local fields = redis.call('HMGET', request_key(id), 'queue', 'accepted')
-    local queue = fields[1]
-    local after = PROMOTE_MS[queue]
-    if after and now - tonumber(fields[2]) >= after then
-      -- From now on this is its place, also when it comes back from a lane.
-      local score = redis.call('GET', vtime_key(PROMOTED[queue])) or '0'
-      redis.call('ZREM', order_key(queue), id)
-      redis.call('ZADD', order_key(PROMOTED[queue]), score, id)
-      redis.call('HSET', request_key(id), 'queue', PROMOTED[queue], 'score', score, 'start', score)
-      count('promoted')
+  local oldest = redis.call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
+  if not oldest or now - tonumber(oldest) < PROMOTIONS[1][3] then return end
+  for _, promotion in ipairs(PROMOTIONS) do
+    local from, to, after = unpack(promotion)
+    local is_taken = {}
+    for _, id in ipairs(redis.call('ZRANGE', order_key(from), 0, PROMOTE_LOOK - 1)) do
+      local key = request_key(id)
+      local fields = redis.call('HMGET', key, 'since', 'accepted', 'tenant', 'cost', 'weight', 'start')
+      local tenant = fields[3]
+      if now - tonumber(fields[1] or fields[2] or now) < after then break end
+      if is_taken[tenant] == nil then is_taken[tenant] = has_promoted(to, tenant) end
+      if not is_taken[tenant] then
+        is_taken[tenant] = true
+        advance(from, tonumber(fields[6]))
+        local start, score = charge(to, tenant, tonumber(fields[4]), tonumber(fields[5]))
+        redis.call('ZREM', order_key(from), id)
+        redis.call('ZADD', order_key(to), score, id)
+        -- From now on this is its place, also when it comes back from a lane.
+        redis.call('HSET', key, 'queue', to, 'score', score, 'start', start, 'since', now)
+        redis.call('SET', promoted_key(to, tenant), id, 'EX', TAG_KEEP_S)
+        count('promoted')
+      end
     end
   end
 end
@@ -99,11 +124,11 @@ local function window()
   return ids
 end
 
--- A request that has lost an agent and is reserved by another live one is nobody else's; one that this agent had to
--- give up for want of room is not its own again yet.
-local function is_barred(agent, deaths, suitor, avoid)
+-- A suspect that is reserved by another live agent is nobody else's; what this agent had to give up for want of room
+-- is not its own again yet.
+local function is_barred(agent, fruitless, suitor, avoid)
   if avoid == agent then return true end
-  return tonumber(deaths or '0') > 0 and suitor and suitor ~= agent and is_leased(suitor)
+  return suitor and suitor ~= agent and is_suspect(fruitless) and is_leased(suitor)
 end
 
 -- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
@@ -111,7 +136,7 @@ local function choose(agent)
   local facts = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
   if (tonumber(facts[1] or '0') + 1) % OLDEST_EVERY == 0 then
     for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
-      local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid')
+      local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid')
       if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
     end
   end
@@ -120,7 +145,7 @@ local function choose(agent)
   local holds = redis.call('EXISTS', held_key(agent)) == 1
   local best, most, others = nil, 0, {}
   for _, id in ipairs(window()) do
-    local fields = redis.call('HMGET', request_key(id), 'deaths', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
+    local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
     if not is_barred(agent, fields[1], fields[2], fields[3]) then
       local hashes, ends = unpack_chain(fields[4] or '')
       local tokens = tonumber(fields[5] or '0')
@@ -161,6 +186,14 @@ end
 -- Step 4: fill up to `limit` free slots of one agent. Returns how many tickets it was given, and the ms until
 -- something may be stolen (0: nothing to wait for).
 local function claim_for(agent, limit)
+  local waiting = num_waiting()
+  if waiting == 0 then
+    local room, kept = num_free(agent)
+    if not kept then
+      set_free(agent, room)
+      return 0, 0
+    end
+  end
   local reserved = reservation(agent)
   if reserved then
     if num_free(agent) == 0 or redis.call('XLEN', lane_key(agent)) > 0 then return 0, 0 end
@@ -170,16 +203,17 @@ local function claim_for(agent, limit)
     return 1, 0
   end
   local room = math.min(refresh_free(agent), limit)
+  if room == 0 or waiting == 0 then return 0, 0 end
   local given, hint = 0, 0
-  if room > 0 then promote() end
+  promote()
   while given < room do
     local id, how = choose(agent)
     if not id then
       hint = how
       break
     end
-    local deaths = tonumber(redis.call('HGET', request_key(id), 'deaths') or '0')
-    if deaths > 0 and redis.call('XLEN', lane_key(agent)) > 0 then
+    local wants_lane = is_suspect(redis.call('HGET', request_key(id), 'fruitless'))
+    if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
       redis.call('HSET', request_key(id), 'suitor', agent)
       redis.call('HSET', agent_key(agent), 'reserved', id)
@@ -189,7 +223,7 @@ local function claim_for(agent, limit)
     give(agent, id)
     count('claimed_' .. how)
     given = given + 1
-    if deaths > 0 then break end
+    if wants_lane then break end
   end
   if given > 0 then refresh_free(agent) end
   return given, hint
@@ -221,14 +255,12 @@ end
 -- The live holder with a free slot of the deepest entry that has one, the freest of them, and whether any agent holds
 -- the request at all.
 local function free_holder(hashes, ends, tokens, hint)
-  local names = {}
-  for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
-  if #names == 0 or redis.call('EXISTS', unpack(names)) == 0 then return nil, false end
+  if not is_anything_held(hashes) then return nil, false end
   local rooms, is_held = {}, false
   for at = #hashes, 1, -1 do
     if not is_long_enough(ends[at], tokens) then break end
     local agent, most = nil, 0
-    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', names[at], '(' .. now, '+inf')) do
+    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
       if is_leased(holder) then
         is_held = true
         -- Whoever holds a deep entry holds those above it: each is looked at once.
@@ -242,6 +274,35 @@ local function free_holder(hashes, ends, tokens, hint)
     if agent then return agent, true end
   end
   return nil, is_held
+end
+
+-- A request that comes while nobody waits need not enter the buffer to be taken out again: the agent that `place_new`
+-- would give it to, and by which rule; nil where that takes a longer look. `is_held`: somebody may hold its beginning.
+local function place_at_once(hashes, ends, tokens, hint, is_held)
+  local agent, least = nil, 1
+  if is_held then
+    agent, is_held = free_holder(hashes, ends, tokens, hint)
+    if is_held and not agent then return nil end
+  end
+  if not agent then
+    local top = redis.call('ZREVRANGE', FREE, 0, NUM_TIES - 1, 'WITHSCORES')
+    local num_ties = 0
+    while num_ties * 2 < #top and top[num_ties * 2 + 2] == top[2] do num_ties = num_ties + 1 end
+    if num_ties == 0 or num_ties == NUM_TIES then return nil end
+    agent, least = top[(micros % num_ties) * 2 + 1], tonumber(top[2])
+    if hint ~= '' then
+      for at = 1, num_ties do
+        if prefers(hint, top[at * 2 - 1], agent) then agent = top[at * 2 - 1] end
+      end
+    end
+  end
+  local room, reserved, claims = num_free(agent)
+  if reserved or room < least then return nil end
+  local is_own = own_match(agent, hashes, ends, tokens) > 0
+  if is_held and not is_own then return nil end
+  if (tonumber(claims or '0') + 1) % OLDEST_EVERY == 0 then return agent, 'oldest', room end
+  if is_own then return agent, 'own', room end
+  return agent, 'cold', room
 end
 
 -- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim. Whoever may take

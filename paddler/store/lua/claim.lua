@@ -1,4 +1,4 @@
--- Step 4. Keys: order, age, buffer, queued, deadlines, backlog, vtime, requests, holders; lane, free, held and hash of the agent.
+-- Step 4. Keys: order, age, buffer, queued, aside, deadlines, backlog, vtime, tag, promoted, requests, holders; lane, free, held and hash of the agent.
 -- ARGV: now, agent. Returns {tickets given, ms until something may be stolen (0: nothing)}, or {-1, 0} when its lease is over.
 local agent = ARGV[2]
 

@@ -2,7 +2,7 @@
 -- ARGV: now, agent, then per item: id, attempt, journal offset, frames. Returns {status, journal length} per item.
 local agent = ARGV[2]
 
-local answers = {}
+local answers, solo = {}, redis.call('HGET', agent_key(agent), 'solo')
 for at = 3, #ARGV, 4 do
   local id, attempt, offset, frames = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]
   local status, length = fence(id, agent, attempt), 0
@@ -11,8 +11,8 @@ for at = 3, #ARGV, 4 do
     if status == 'ok' then
       append(id, frames)
       length = offset + #frames
-      -- A request that once lost its agent has survived its first new frame: the lane is open to others again.
-      if redis.call('HGET', agent_key(agent), 'solo') == id then
+      -- A suspect has survived its first new frame: the lane is open to others again.
+      if solo == id then
         end_solo(agent, id)
         claim_for(agent, 1000000)
       end

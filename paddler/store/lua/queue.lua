@@ -1,14 +1,22 @@
 -- Key map: that of common.lua, which comes before this part of every script.
 -- Moves of tickets between buffer and lanes, journals, fences and ends.
 
--- Slots in which an agent could begin something now, and the request that it keeps them for, if any.
+-- Slots in which an agent could begin something now, the request that it keeps them for, if any, and its claims.
 local function num_free(agent)
-  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo', 'reserved')
+  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo', 'reserved', 'claims')
   local room = 0
   if fields[1] and fields[2] == 'ready' and not fields[3] and is_leased(agent) then
     room = tonumber(fields[1]) - redis.call('XLEN', lane_key(agent))
   end
-  return math.max(room, 0), fields[4]
+  return math.max(room, 0), fields[4], fields[5]
+end
+
+local function set_free(agent, room)
+  if room > 0 then
+    redis.call('ZADD', FREE, room, agent)
+  else
+    redis.call('ZREM', FREE, agent)
+  end
 end
 
 -- Re-derive an agent's place in `free` from its lane: never a counter that can drift. Returns its free slots, none
@@ -16,15 +24,14 @@ end
 local function refresh_free(agent)
   local room, reserved = num_free(agent)
   if reserved then room = 0 end
-  if room > 0 then
-    redis.call('ZADD', FREE, room, agent)
-  else
-    redis.call('ZREM', FREE, agent)
-  end
+  set_free(agent, room)
   return room
 end
 
--- A request that lost an agent is given away, ended, or no longer waits for this one: whoever kept its lane for it
+-- Whether the last agent that a request lost had got nothing new out of it: then it may be what killed that agent.
+local function is_suspect(fruitless) return fruitless and tonumber(fruitless) > 0 end
+
+-- A suspect is given away, ended, or no longer waits for this one: whoever kept its lane for it
 -- may take others again.
 local function end_reservation(id)
   local suitor = redis.call('HGET', request_key(id), 'suitor')
@@ -36,19 +43,23 @@ local function end_reservation(id)
   end
 end
 
-local function num_waiting()
-  local sum = 0
-  for _, class in ipairs(CLASSES) do sum = sum + redis.call('ZCARD', order_key(class)) end
-  return sum
+local function num_waiting() return redis.call('XLEN', BUFFER) end
+
+local function num_waiting_of(side)
+  local aside = redis.call('SCARD', ASIDE)
+  if side == 'background' then return aside end
+  return num_waiting() - aside
 end
 
--- Append frames to a journal and tell every watcher, in one step (life of a request, step 6).
+-- Append frames to a journal and tell every watcher, in one step (life of a request, step 6). Returns its length.
 local function append(id, frames)
-  local offset = redis.call('APPEND', journal_key(id), frames) - #frames
+  local length = redis.call('APPEND', journal_key(id), frames)
+  local offset = length - #frames
   local message = struct.pack('>I2', #id) .. id .. struct.pack('>I4', offset) .. frames
   for _, inbox in ipairs(redis.call('SMEMBERS', watchers_key(id))) do
     redis.call('PUBLISH', inbox, message)
   end
+  return length
 end
 
 -- Start-time fair queueing between the tenants of a class (Goyal, Vin and Cheng 1996), in tokens by weight as the
@@ -62,24 +73,46 @@ local function charge(class, tenant, cost, weight)
   return start, finish
 end
 
+-- The estimate that a tenant was charged for a request was wrong by so many tokens. Requests that wait keep their tags:
+-- the difference is settled with the next ones.
+local function correct(class, tenant, tokens, weight)
+  local tag = redis.call('GET', tag_key(class, tenant))
+  if tag then redis.call('SET', tag_key(class, tenant), math.max(tonumber(tag) + tokens / weight, 0), 'KEEPTTL') end
+end
+
+-- A request that ends before any agent has begun it costs nothing, nor where it was before it was promoted.
+local function refund(id)
+  local fields = redis.call('HMGET', request_key(id), 'queue', 'class', 'tenant', 'cost', 'weight', 'opened')
+  if fields[6] then return end
+  local is_charged = false
+  for _, class in ipairs(CLASSES) do
+    is_charged = is_charged or class == fields[1]
+    if is_charged then correct(class, fields[3], -tonumber(fields[4]), tonumber(fields[5])) end
+    if class == fields[2] then return end
+  end
+end
+
 -- `queue` is the class in whose order it stands: its own, or a higher one after promotion.
-local function enter_buffer(id, tenant, queue, score, accepted, deadline, cost)
+local function enter_buffer(id, side, tenant, queue, score, accepted, deadline, cost)
   local entry = redis.call('XADD', BUFFER, '*', 'id', id)
   redis.call('ZADD', order_key(queue), score, id)
   redis.call('ZADD', AGE, accepted, id)
-  redis.call('SADD', queued_key(tenant), id)
-  redis.call('INCRBY', BACKLOG, cost)
+  redis.call('SADD', queued_key(side, tenant), id)
+  if side == 'background' then redis.call('SADD', ASIDE, id) end
+  redis.call('INCRBY', backlog_key(side), cost)
   if deadline > 0 then redis.call('ZADD', DEADLINES, deadline, id) end
   redis.call('HSET', request_key(id), 'state', 'waiting', 'entry', entry, 'queue', queue)
 end
 
 local function leave_buffer(id)
-  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost')
+  local fields = redis.call('HMGET', request_key(id), 'tenant', 'queue', 'entry', 'cost', 'class', 'background')
+  local side = side_of(fields[5], fields[6])
   redis.call('XDEL', BUFFER, fields[3])
   redis.call('ZREM', order_key(fields[2]), id)
   redis.call('ZREM', AGE, id)
-  redis.call('SREM', queued_key(fields[1]), id)
-  redis.call('DECRBY', BACKLOG, fields[4])
+  redis.call('SREM', queued_key(side, fields[1]), id)
+  if side == 'background' then redis.call('SREM', ASIDE, id) end
+  redis.call('DECRBY', backlog_key(side), fields[4])
   redis.call('ZREM', DEADLINES, id)
   end_reservation(id)
 end
@@ -89,77 +122,98 @@ local function leave_lane(agent, entry)
   redis.call('XDEL', lane_key(agent), entry)
 end
 
--- Put a waiting ticket into a lane; the raised attempt fences whoever had it before. Fair queueing's clock moves
--- on to the start tag of what is served.
+-- Fair queueing's clock moves on to the start tag of what is served.
+local function advance(class, start)
+  if start > tonumber(redis.call('GET', vtime_key(class)) or '0') then redis.call('SET', vtime_key(class), start) end
+end
+
+-- The ticket of one attempt, with fields of its own; returns what the request's hash must say of it.
+local function put_into_lane(agent, id, attempt, ...)
+  local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt, ...)
+  redis.call('HINCRBY', agent_key(agent), 'claims', 1)
+  return 'state', 'assigned', 'agent', agent, 'attempt', attempt, 'entry', entry
+end
+
+-- A new request, of which `fields` is all that is to be known beside its ticket. A small payload goes with that: the
+-- agent need not wait for the answer of `open` to begin.
+local function give_at_once(agent, id, class, start, fields, payload)
+  advance(class, start)
+  local ticket = {}
+  if payload and #payload <= SMALL_PAYLOAD then ticket = {'payload', payload} end
+  for _, field in ipairs({put_into_lane(agent, id, 1, unpack(ticket))}) do fields[#fields + 1] = field end
+  redis.call('HSET', request_key(id), unpack(fields))
+end
+
+-- Put a waiting ticket into a lane; the raised attempt fences whoever had it before.
 local function give(agent, id)
   local key = request_key(id)
   leave_buffer(id)
-  local fields = redis.call('HMGET', key, 'deaths', 'start', 'queue')
-  local start, vtime = tonumber(fields[2]), vtime_key(fields[3])
-  if start > tonumber(redis.call('GET', vtime) or '0') then redis.call('SET', vtime, start) end
-  local attempt = redis.call('HINCRBY', key, 'attempt', 1)
-  local entry = redis.call('XADD', lane_key(agent), '*', 'id', id, 'attempt', attempt)
-  redis.call('HSET', key, 'state', 'assigned', 'agent', agent, 'entry', entry)
-  redis.call('HSETNX', key, 'delivered', now)
-  redis.call('HINCRBY', agent_key(agent), 'claims', 1)
-  if tonumber(fields[1] or '0') > 0 then redis.call('HSET', agent_key(agent), 'solo', id) end
+  local fields = redis.call('HMGET', key, 'fruitless', 'start', 'queue', 'attempt', 'delivered')
+  advance(fields[3], tonumber(fields[2]))
+  redis.call('HSET', key, 'delivered', fields[5] or now, put_into_lane(agent, id, tonumber(fields[4] or '0') + 1))
+  if is_suspect(fields[1]) then redis.call('HSET', agent_key(agent), 'solo', id) end
 end
 
 -- Return a ticket to the buffer at its old place; the raised attempt fences whoever had it.
 -- A request that has been opened has no start deadline any more.
 local function put_back(id)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost')
+  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost', 'class',
+    'background')
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HDEL', key, 'agent')
   local deadline = tonumber(fields[5])
   if fields[6] then deadline = 0 end
-  enter_buffer(id, fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
+  enter_buffer(id, side_of(fields[8], fields[9]), fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
 end
 
--- A request that lost an agent before has begun to speak, or is gone: the lane is open to others again.
+-- A suspect has begun to speak, or is gone: the lane is open to others again.
 local function end_solo(agent, id)
   if redis.call('HGET', agent_key(agent), 'solo') == id then redis.call('HDEL', agent_key(agent), 'solo') end
 end
 
 -- One of the agent's requests has ended, or none is left: it may take back what it had to give up for want of room.
 local function forget_preempted(agent)
-  for _, id in ipairs(redis.call('SMEMBERS', preempted_key(agent))) do
+  local ids = redis.call('SMEMBERS', preempted_key(agent))
+  if #ids == 0 then return end
+  for _, id in ipairs(ids) do
     -- Another agent may have had to give it up since.
     if redis.call('HGET', request_key(id), 'avoid') == agent then redis.call('HDEL', request_key(id), 'avoid') end
   end
   redis.call('DEL', preempted_key(agent))
 end
 
--- End a request: final frames, state, ledger, and a TTL on every key it has. The caller has taken its ticket out.
-local function finish(id, state, frames)
+-- End a request: final frames, state, ledger, and a TTL on every key it keeps. The caller has taken its ticket out.
+-- `class` and `entry` in the ledger spare a look; what follows them is written with the state.
+local function finish(id, state, frames, class, entry, ...)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'class', 'demand')
+  if not class then class, entry = unpack(redis.call('HMGET', key, 'class', 'demand')) end
   if #frames > 0 then append(id, frames) end
-  redis.call('XDEL', demand_key(fields[1]), fields[2])
-  redis.call('HSET', key, 'state', state, 'ended', now)
+  redis.call('XDEL', demand_key(class), entry)
+  redis.call('HSET', key, 'state', state, 'ended', now, ...)
   count(state)
   redis.call('HDEL', key, 'entry', 'chain')
   redis.call('EXPIRE', key, KEEP_S)
   redis.call('EXPIRE', payload_key(id), KEEP_S)
   redis.call('EXPIRE', journal_key(id), KEEP_S)
-  redis.call('EXPIRE', watchers_key(id), KEEP_S)
+  redis.call('DEL', watchers_key(id))
 end
 
 local function is_terminal(state)
   return state == 'done' or state == 'failed' or state == 'cancelled'
 end
 
--- The fence of steps 5 to 7. Returns 'ok', 'cancelled' (asked to stop), 'fenced' (another owns it now) or 'gone'.
-local function fence(id, agent, attempt)
-  local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'cancel')
+-- The fence of steps 5 to 7. Returns 'ok', 'cancelled' (asked to stop), 'fenced' (another owns it now) or 'gone'; with
+-- 'ok' the values of further fields.
+local function fence(id, agent, attempt, ...)
+  local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'cancel', ...)
   if not fields[1] then return 'gone' end
   if fields[2] ~= agent or tonumber(fields[3]) ~= attempt or is_terminal(fields[1]) then
     count('fenced')
     return 'fenced'
   end
   if fields[4] then return 'cancelled' end
-  return 'ok'
+  return 'ok', unpack(fields, 5)
 end
 
 -- Where frames that claim journal byte `offset` stand: 'ok' to append, 'repeated' when these very bytes are

@@ -3,7 +3,7 @@
 -- Returns {tickets returned, requests failed}, or {-1, 0} while the agent lives (unless it says itself that it leaves).
 local agent, max_deaths, dead_frame, cancel_frame = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local leaving = ARGV[6] == '1'
--- Of deaths after which a request had got on by some tokens it takes so many times more.
+-- Of all deaths, fruitful ones among them, it takes so many times more.
 local FRUITFUL_FACTOR = 3
 
 if is_leased(agent) and not leaving then return {-1, 0} end
@@ -22,6 +22,9 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
       -- Whoever has said something new since it was opened is hardly what killed the agent.
       if redis.call('STRLEN', journal_key(id)) <= tonumber(fields[5]) then
         fruitless = redis.call('HINCRBY', key, 'fruitless', 1)
+      elseif fruitless > 0 then
+        fruitless = 0
+        redis.call('HDEL', key, 'fruitless')
       end
     end
     if fields[2] then

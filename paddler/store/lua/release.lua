@@ -1,4 +1,4 @@
--- Step 11, preemption. Keys: request, lane, free and hash of the agent; buffer, order, age, queued, backlog; what claim touches.
+-- Step 11, preemption. Keys: request, lane, free and hash of the agent; buffer, order, age, queued, aside, backlog; what claim touches.
 -- ARGV: now, agent, id, attempt. A running request goes back to its old place, no death counted; this agent does not
 -- take it again until one of its running requests has ended. Returns the fence's status.
 local agent, id, attempt = ARGV[2], ARGV[3], tonumber(ARGV[4])

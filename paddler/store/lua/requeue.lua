@@ -18,13 +18,13 @@ redis.call('DEL', journal_key(id), watchers_key(id))
 redis.call('PERSIST', key)
 redis.call('PERSIST', payload_key(id))
 redis.call('HDEL', key, 'deaths', 'fruitless', 'opened', 'started', 'delivered', 'ended', 'agent', 'cancel', 'avoid', 'suitor',
-  'orphaned', 'abandoned', 'prompt_tokens', 'completion_tokens', 'cached_tokens')
+  'orphaned', 'abandoned', 'since', 'prompt_tokens', 'completion_tokens', 'cached_tokens')
 local start, score = charge(class, tenant, cost, tonumber(fields[4]))
 local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'accepted', now, 'deadline', 0, 'score', score, 'start', start, 'demand', entry,
   'background', 1, 'requeued', now)
 redis.call('HINCRBY', key, 'attempt', 1)
-enter_buffer(id, tenant, class, score, now, 0, cost)
+enter_buffer(id, 'background', tenant, class, score, now, 0, cost)
 count('requeued')
 dispatch()
 return 'requeued'

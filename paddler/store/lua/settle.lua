@@ -4,8 +4,8 @@
 local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
-local key = request_key(id)
-local fields = redis.call('HMGET', key, 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight', 'class')
+local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight',
+  'class', 'demand', 'fruitless', 'queue')
 if not fields[1] then return {'gone', 0, 0, 0} end
 if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
   count('fenced')
@@ -17,18 +17,12 @@ if status == 'short' or status == 'long' then return {status, length, 0, 0} end
 if status == 'repeated' then frames = '' end
 
 leave_lane(agent, fields[4])
-redis.call('HSET', key, 'prompt_tokens', prompt_tokens, 'completion_tokens', completion_tokens,
-  'cached_tokens', cached_tokens)
--- The tenant was charged an estimate; from now on it stands where the real cost puts it.
-local tag_name = tag_key(fields[8], fields[5])
-local tag = redis.call('GET', tag_name)
-if tag and outcome ~= 'failed' then
-  local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
-  local corrected = tonumber(tag) + (real - tonumber(fields[6])) / tonumber(fields[7])
-  redis.call('SET', tag_name, math.max(corrected, 0), 'KEEPTTL')
-end
-finish(id, outcome, frames)
-end_solo(agent, id)
+-- The tenant was charged an estimate; from now on it stands where puts it what was computed, however it ended.
+local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
+correct(fields[11], fields[5], real - tonumber(fields[6]), tonumber(fields[7]))
+finish(id, outcome, frames, fields[8], fields[9], 'prompt_tokens', prompt_tokens,
+  'completion_tokens', completion_tokens, 'cached_tokens', cached_tokens)
+if is_suspect(fields[10]) then end_solo(agent, id) end
 forget_preempted(agent)
 local given, hint = claim_for(agent, 1000000)
-return {'ok', redis.call('STRLEN', journal_key(id)), given, hint}
+return {'ok', length + #frames, given, hint}

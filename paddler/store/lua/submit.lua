@@ -1,4 +1,4 @@
--- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, deadlines, backlog;
+-- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, aside, deadlines, backlog;
 -- holders of the chain; lane, free and hash of the agent chosen.
 -- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
@@ -33,22 +33,25 @@ if idempotency ~= '' then
   end
 end
 
--- Bounds hold for what would wait: a free slot with nobody before it serves even without a buffer.
-local waiting = redis.call('ZCARD', order_key('batch'))
-if class ~= 'batch' then
-  waiting = redis.call('ZCARD', order_key('interactive')) + redis.call('ZCARD', order_key('normal'))
-end
+-- Bounds hold for what would wait: a free slot serves even without a buffer. `paddler/routing/admission.py` is the same
+-- decision as a pure function, and a test holds the two together.
+local side = side_of(class, background == '1')
+local is_empty, waiting = num_waiting() == 0, 0
+if not is_empty then waiting = num_waiting_of(side) end
 if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
   if not freest() then
+    if tenant_max > 0 then
+      local of_tenant = redis.call('SCARD', queued_key(side, tenant))
+      if of_tenant >= tenant_max then
+        count('tenant_full')
+        return {'tenant_full', of_tenant, id}
+      end
+    end
     if waiting >= max_waiting then
       count('full')
       return {'full', waiting, id}
     end
-    if tenant_max > 0 and redis.call('SCARD', queued_key(tenant)) >= tenant_max then
-      count('tenant_full')
-      return {'tenant_full', redis.call('SCARD', queued_key(tenant)), id}
-    end
-    local ahead = tonumber(redis.call('GET', BACKLOG) or '0')
+    local ahead = tonumber(redis.call('GET', backlog_key(side)) or '0')
     if max_wait > 0 and rate > 0 and ahead * 1000 / rate > max_wait then
       count('slow')
       return {'slow', math.ceil(ahead * 1000 / rate), id}
@@ -58,25 +61,43 @@ end
 
 -- Fair queueing charges the tokens that have to be computed.
 local hashes, ends = unpack_chain(chain)
-local _, cached = foreign_match('', hashes, ends, prompt_tokens)
+local is_held = is_anything_held(hashes)
+local cached = 0
+if is_held then cached = select(2, foreign_match('', hashes, ends, prompt_tokens)) end
 local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
 local start, score = charge(class, tenant, cost, weight)
 
 local deadline = 0
 if start_timeout > 0 then deadline = now + start_timeout end
-local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
-redis.call('HSET', key, 'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score,
-  'start', start, 'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', entry, 'attempt', 0)
-if chain ~= '' then redis.call('HSET', key, 'chain', chain) end
-if label ~= '' then redis.call('HSET', key, 'label', label) end
-if fingerprint ~= '' then redis.call('HSET', key, 'fingerprint', fingerprint) end
-if background == '1' then redis.call('HSET', key, 'background', 1) end
+local request = {'class', class, 'tenant', tenant, 'accepted', now, 'deadline', deadline, 'score', score, 'start', start,
+  'cost', cost, 'weight', weight, 'tokens', prompt_tokens, 'demand', redis.call('XADD', demand_key(class), '*', 'id', id)}
+local function note(field, value)
+  request[#request + 1] = field
+  request[#request + 1] = value
+end
+if chain ~= '' then note('chain', chain) end
+if label ~= '' then note('label', label) end
+if fingerprint ~= '' then note('fingerprint', fingerprint) end
+if background == '1' then note('background', 1) end
 if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
 if journal ~= '' then redis.call('SET', journal_key(id), journal) end
 redis.call('SADD', watchers_key(id), inbox)
-enter_buffer(id, tenant, class, score, now, deadline, cost)
 count('accepted')
+if is_empty then
+  local agent, rule, room = place_at_once(hashes, ends, prompt_tokens, hint, is_held)
+  if agent then
+    note('queue', class)
+    note('delivered', now)
+    give_at_once(agent, id, class, start, request, journal == '' and payload or nil)
+    count('claimed_' .. rule)
+    set_free(agent, room - 1)
+    return {'assigned', 0, id}
+  end
+end
+note('attempt', 0)
+redis.call('HSET', key, unpack(request))
+enter_buffer(id, side, tenant, class, score, now, deadline, cost)
 place_new(id, chain, prompt_tokens, hint)
 if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
 return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}

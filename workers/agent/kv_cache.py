@@ -1,0 +1,181 @@
+"""The KV cache of a context: which sequence lies under which id, what is shared, what stays parked and what goes.
+
+Keeps `PrefixCache` and llama.cpp's own table in step: every change goes to both. Events are the `Retained` that the
+agent must hear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Sequence_
+
+import structlog
+
+from paddler.engine import Retained
+from workers.agent.llama import Context
+from workers.agent.prefix_cache import Charges, Match, PrefixCache
+from workers.agent.scheduler import MIN_PREFILL_TOKENS
+from workers.agent.sequence import Sequence
+from workers.agent.tokens import num_common
+
+log = structlog.get_logger(__name__)
+
+MIN_WAIT_TOKENS = 64
+"""Fewer common tokens are not worth waiting for whoever computes them already: his next step takes about as long. Who
+has waited stays for all but the last `MIN_PREFILL_TOKENS`."""
+EVICT_TOKENS = 256
+"""At least so many cells are taken from a parked sequence at once, so that it is not told about in every step."""
+
+
+class KvCache:
+    """Sequence ids of one context: at most `max_parked` hold ended sequences, the others are for running ones.
+
+    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked."""
+
+    def __init__(self, context: Context, *, num_running: int, max_parked: int, can_share: bool) -> None:
+        self._context = context
+        self._can_share = can_share
+        self._max_parked = max_parked if can_share else 0
+        self._free = list(range(num_running + max_parked))
+        self._tree = PrefixCache()
+        self._request_ids: dict[int, str] = {}
+        self._newest: dict[str, int] = {}
+        """By request id: a request that comes back has two sequences for a while, and its older one is not told of."""
+
+    @property
+    def num_cells(self) -> int:
+        """Cells in use; one that several sequences use is one cell."""
+        return self._tree.num_cells
+
+    @property
+    def num_parked(self) -> int:
+        return len(self._tree.parked)
+
+    def acquire(self, request_id: str) -> int:
+        """A free sequence id. Parked ones never take those that running ones need."""
+        key = self._free.pop()
+        self._request_ids[key] = request_id
+        self._newest[request_id] = key
+        return key
+
+    def release(self, key: int) -> None:
+        """The job of this sequence was never begun."""
+        self._evict(key)
+
+    def look_up(self, sequences: Sequence_[Sequence]) -> None:
+        """Write into the `work` of each sequence, given oldest first, what the scheduler needs to know: how many of
+        its cells count for an older one; of one that is not admitted, how many tokens it would find; and whether it
+        had better wait, because an older one is computing what both begin with."""
+        charges = Charges()
+        ahead: list[Sequence] = []
+        for sequence in sequences:
+            work = sequence.work
+            if work.is_admitted:
+                work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
+            elif self._can_share:
+                # The last token is computed in any case: its logits are wanted.
+                match = self._tree.match(sequence.scope, sequence.tokens[: work.num_total - 1])
+                work.num_cached = match.num_tokens
+                num_ahead = max((_num_worth_waiting(one, sequence) for one in ahead), default=0)
+                work.is_held = num_ahead > 0
+                work.num_shared = num_ahead or charges.charge(match.node, match.num_tokens)
+                if work.is_held:
+                    continue
+            if work.num_pending > 1:
+                ahead.append(sequence)
+
+    def admit(self, sequence: Sequence) -> None:
+        """Give the sequence the cells of the longest beginning that is there, computing and copying nothing."""
+        work = sequence.work
+        match = Match()
+        if self._can_share:
+            match = self._tree.match(sequence.scope, sequence.tokens[: work.num_total - 1])
+        if match.num_tokens:
+            self._context.copy(match.key, work.key, match.num_tokens)
+            if self._context.extent(work.key) != (0, match.num_tokens - 1):
+                # Sliding-window memory gives cells away that no token to come will look at, but another answer would.
+                log.debug("a prefix is no longer whole", num_tokens=match.num_tokens)
+                self._context.remove(work.key)
+                match = Match()
+        self._tree.add(work.key, sequence.scope, sequence.tokens, match)
+        work.num_cached, work.is_admitted, work.is_held = match.num_tokens, True, False
+        sequence.num_reused = match.num_tokens
+
+    def grow(self, key: int, num_tokens: int) -> None:
+        """So many tokens more of the sequence have been computed."""
+        self._tree.grow(key, num_tokens)
+
+    def make_room(self, num_tokens: int, num_cells: int) -> list[Retained]:
+        """Take cells from parked sequences, the least recently used first, until `num_tokens` more fit into
+        `num_cells` or nothing is parked."""
+        events: list[Retained] = []
+        while (num_short := self._tree.num_cells + num_tokens - num_cells) > 0:
+            key = self._tree.victim()
+            if key is None:
+                break
+            # From its end: what it begins with is what others may begin with too.
+            num_kept = self._tree.length(key) - max(num_short, EVICT_TOKENS)
+            is_cut = num_kept > 0 and self._tree.num_own(key) >= max(num_short, EVICT_TOKENS)
+            events += self._cut(key, num_kept) if is_cut else self._evict(key)
+        return events
+
+    def evict_all(self) -> list[Retained]:
+        return [event for key in self._tree.parked for event in self._evict(key)]
+
+    def park(self, sequence: Sequence) -> list[Retained]:
+        """The sequence has ended or lost its slot: its cells stay, as long as nobody needs them."""
+        key, num_tokens = sequence.work.key, self._tree.length(sequence.work.key)
+        if num_tokens == 0 or self._max_parked == 0:
+            return self._evict(key)
+        # The last token sampled is in no cell: it is not of the sequence that is held.
+        num_total = max(num_tokens, sequence.num_prompt)
+        self._tree.park(key)
+        events = [Retained(sequence.job.request_id, num_tokens, num_total)]
+        for other in self._tree.covered(key):
+            events += self._evict(other)
+        while len(self._tree.parked) > self._max_parked:
+            events += self._evict(self._tree.parked[0])
+        return events
+
+    def reset(self, sequence: Sequence) -> None:
+        """Its memory cannot be cut back to the tokens that count: it is computed again from the first."""
+        key = sequence.work.key
+        self._context.remove(key)
+        self._tree.remove(key)
+        self._tree.add(key, sequence.scope, sequence.tokens, Match())
+        sequence.work.num_cached = 0
+
+    def _cut(self, key: int, num_kept: int) -> list[Retained]:
+        num_total = self._tree.length(key)
+        self._context.remove(key, num_kept)
+        self._tree.cut(key, num_kept)
+        log.debug("evicted a part", sequence=key, num_tokens=num_total - num_kept, num_parked=self.num_parked)
+        return self._tell(key, num_kept, num_total)
+
+    def _evict(self, key: int) -> list[Retained]:
+        num_total = self._tree.length(key)
+        self._context.remove(key)
+        self._tree.remove(key)
+        self._free.append(key)
+        log.debug("evicted", sequence=key, num_tokens=num_total, num_parked=self.num_parked)
+        events = self._tell(key, 0, num_total)
+        request_id = self._request_ids.pop(key)
+        if self._newest.get(request_id) == key:
+            del self._newest[request_id]
+            for older, its_request in self._request_ids.items():
+                if its_request == request_id:
+                    self._newest[request_id] = older
+        return events
+
+    def _tell(self, key: int, num_tokens: int, num_total: int) -> list[Retained]:
+        request_id = self._request_ids[key]
+        return [Retained(request_id, num_tokens, num_total)] if self._newest.get(request_id) == key else []
+
+
+def _num_worth_waiting(older: Sequence, younger: Sequence) -> int:
+    """How many tokens both begin with, if the older one computes so many of them that the younger lacks that it is
+    faster not to compute them twice; else 0."""
+    if older.scope != younger.scope or older.work.num_cached < younger.work.num_cached:
+        return 0
+    num_both = num_common(older.tokens[: older.work.num_total], younger.tokens[: younger.work.num_total - 1])
+    least = MIN_PREFILL_TOKENS if younger.work.is_held else MIN_WAIT_TOKENS
+    return num_both if num_both - younger.work.num_cached >= least else 0

@@ -1,0 +1,203 @@
+"""Which tokens lie in the KV cache, and how many cells they take: a radix tree over all sequences. Pure.
+
+As in SGLang's RadixAttention (Zheng et al., 2023), but a sequence shares the cells it was *given*, not those that
+happen to hold the same tokens: siblings may begin alike, where two sequences have computed the same tokens, because
+those are two sets of cells. So the number of tokens in the tree is the number of cells in use.
+
+Sequences have integer keys. One is *running* from `add` to `park` and *parked* from then on to `remove`. Sequences of
+different scopes never meet. Every node is resident today; one whose cells were saved elsewhere would be a node too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from workers.agent.tokens import TokenArray, num_common
+
+
+class Node(Struct, eq=False):
+    """A run of cells: the positions from `start` to `end` of every sequence in `holders`, all of which go through
+    here. `tokens` is the buffer of one of them, from position 0."""
+
+    tokens: TokenArray
+    start: int
+    end: int
+    parent: Node | None
+    children: list[Node]
+    holders: set[int]
+
+
+class Match(Struct, frozen=True):
+    """The sequence `key` holds the first `num_tokens`; `node` is where they end."""
+
+    node: Node | None = None
+    key: int = -1
+    num_tokens: int = 0
+
+
+class Charges:
+    """Who pays for which cells: a cell that several sequences hold is paid for by the first that asks."""
+
+    def __init__(self) -> None:
+        self._paid: dict[Node, int] = {}
+
+    def charge(self, node: Node | None, num_tokens: int) -> int:
+        """Charge the first `num_tokens` positions of the path to `node`; returns how many were paid for already."""
+        while node is not None and node not in self._paid:
+            self._paid[node] = min(node.end, num_tokens)
+            node = node.parent
+        if node is None:
+            return 0
+        num_paid = min(self._paid[node], num_tokens)
+        self._paid[node] = max(self._paid[node], min(node.end, num_tokens))
+        return num_paid
+
+
+class PrefixCache:
+    """The tree. `num_cells` is the number of cells in use."""
+
+    def __init__(self) -> None:
+        self.num_cells = 0
+        self._roots: dict[str, Node] = {}
+        self._leaves: dict[int, Node] = {}
+        self._buffers: dict[int, TokenArray] = {}
+        self._scopes: dict[int, str] = {}
+        self._parked: dict[int, None] = {}
+        """The least recently used first."""
+
+    @property
+    def parked(self) -> tuple[int, ...]:
+        """Keys of parked sequences, the least recently used first."""
+        return tuple(self._parked)
+
+    def leaf(self, key: int) -> Node | None:
+        """Where the sequence ends; None when it is not here."""
+        return self._leaves.get(key)
+
+    def length(self, key: int) -> int:
+        return self._leaves[key].end if key in self._leaves else 0
+
+    def match(self, scope: str, tokens: TokenArray) -> Match:
+        """The longest beginning of `tokens` that a sequence of this scope holds; of several running before parked."""
+        best, best_rank = Match(), (0, False)
+        todo = [self._roots[scope]] if scope in self._roots else []
+        while todo:
+            for child in todo.pop().children:
+                end = min(child.end, len(tokens))
+                if child.start >= end:
+                    continue
+                at = child.start + num_common(child.tokens[child.start : end], tokens[child.start : end])
+                is_running = any(key not in self._parked for key in child.holders)
+                if at > child.start and (at, is_running) > best_rank:
+                    best, best_rank = Match(child, next(iter(child.holders)), at), (at, is_running)
+                if at == child.end:
+                    todo.append(child)
+        return best
+
+    def add(self, key: int, scope: str, tokens: TokenArray, match: Match) -> None:
+        """A new sequence that holds what `match` found. `tokens` is its buffer: it may be filled up later, but what
+        was there before `grow` counted it does not change. A parked sequence that was found is in use now."""
+        if match.key in self._parked:
+            self._parked[match.key] = self._parked.pop(match.key)
+        if scope not in self._roots:
+            self._roots[scope] = Node(tokens, 0, 0, None, [], set())
+        node = self._cut_at(match.key, match.num_tokens) if match.num_tokens else self._roots[scope]
+        self._leaves[key], self._buffers[key], self._scopes[key] = node, tokens, scope
+        for above in _path(node):
+            above.holders.add(key)
+
+    def grow(self, key: int, num_tokens: int) -> None:
+        """The next tokens of the sequence's buffer have got cells of their own."""
+        leaf, tokens = self._leaves[key], self._buffers[key]
+        if leaf.parent is None or len(leaf.holders) > 1:
+            leaf = Node(tokens, leaf.end, leaf.end, leaf, [], {key})
+            self._leaves[key] = leaf
+            assert leaf.parent is not None
+            leaf.parent.children.append(leaf)
+        leaf.tokens = tokens  # of one that has gone: its buffer went on differently
+        leaf.end += num_tokens
+        self.num_cells += num_tokens
+
+    def park(self, key: int) -> None:
+        self._parked[key] = None
+
+    def covered(self, key: int) -> list[int]:
+        """Parked sequences that this one begins with or repeats."""
+        num, tokens, scope = self.length(key), self._buffers[key], self._scopes[key]
+
+        def is_covered(other: int) -> bool:
+            n = self.length(other)
+            return n <= num and num_common(self._buffers[other][:n], tokens[:n]) == n
+
+        return [other for other in self._parked if other != key and self._scopes[other] == scope and is_covered(other)]
+
+    def victim(self) -> int | None:
+        """The parked sequence to evict next: the least recently used one that has cells of its own, because the
+        others cost nothing. None when none is parked."""
+        return next((key for key in self._parked if self.num_own(key)), next(iter(self._parked), None))
+
+    def num_own(self, key: int) -> int:
+        """Cells that nobody else holds: what removing the sequence frees."""
+        return sum(node.end - node.start for node in _path(self._leaves[key]) if len(node.holders) == 1)
+
+    def cut(self, key: int, num_tokens: int) -> None:
+        """The sequence gives up its cells from position `num_tokens` on, which is more than 0."""
+        if num_tokens >= self.length(key):
+            return
+        end, leaf = self._cut_at(key, num_tokens), self._leaves[key]
+        self._leaves[key] = end
+        for node in list(_path(leaf)):
+            if node is end:
+                break
+            self._leave(node, key)
+
+    def remove(self, key: int) -> None:
+        """The sequence gives up all its cells. Unknown keys are ignored."""
+        leaf = self._leaves.pop(key, None)
+        if leaf is None:
+            return
+        scope = self._scopes.pop(key)
+        del self._buffers[key]
+        self._parked.pop(key, None)
+        for node in list(_path(leaf)):
+            self._leave(node, key)
+        if not self._roots[scope].holders:
+            del self._roots[scope]
+
+    def _cut_at(self, key: int, at: int) -> Node:
+        """The node of the sequence's path that ends at position `at`; splits one if need be."""
+        node = next(node for node in _path(self._leaves[key]) if node.start < at)
+        if node.end == at:
+            return node
+        assert node.parent is not None
+        upper = Node(node.tokens, node.start, at, node.parent, [node], set(node.holders))
+        _replace(node.parent.children, node, upper)
+        node.start, node.parent = at, upper
+        return upper
+
+    def _leave(self, node: Node, key: int) -> None:
+        node.holders.discard(key)
+        if node.parent is None:
+            return
+        if not node.holders:
+            self.num_cells -= node.end - node.start
+            _replace(node.parent.children, node, None)
+        elif len(node.children) == 1 and len(node.children[0].holders) == len(node.holders):
+            # Nobody ends or branches off here any more: else a prefix in long use would fall into ever more nodes.
+            child = node.children[0]
+            child.start, child.parent = node.start, node.parent
+            _replace(node.parent.children, node, child)
+
+
+def _path(node: Node | None) -> Iterator[Node]:
+    """From a node up to the root."""
+    while node is not None:
+        yield node
+        node = node.parent
+
+
+def _replace(nodes: list[Node], old: Node, new: Node | None) -> None:
+    at = next(index for index, node in enumerate(nodes) if node is old)
+    nodes[at : at + 1] = [] if new is None else [new]
