@@ -143,10 +143,12 @@ class _Piped:
     socket_timeout: float | None
 
     def write(self, packed: bytes) -> None:
-        """The answer is whoever's turn it is with `read_response`. A connection that is lost drops it."""
+        """The answer is whoever's turn it is with `read_response`. Raises `ConnectionError` when it is lost already."""
         this: Any = self
-        if this.is_connected:
-            this._writer.write(packed)
+        # uvloop raises `RuntimeError` for a transport that its peer has closed, before any reader has noticed.
+        if not this.is_connected or this._writer.is_closing():
+            raise ConnectionError("Connection closed")
+        this._writer.write(packed)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         this: Any = self

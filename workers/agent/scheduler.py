@@ -26,8 +26,8 @@ class Work(Struct):
     """One unfinished sequence. `num_total` tokens must be in the KV cache before its next token can be
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
-    because an older one is computing what both begin with. Tokens from `num_prompt` on were sampled (None: none
-    was): to be computed again in batches below a tile, as they were the first time."""
+    because an older one is computing what both begin with. Tokens from `num_prompt` on were
+    sampled (None: none was): to be computed again in batches below a tile, as they were the first time."""
 
     key: int
     num_total: int
