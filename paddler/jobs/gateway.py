@@ -178,8 +178,8 @@ class Gateway:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._submit_patiently(pool, submission)
             except BaseException:
-                # It may have run although its answer was lost, or run yet.
-                self._leave(mailbox, is_unsure=True)
+                # It may have run although its answer was lost, or run yet. Its client can come back only by its key.
+                self._leave(mailbox, is_unsure=True, may_come_back=bool(submission.idempotency_key))
                 raise
         except TROUBLE as error:
             log.warning("submit failed", pool=pool, error=str(error))
@@ -215,7 +215,7 @@ class Gateway:
                 raise not_found(request_id)
             earlier = _frames_before(offset, attached.journal)
         except TROUBLE as error:
-            self._leave(mailbox)
+            self._leave(mailbox, may_come_back=True)
             self._tally.count(pool.keys.pool, "unavailable")
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
         except BaseException as error:
@@ -345,9 +345,9 @@ class Gateway:
         wait_ms = backlog * 1000 / view.rate if view.rate else self._settings.buffered_request_timeout_ms
         return retry_after_s(math.ceil(wait_ms))
 
-    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False) -> None:
+    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False, may_come_back: bool = False) -> None:
         """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled, unless its
-        client was sent to another balancer."""
+        client was told to try again, here or at another balancer."""
         is_last = self._inbox.close(mailbox)
         if mailbox.is_ended:
             return
@@ -356,7 +356,8 @@ class Gateway:
             self._tally.count(pool_of(mailbox.request_id), what)
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
         if is_last and not (is_sent_on and not is_unsure):
-            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure)
+            may_come_back = may_come_back or isinstance(mailbox.error, QueueUnavailable)
+            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure, may_come_back=may_come_back)
 
     async def _tally_loop(self) -> None:
         while True:

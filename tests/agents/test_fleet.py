@@ -272,8 +272,17 @@ async def test_a_cancel_that_overtakes_its_submission_is_repeated(fleet: Fleet) 
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def cancel(request_id: str, final_frame: bytes, *, leaving_inbox: str = "", now_ms: float = 0) -> Cancelled:
-        outcomes.append(await really_cancel(request_id, final_frame, leaving_inbox=leaving_inbox))
+    async def cancel(
+        request_id: str,
+        final_frame: bytes,
+        *,
+        leaving_inbox: str = "",
+        may_come_back: bool = False,
+        now_ms: float = 0,
+    ) -> Cancelled:
+        outcomes.append(
+            await really_cancel(request_id, final_frame, leaving_inbox=leaving_inbox, may_come_back=may_come_back)
+        )
         return outcomes[-1]
 
     pool.submit, pool.cancel = submit_slowly, cancel
