@@ -38,6 +38,7 @@ def answer_of(payload: Generate) -> str:
 def test_whole_is_what_the_engine_says() -> None:
     job = make_job("a", "go [[tokens=9]]", max_tokens=None, stop=("never",))
     [outcome] = EngineRun(ScriptedEngine()).finish(job)
+    assert isinstance(job.payload, Generate)
     told = whole(job.payload)
     assert (list(told.ids), told.text, told.reason) == (outcome.ids, outcome.text, outcome.done.reason)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from paddler.clock import Clock
 from paddler.engine import Done, Event, Preempted, Progress, Rejected, Retained
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Generate, Payload
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
 
@@ -20,11 +20,12 @@ class Observer:
         self._holding = holding
         self._texts: dict[str, list[str]] = {}
 
-    def began(self, request_id: str, payload: Generate, text: str) -> None:
-        """`text` is what earlier attempts have emitted."""
-        self._texts[request_id] = [text]
+    def began(self, request_id: str, payload: Payload, text: str) -> None:
+        """`text` is what earlier attempts have emitted. Of an `Embed` nothing is held that another could begin with."""
         self._speed.started(request_id, self._clock.monotonic())
-        self._holding.residency.began(request_id, payload)
+        if isinstance(payload, Generate):
+            self._texts[request_id] = [text]
+            self._holding.residency.began(request_id, payload)
 
     def saw_all(self, events: list[Event]) -> None:
         for event in events:
