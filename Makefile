@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full lint format bench-engine bench-queue chaos clean
+.PHONY: help setup run test test-full lint format bench-engine bench-queue bench-routing chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -38,6 +38,9 @@ bench-engine: setup ## tokens/s of the engine beside the bare llama_decode loop;
 
 bench-queue: setup ## latency that the queue adds, with the scripted engine
 	@$(BIN)/python -m tests.bench.queue_latency $(ARGS)
+
+bench-routing: setup ## the routing policy beside the field's, simulated; ARGS="--quick" or ARGS="--out docs"
+	@$(BIN)/python -m tests.bench.routing --jobs $(JOBS) $(ARGS)
 
 chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; ARGS="--mode always --seed 7"
 	@$(BIN)/python -m tests.chaos.run $(ARGS)

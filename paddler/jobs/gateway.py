@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import hashlib
 import math
+import random
 from collections.abc import Coroutine
 from typing import Any
 
 from msgspec import Struct
+from redis.exceptions import OutOfMemoryError
 
 from paddler.clock import Clock
 from paddler.errors import (
     BufferFull,
     IdempotencyMismatch,
+    ItemTimeout,
     PaddlerError,
     QueueUnavailable,
     RequestLost,
@@ -36,7 +39,9 @@ from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.admission import retry_after_s, tenant_max
 from paddler.store.client import TROUBLE, Store
+from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
+from paddler.store.tally import Tally
 from paddler.wire.agent import Payload, encode_payload
 from paddler.wire.balancer import Frame, decode_placed
 
@@ -48,7 +53,14 @@ SUBSCRIBE_TIMEOUT_S = 3.0
 REDIS_PATIENCE_S = 8.0
 STOP_PATIENCE_S = 1.0
 FOLLOW_LEASE_MS = 10_000
+FULL_WAITS_S = (0.05, 0.15, 0.45)
+TALLY_S = 1.0
 ENDED = ("done", "failed", "cancelled")
+COUNTED_ENDS: dict[type[Any], str] = {
+    ItemTimeout: "item_timeouts",
+    RequestLost: "request_lost",
+    QueueUnavailable: "unavailable",
+}
 STOPPING = "this balancer is stopping; send the request to another one."
 
 
@@ -92,7 +104,10 @@ class Gateway:
         self._settings = settings
         self._clock = clock
         self.balancer_id = new_process_id("balancer")
-        self._inbox = Inbox(store, clock, self.balancer_id, item_timeout_ms=settings.inference_item_timeout_ms)
+        self._tally = Tally(store)
+        self._inbox = Inbox(
+            store, clock, self.balancer_id, self._tally, item_timeout_ms=settings.inference_item_timeout_ms
+        )
         self._views = FleetView(store, clock)
         self._models = Models(store, clock)
         self._leaving = Leaving(store, clock, self._inbox)
@@ -105,7 +120,8 @@ class Gateway:
         """Start the background loops; Redis need not be there yet."""
         loops = (self._inbox.subscribe_loop(), self._inbox.sweep_loop(), self._follow_loop())
         loops = (*loops, self._leaving.leave_loop(), self._leaving.remind_loop())
-        loops = (*loops, Watchman(self._store, self._clock).watch_loop())
+        loops = (*loops, warn_of_faults(self._store, self._clock))
+        loops = (*loops, self._tally_loop(), Watchman(self._store, self._clock).watch_loop())
         self._tasks = [self._supervised(loop) for loop in loops]
 
     async def close(self) -> None:
@@ -124,6 +140,7 @@ class Gateway:
             async with asyncio.timeout(STOP_PATIENCE_S):
                 for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
                     await self._store.redis.zrem(self._store.pool(pool).keys.balancers(), self.balancer_id)
+                await self._tally.flush_once()
 
     def stop_accepting(self) -> None:
         """Refuse new requests and tell the clients of open ones."""
@@ -143,7 +160,7 @@ class Gateway:
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
-        await self._ready()
+        await self._ready(pool)
         how = how or Submit()
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
@@ -156,13 +173,16 @@ class Gateway:
             )
             try:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
-                    submitted = await self._store.pool(pool).submit(submission)
+                    submitted = await self._submit_patiently(pool, submission)
             except BaseException:
                 # It may have run although its answer was lost, or run yet.
                 self._leave(mailbox, is_unsure=True)
                 raise
         except TROUBLE as error:
             log.warning("submit failed", pool=pool, error=str(error))
+            self._tally.count(pool, "unavailable")
+            if isinstance(error, OutOfMemoryError):
+                raise QueueUnavailable("Redis is full: it has reached its maxmemory.", retry_after_s=1) from error
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
             position = submitted.number if submitted.admission is Admission.WAITING else None
@@ -181,7 +201,7 @@ class Gateway:
         Raises `RequestNotFound` when nobody knows it (any more), `RequestLost` when Redis has forgotten what was before
         the offset, `QueueUnavailable`, and `ValueError` for what is no request id."""
         pool = self._store.pool(pool_of(request_id))
-        await self._ready()
+        await self._ready(pool.keys.pool)
         mailbox = self._inbox.open(request_id, offset=offset)
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
@@ -193,10 +213,14 @@ class Gateway:
             earlier = _frames_before(offset, attached.journal)
         except TROUBLE as error:
             self._leave(mailbox)
+            self._tally.count(pool.keys.pool, "unavailable")
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
-        except BaseException:
+        except BaseException as error:
+            mailbox.error = error if isinstance(error, RequestLost) else None
             self._leave(mailbox)
             raise
+        if offset:
+            self._tally.count(pool.keys.pool, "resumed")
         mailbox.feed(0, attached.journal, self._clock.monotonic())
         is_over = attached.state in ENDED and offset == len(attached.journal)
         mailbox.is_ended = is_over
@@ -248,10 +272,22 @@ class Gateway:
         """Pool names and the models their agents serve. Raises `QueueUnavailable`."""
         return await self._models.list()
 
-    async def _ready(self) -> None:
+    async def _ready(self, pool: str) -> None:
         if self._is_closing:
             raise ShuttingDown(STOPPING, retry_after_s=1)
-        await self._inbox.wait_subscribed(SUBSCRIBE_TIMEOUT_S)
+        try:
+            await self._inbox.wait_subscribed(SUBSCRIBE_TIMEOUT_S)
+        except QueueUnavailable:
+            self._tally.count(pool, "unavailable")
+            raise
+
+    async def _submit_patiently(self, pool: str, submission: Submission) -> Submitted:
+        """A full Redis may have room again in a moment, when something else has ended."""
+        for wait_s in FULL_WAITS_S:
+            with contextlib.suppress(OutOfMemoryError):
+                return await self._store.pool(pool).submit(submission)
+            await self._clock.sleep(wait_s * (1 + random.random()))
+        return await self._store.pool(pool).submit(submission)
 
     def _submission(self, pool: str, payload: Payload, how: Submit, view: PoolView) -> Submission:
         settings = self._settings
@@ -318,9 +354,17 @@ class Gateway:
         if mailbox.is_ended:
             return
         mailbox.is_ended = True
+        if (what := COUNTED_ENDS.get(type(mailbox.error))) is not None:
+            self._tally.count(pool_of(mailbox.request_id), what)
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
         if is_last and not (is_sent_on and not is_unsure):
             self._leaving.leave(mailbox.request_id, is_unsure=is_unsure)
+
+    async def _tally_loop(self) -> None:
+        while True:
+            await self._clock.sleep(TALLY_S)
+            with contextlib.suppress(*TROUBLE):
+                await self._tally.flush_once()
 
     async def _follow_loop(self) -> None:
         """Prolong this balancer's lease in every pool, so that its requests are no orphans (step 13)."""

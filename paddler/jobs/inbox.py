@@ -20,9 +20,10 @@ from paddler.ids import pool_of
 from paddler.jobs.endings import START_TIMEOUT_FRAME
 from paddler.jobs.mailbox import Fed, Mailbox
 from paddler.logs import get_logger
-from paddler.store.client import TROUBLE, Store
+from paddler.store.client import TROUBLE, Store, is_refusal
 from paddler.store.keys import inbox_channel
 from paddler.store.results import Admission, Repair, Submission
+from paddler.store.tally import Tally
 from paddler.wire.balancer import decode_delivery
 
 log = get_logger(__name__)
@@ -38,8 +39,9 @@ FORGETFUL_S = 5.0
 class Inbox:
     """The mailboxes of one balancer process, fed by one subscription."""
 
-    def __init__(self, store: Store, clock: Clock, balancer_id: str, *, item_timeout_ms: int) -> None:
+    def __init__(self, store: Store, clock: Clock, balancer_id: str, tally: Tally, *, item_timeout_ms: int) -> None:
         self._store = store
+        self._tally = tally
         self._clock = clock
         self._item_timeout_ms = item_timeout_ms
         self._item_timeout_s = item_timeout_ms / 1000
@@ -150,7 +152,8 @@ class Inbox:
                 await self.run_sweep_once()
             except TROUBLE as error:
                 # A Redis that hangs keeps its subscriptions.
-                self._is_away(began)
+                if not is_refusal(error):
+                    self._is_away(began)
                 log.debug("sweep failed, trying again", error=str(error))
             await self._clock.sleep(SWEEP_S)
 
@@ -227,6 +230,8 @@ class Inbox:
             start = mailbox.tail_offset if mailbox.must_verify or length < mailbox.offset else mailbox.offset
             attached = await pool.attach(mailbox.request_id, self.channel, start)
             fed = mailbox.feed(start, attached.journal, self._clock.monotonic())
+            if fed is Fed.ACCEPTED:
+                self._tally.count(pool.keys.pool, "mended_gaps")
             if fed is Fed.DIVERGED:
                 return True  # it has failed with that
             mailbox.must_verify = False
@@ -251,6 +256,7 @@ class Inbox:
             if mailbox.submission is None:
                 return False
             submitted = await pool.submit(_again(mailbox.submission, forgotten))
+            self._tally.count(pool.keys.pool, "resubmitted")
             log.warning("Redis forgot a request, submitted it again", request=mailbox.request_id)
             if not self.is_open(mailbox.request_id):
                 # Its client left meanwhile, and that may have been told before Redis knew the request again.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from redis.exceptions import ResponseError
-
 from paddler.clock import Clock
 from paddler.ids import pool_of
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.inbox import Inbox
 from paddler.logs import get_logger
-from paddler.store.client import FAILOVER, TROUBLE, Store
+from paddler.store.client import TROUBLE, Store, is_refusal
 from paddler.store.results import Cancelled
 
 log = get_logger(__name__)
@@ -64,7 +62,7 @@ class Leaving:
                 try:
                     outcome = await pool.cancel(request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel)
                 except TROUBLE as error:
-                    if isinstance(error, ResponseError) and not isinstance(error, FAILOVER):
+                    if is_refusal(error):
                         log.warning("cannot cancel a request", request=request_id, error=str(error))
                         return
                     unsure_until = self._clock.monotonic() + UNSURE_S

@@ -16,6 +16,13 @@ from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, To
 HIT_SHARE = 0.9
 
 
+def cache_word(prompt_tokens: int, cached_tokens: int) -> str:
+    """`hit`: nine tenths of the prompt or more were in the agent's KV cache; `partial`: some of it; `miss`."""
+    if cached_tokens >= HIT_SHARE * prompt_tokens:
+        return "hit"
+    return "partial" if cached_tokens else "miss"
+
+
 class Route(Struct):
     """Which way a request has gone so far; None is not known (yet)."""
 
@@ -38,12 +45,10 @@ class Route(Struct):
 
     @property
     def cache(self) -> str | None:
-        """`hit`: nine tenths of the prompt or more were in the agent's KV cache; `partial`: some of it; `miss`."""
+        """As `cache_word`; None while it is not known."""
         if self.cached_tokens is None or not self.prompt_tokens:
             return None
-        if self.cached_tokens >= HIT_SHARE * self.prompt_tokens:
-            return "hit"
-        return "partial" if self.cached_tokens else "miss"
+        return cache_word(self.prompt_tokens, self.cached_tokens)
 
 
 class Reply:

@@ -4,7 +4,7 @@ Late binding with cache affinity: of what waits, an agent takes the request whos
 request whose beginning another agent holds is left to that agent for as long as computing it again would take, and
 no longer (delay scheduling, Zaharia et al., EuroSys'10, with the delay that each request is worth).
 
-`store/lua/common.lua` takes the same decisions inside Redis; a test holds the two together. So that they agree to
+`store/lua/choice.lua` takes the same decisions inside Redis; a test holds the two together. So that they agree to
 the last bit, times are whole milliseconds, positions whole tokens, and ties are settled by id in byte order.
 """
 

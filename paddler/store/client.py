@@ -26,6 +26,7 @@ from redis.exceptions import (
     MasterDownError,
     ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 
@@ -42,6 +43,12 @@ TROUBLE = (RedisError, OSError)
 
 FAILOVER = (ReadOnlyError, MasterDownError)
 """Refusals of a server that is no primary (any more): as if it could not be reached."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Redis is there and said no to this one call; not a server that is no primary, which says no to everything."""
+    return isinstance(error, ResponseError) and not isinstance(error, FAILOVER)
+
 
 _RETRIED = [ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError]
 _NUM_RETRIES = 3
@@ -143,10 +150,12 @@ class _Piped:
     socket_timeout: float | None
 
     def write(self, packed: bytes) -> None:
-        """The answer is whoever's turn it is with `read_response`. A connection that is lost drops it."""
+        """The answer is whoever's turn it is with `read_response`. Raises `ConnectionError` when it is lost already."""
         this: Any = self
-        if this.is_connected:
-            this._writer.write(packed)
+        # uvloop raises `RuntimeError` for a transport that its peer has closed, before any reader has noticed.
+        if not this.is_connected or this._writer.is_closing():
+            raise ConnectionError("Connection closed")
+        this._writer.write(packed)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         this: Any = self

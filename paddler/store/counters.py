@@ -1,5 +1,5 @@
-"""What the fields of `counters` count. Each is raised by the script in which the outcome happens, and nowhere else;
-`tests/redis/test_counters.py` compares this table with the Lua."""
+"""What the fields of `counters` count: `COUNTERS` is raised by the script in which the outcome happens, `TALLIED` by
+the process that sees it (`tally.py`). `tests/redis/test_counters.py` compares both with the Lua and the Python."""
 
 from __future__ import annotations
 
@@ -47,4 +47,17 @@ COUNTERS = {
     "repaired_solo": "lanes reserved for a request that was not in them",
     "repaired_agent": "agents forgotten of which only a part was left",
     "repaired_ttl": "ended requests given a TTL, unfinished ones freed of theirs",
+}
+
+TALLIED = {
+    "item_timeouts": "streams given up: their running request was silent for --inference-item-timeout",
+    "request_lost": "streams that ended because Redis had forgotten their request or a part of it",
+    "unavailable": "requests and streams answered with 503 queue_unavailable",
+    "mended_gaps": "times a stream was continued from its journal, as messages were lost or its client was slow",
+    "resumed": "streams that went on behind a Last-Event-ID",
+    "resubmitted": "requests submitted again because Redis had forgotten them",
+    "cache_hit": "requests that ended with nine tenths of their prompt, or more, from the KV cache",
+    "cache_partial": "requests that ended with a smaller part of their prompt from the KV cache",
+    "cache_miss": "requests that ended with nothing from the KV cache",
+    "left": "agents that left in order",
 }

@@ -53,7 +53,7 @@ class Pipe:
     ) -> None:
         self._make = make
         self._timeout_s = timeout_s
-        self._retry = retry
+        self.retry = retry
         self._line: _Line | None = None
         self._connecting: asyncio.Task[None] | None = None
 
@@ -69,11 +69,11 @@ class Pipe:
             try:
                 return await line.ask(packed)
             except RETRIED:
-                if self._retry is None:
+                if self.retry is None:
                     raise
-        if self._retry is None:
+        if self.retry is None:
             return await self._ask(packed)
-        return await self._retry.call_with_retry(lambda: self._ask(packed), self._failed)
+        return await self.retry.call_with_retry(lambda: self._ask(packed), self._failed)
 
     async def close(self) -> None:
         if self._connecting is not None:
@@ -128,9 +128,14 @@ class _Line:
         self._reader = asyncio.create_task(self._read())
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        try:
+            self._connection.write(packed)
+        except ConnectionError as error:
+            self._give_up(error)
+            self._reader.cancel()
+            raise
         future = self._loop.create_future()
         self._waiting.append((future, self._loop.time()))
-        self._connection.write(packed)
         if self._timer is None and self._timeout_s is not None:
             self._timer = self._loop.call_later(self._timeout_s, self._check_oldest)
         return future

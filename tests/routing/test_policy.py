@@ -206,7 +206,10 @@ def promote(
     *requests: Waiting, promoted: dict[tuple[RequestClass, str], str] | None = None
 ) -> list[tuple[str, RequestClass]]:
     """With these waiting, each class in the order given."""
-    orders = {name: [one for one in requests if one.request_class == name] for name in CLASSES}
+    names: tuple[RequestClass, ...] = CLASSES
+    orders: dict[RequestClass, list[Waiting]] = {
+        name: [one for one in requests if one.request_class == name] for name in names
+    }
     return [(one.request_id, one.request_class) for one in promotions(orders, promoted or {}, NOW)]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
-from tests.bench.routing import simulate, summarise
+from tests.bench.routing import BEGIN, END, SCENARIOS, simulate, summarise, write
 from tests.bench.routing_policies import POLICIES, matches
-from tests.bench.routing_report import Row, markdown, svg
+from tests.bench.routing_report import COLOURS, Row, markdown, svg
 from tests.bench.routing_world import (
     BYTES_PER_TOKEN,
     CACHE_BLOCKS,
@@ -21,6 +24,8 @@ from tests.bench.routing_world import (
     sessions,
 )
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SVG = "{http://www.w3.org/2000/svg}"
 SHORT = Scenario(name="short", load=0.97, minutes=3, warmup_minutes=1)
 FLOODED = Scenario(name="flooded", load=0.5, minutes=3, warmup_minutes=1, num_flood=500)
 
@@ -98,11 +103,12 @@ def test_a_flood_of_one_tenant_does_not_starve_the_others() -> None:
     assert beside[len(beside) * 95 // 100] < 10
 
 
-def test_the_report_is_markdown_and_svg() -> None:
-    rows = [
+def rows_of(policies: Sequence[str], loads: Sequence[tuple[float, str]]) -> list[Row]:
+    return [
         Row(
-            scenario=f"load {load}",
+            scenario=f"load {load} {note}",
             load=load,
+            note=note,
             policy=policy,
             num_requests=1,
             ttft_mean=load,
@@ -111,11 +117,34 @@ def test_the_report_is_markdown_and_svg() -> None:
             hit_rate=0.5,
             claims={},
         )
-        for policy in ("a & b", "Paddler")
-        for load in (0.5, 1.12)
+        for load, note in loads
+        for policy in policies
     ]
+
+
+def test_the_report_is_markdown_and_svg() -> None:
+    rows = rows_of(("a & b", "Paddler"), ((0.5, ""), (1.12, ""), (0.8, "one slow")))
     assert "| a & b | 0.50 | 1.00 | 2.00 | 50.0% |" in markdown(rows)
     drawn = ElementTree.fromstring(svg(rows))
-    names = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"a & b", "Paddler", "0.5", "1.12"} <= set(names)
-    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) == 4
+    names = {element.text for element in drawn.iter(f"{SVG}text")}
+    assert {"a & b", "Paddler", "load 0.5", "1.12", "0.8", "one slow"} <= names
+    assert len([name for name in names if name and "time to first token" in name]) == 3
+    assert len(list(drawn.iter(f"{SVG}circle"))) == 4 * len(rows)
+    lines = [element for element in drawn.iter(f"{SVG}path") if element.get("stroke") in COLOURS]
+    assert len(lines) == 4 * 2 + 2, "loads of the plain fleet are joined, and the legend has a line each"
+
+
+def test_new_figures_leave_the_text_around_them(tmp_path: Path) -> None:
+    page = tmp_path / "routing.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    rows = rows_of(("Paddler",), ((0.5, ""),))
+    write(tmp_path, rows)
+    assert page.read_text() == f"before\n{BEGIN}{markdown(rows)}{END}after\n"
+
+
+def test_the_documented_figures_are_those_of_one_run() -> None:
+    rows = msgspec.json.decode((DOCS / "routing.json").read_bytes(), type=list[Row])
+    assert list(dict.fromkeys(row.policy for row in rows)) == list(POLICIES)
+    assert list(dict.fromkeys(row.scenario for row in rows)) == [scenario.name for scenario in SCENARIOS]
+    assert f"{BEGIN}{markdown(rows)}{END}" in (DOCS / "routing.md").read_text()
+    assert svg(rows) == (DOCS / "routing.svg").read_text()

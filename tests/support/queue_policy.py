@@ -139,7 +139,9 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
         found = await redis.zrangebyscore(keys.holders(digest.decode()), f"({now_ms}", "+inf")
         if holding := [name.decode() for name in found if name.decode() in live]:
             holders[digest] = holding
-    places = [(name, tenant) for name in CLASSES for tenant in {one.tenant for one in waiting.values()}]
+    places: list[tuple[RequestClass, str]] = [
+        (name, tenant) for name in CLASSES for tenant in {one.tenant for one in waiting.values()}
+    ]
     latest = {place: (await redis.get(keys.promoted(*place)) or b"").decode() for place in places}
     return PolicyState(
         waiting=waiting,

@@ -22,7 +22,8 @@ def text(name: str) -> str:
 
 
 def source() -> str:
-    return "\n".join(path.read_text() for top in ("paddler", "api", "workers") for path in (ROOT / top).rglob("*.py"))
+    tops = ("paddler", "api", "workers", "tests/bench")
+    return "\n".join(path.read_text() for top in tops for path in (ROOT / top).rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", NAMES)

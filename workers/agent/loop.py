@@ -79,7 +79,7 @@ class AgentLoop:
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
-        self._observer = Observer(clock, self._holding)
+        self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
             pool,

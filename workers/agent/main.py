@@ -19,6 +19,7 @@ from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
+from paddler.store.fitness import warn_of_faults
 from workers.agent.loop import FLUSH_MS, AgentLoop
 
 log = get_logger(__name__)
@@ -75,6 +76,7 @@ async def serve(
         except TROUBLE as error:
             log.warning("cannot register, trying again", error=str(error))
             await clock.sleep(REGISTER_RETRY_S)
+    checking = asyncio.create_task(warn_of_faults(store, clock))
     tasks = [asyncio.create_task(one) for one in agent.loops()]
     await asyncio.wait({stop, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
@@ -91,7 +93,8 @@ async def serve(
             log.error("a loop of the agent failed", exc_info=failure)
             code = 1
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    checking.cancel()
+    await asyncio.gather(checking, *tasks, return_exceptions=True)
     code = 1 if agent.engine.failed.done() else code
     agent.engine.stop(ENGINE_STOP_S)
     await store.close()

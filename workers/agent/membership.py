@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 
 from paddler.clock import Clock
 from paddler.ids import new_process_id
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
-from paddler.store.client import Store
+from paddler.store.client import TROUBLE, Store
 from paddler.store.pipe import Value
 from paddler.store.scripts import PoolScripts
+from paddler.store.tally import Tally
 
 log = get_logger(__name__)
 
@@ -41,6 +43,7 @@ class Membership:
         self._gate = ReapGate(lease_ms)
         self._is_leaving = False
         self._changing = asyncio.Lock()
+        self.tally = Tally(store)
         self.on_hint: Callable[[int], None] = lambda _steal_after_ms: None
 
     @property
@@ -78,6 +81,7 @@ class Membership:
         self.on_hint(renewed.steal_after_ms)
         for agent_id in renewed.expired_agents if self._gate.is_open(now) else ():
             await reap_agent(self._pool, agent_id)
+        await self._flush_tally()
         return renewed.cancelled
 
     def lost_touch(self) -> None:
@@ -93,4 +97,11 @@ class Membership:
     async def leave(self) -> None:
         """Hand over what still runs, without counting a death, and be forgotten."""
         handed = await reap_agent(self._pool, self.agent_id, is_leaving=True)
+        self.tally.count(self._pool.keys.pool, "left")
+        await self._flush_tally()
         log.info("left", agent=self.agent_id, handed_over=handed.num_returned)
+
+    async def _flush_tally(self) -> None:
+        # Counts are not worth a lease: what Redis refuses is tried again with the next renewal.
+        with contextlib.suppress(*TROUBLE):
+            await self.tally.flush_once()

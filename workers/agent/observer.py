@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from paddler.clock import Clock
 from paddler.engine import Done, Event, Preempted, Progress, Rejected, Retained
+from paddler.jobs.reply import cache_word
+from paddler.store.tally import Tally
 from paddler.wire.agent import Generate, Payload
+from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
 
@@ -14,10 +17,12 @@ from workers.agent.speed import Speed
 class Observer:
     """`began` for each job, then `saw` for each event of the engine."""
 
-    def __init__(self, clock: Clock, holding: Holding) -> None:
+    def __init__(self, clock: Clock, holding: Holding, pool: str, tally: Tally) -> None:
         self._clock = clock
         self._speed = Speed()
         self._holding = holding
+        self._pool = pool
+        self._tally = tally
         self._texts: dict[str, list[str]] = {}
 
     def began(self, request_id: str, payload: Payload, text: str) -> None:
@@ -36,7 +41,10 @@ class Observer:
             case Progress(request_id, _, text):
                 self._texts.get(request_id, []).append(text)
                 self._speed.progressed(request_id, self._clock.monotonic())
-            case Done(request_id, _, usage, text):
+            case Done(request_id, reason, usage, text):
+                # An embedding is not in the texts: it looks for nothing in the cache.
+                if reason is not FinishReason.CANCELLED and usage.prompt_tokens and request_id in self._texts:
+                    self._count_cache(usage)
                 whole = "".join([*self._texts.pop(request_id, []), text])
                 self._speed.ended(request_id, usage, self._clock.monotonic())
                 self._holding.residency.ended(request_id, whole)
@@ -49,6 +57,15 @@ class Observer:
                 self._holding.residency.dropped(request_id)
             case _:
                 pass
+
+    def _count_cache(self, usage: Usage) -> None:
+        match cache_word(usage.prompt_tokens, usage.cached_tokens):
+            case "hit":
+                self._tally.count(self._pool, "cache_hit")
+            case "partial":
+                self._tally.count(self._pool, "cache_partial")
+            case _:
+                self._tally.count(self._pool, "cache_miss")
 
     def snapshot(self) -> Mapping[str, float]:
         """Measured speeds and what the KV cache holds, for the agent's hash."""

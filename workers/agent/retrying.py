@@ -6,11 +6,11 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
-from paddler.store.client import FAILOVER, TROUBLE
+from paddler.store.client import TROUBLE, is_refusal
 
 log = get_logger(__name__)
 
@@ -31,7 +31,7 @@ async def repeat(once: Callable[[], Awaitable[None]], clock: Clock, *, on_troubl
             delay = RETRY_S
             continue
         except TROUBLE as error:
-            if isinstance(error, ResponseError) and not isinstance(error, (*FAILOVER, OutOfMemoryError)):
+            if is_refusal(error) and not isinstance(error, OutOfMemoryError):
                 # The lane is gone (reaped, or Redis forgot it): the next renewal finds out and registers again.
                 log.debug("refused by Redis", error=str(error))
                 await clock.sleep(RETRY_S)

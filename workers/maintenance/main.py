@@ -18,6 +18,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
+from paddler.store.fitness import warn_of_faults
 from paddler.store.keys import upkeep_key
 from workers.maintenance.upkeep import Upkeep
 
@@ -64,10 +65,12 @@ async def serve(store: Store, *, lease_ms: int, orphan_grace_ms: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     runner = asyncio.create_task(worker_loop(store, work, clock))
+    checking = asyncio.create_task(warn_of_faults(store, clock))
     await stopping.wait()
-    runner.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await runner
+    for task in (runner, checking):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await store.close()
     log.info("stopped")
 

@@ -7,14 +7,12 @@ is no agent and no balancer.
 
 from __future__ import annotations
 
-from redis.exceptions import ResponseError
-
 from paddler.clock import Clock
 from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
-from paddler.store.client import FAILOVER, TROUBLE, Store
+from paddler.store.client import TROUBLE, Store, is_refusal
 from paddler.store.keys import WORKER_BEAT_MS, inbox_channel, worker_key
 from paddler.store.scripts import PoolScripts
 from workers.maintenance.audit import Auditor
@@ -56,7 +54,7 @@ class Upkeep:
             )
         except TROUBLE as error:
             # A refusal (Redis is full, say) is an answer: agents renew there.
-            if not isinstance(error, ResponseError) or isinstance(error, FAILOVER):
+            if not is_refusal(error):
                 self._gate.failed()
             raise
         self._gate.answered(self._clock.monotonic())

@@ -8,50 +8,116 @@ local OLDEST_EVERY = 8
 local NUM_TIES = 16
 local PROMOTE_LOOK = 16
 local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
+local CHUNK = 1000 -- arguments of one command: Lua's stack ends at 8,000
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
-local function unpack_chain(packed)
-  local hashes, ends = {}, {}
-  for at = 1, #packed, 15 do
-    hashes[#hashes + 1] = string.sub(packed, at, at + 10)
-    ends[#ends + 1] = struct.unpack('>I4', packed, at + 11)
-  end
-  return hashes, ends
+local ENTRY, HASH = 15, 11
+local NOBODY = {}
+
+-- A prompt: its chain, the hashes of that, and its tokens.
+local function new_prompt(chain, tokens)
+  local hashes = {}
+  for at = 1, #chain, ENTRY do hashes[#hashes + 1] = string.sub(chain, at, at + HASH - 1) end
+  return {chain = chain, hashes = hashes, tokens = tokens}
 end
 
-local function is_long_enough(matched, tokens) return matched > 0 and matched * MATCH_DIVISOR >= tokens end
+-- Tokens of the n-th entry.
+local function end_of(prompt, n) return (struct.unpack('>I4', prompt.chain, n * ENTRY - 3)) end
 
--- Tokens of the deepest entry that this agent holds; 0 for less than a tenth of the prompt.
-local function own_match(agent, hashes, ends, tokens)
-  if #hashes == 0 then return 0 end
-  local members = redis.call('SMISMEMBER', held_key(agent), unpack(hashes))
-  for at = #hashes, 1, -1 do
-    if not is_long_enough(ends[at], tokens) then return 0 end
-    if members[at] == 1 then return ends[at] end
+local function is_long_enough(prompt, n)
+  local matched = end_of(prompt, n)
+  return matched > 0 and matched * MATCH_DIVISOR >= prompt.tokens, matched
+end
+
+-- What one script call has looked up: each thing once, whatever asks for it and however often.
+local function new_look() return {facts = {}, own = {}, live = {}, leased = {}} end
+
+-- A waiting request, as far as a choice needs it: a prompt with more fields.
+local function facts_of(look, id)
+  local facts = look.facts[id]
+  if facts then return facts end
+  local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
+  facts = new_prompt(fields[4] or '', tonumber(fields[5] or '0'))
+  facts.id, facts.is_suspect, facts.suitor, facts.avoid = id, is_suspect(fields[1]), fields[2], fields[3]
+  facts.accepted = tonumber(fields[6] or '0')
+  look.facts[id] = facts
+  return facts
+end
+
+-- Add the hashes that are not in `known` yet to a list.
+local function add_unknown(list, known, hashes)
+  for _, hash in ipairs(hashes) do
+    if known[hash] == nil then
+      known[hash] = false
+      list[#list + 1] = hash
+    end
+  end
+end
+
+-- Note which of these an agent holds, in as few calls as Lua's stack allows.
+local function look_up_own(look, agent, hashes)
+  for first = 1, #hashes, CHUNK do
+    local last = math.min(first + CHUNK - 1, #hashes)
+    for n, member in ipairs(redis.call('SMISMEMBER', held_key(agent), unpack(hashes, first, last))) do
+      if member == 1 then look.own[hashes[first + n - 1]] = true end
+    end
+  end
+end
+
+-- Tokens of the deepest entry of which `own` is true; 0 for less than a tenth of the prompt.
+local function deepest(own, prompt)
+  for n = #prompt.hashes, 1, -1 do
+    if own[prompt.hashes[n]] then
+      local is_match, matched = is_long_enough(prompt, n)
+      return is_match and matched or 0
+    end
   end
   return 0
 end
 
--- Whether anybody holds, or has held, an entry: one look where there is nothing to find.
-local function is_anything_held(hashes)
-  local names = {}
-  for at = 1, #hashes do names[at] = holders_key(hashes[at]) end
-  return #names > 0 and redis.call('EXISTS', unpack(names)) > 0
+local function own_match(agent, prompt)
+  local look = new_look()
+  look_up_own(look, agent, prompt.hashes)
+  return deepest(look.own, prompt)
 end
 
--- The live holders of the deepest entry that any agent but `except` holds, and its tokens; {} and 0 when cold.
-local function foreign_match(except, hashes, ends, tokens)
-  if not is_anything_held(hashes) then return {}, 0 end
-  for at = #hashes, 1, -1 do
-    if not is_long_enough(ends[at], tokens) then break end
-    local live = {}
-    for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
-      if agent ~= except and is_leased(agent) then live[#live + 1] = agent end
-    end
-    if #live > 0 then return live, ends[at] end
+-- Whether anybody holds, or has held, one of these: one look where there is nothing to find.
+local function is_anything_held(hashes)
+  for first = 1, #hashes, CHUNK do
+    local names = {}
+    for at = first, math.min(first + CHUNK - 1, #hashes) do names[#names + 1] = holders_key(hashes[at]) end
+    if redis.call('EXISTS', unpack(names)) > 0 then return true end
   end
-  return {}, 0
+  return false
+end
+
+-- The live holders of an entry.
+local function holders_of(look, hash)
+  local live = look.live[hash]
+  if live then return live end
+  live = {}
+  for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hash), '(' .. now, '+inf')) do
+    if look.leased[agent] == nil then look.leased[agent] = is_leased(agent) or false end
+    if look.leased[agent] then live[#live + 1] = agent end
+  end
+  look.live[hash] = live
+  return live
+end
+
+-- Tokens of the deepest entry that any live agent but `except` holds; 0 when cold.
+local function foreign_match(look, except, prompt)
+  for n = #prompt.hashes, 1, -1 do
+    local hash = prompt.hashes[n]
+    local live = look.live[hash]
+    if live ~= NOBODY then
+      local is_match, matched = is_long_enough(prompt, n)
+      if not is_match then return 0 end
+      live = holders_of(look, hash)
+      if #live > 1 or (#live == 1 and live[1] ~= except) then return matched end
+    end
+  end
+  return 0
 end
 
 local function prefers(hint, one, other)
@@ -126,52 +192,73 @@ end
 
 -- A suspect that is reserved by another live agent is nobody else's; what this agent had to give up for want of room
 -- is not its own again yet.
-local function is_barred(agent, fruitless, suitor, avoid)
-  if avoid == agent then return true end
-  return suitor and suitor ~= agent and is_suspect(fruitless) and is_leased(suitor)
+local function is_barred(agent, facts)
+  if facts.avoid == agent then return true end
+  return facts.is_suspect and facts.suitor and facts.suitor ~= agent and is_leased(facts.suitor)
 end
 
--- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
-local function choose(agent)
-  local facts = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
-  if (tonumber(facts[1] or '0') + 1) % OLDEST_EVERY == 0 then
-    for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
-      local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid')
-      if not is_barred(agent, fields[1], fields[2], fields[3]) then return id, 'oldest' end
-    end
+-- Of what may be taken, in order, the first that no live agent holds; else the first that has waited longer for its
+-- holders than they save; else nil and the ms until there is one (0: none).
+local function cold_or_stolen(look, agent, open, prefill)
+  if #open == 0 then return nil, 0 end
+  local first, others = {}, {}
+  add_unknown(first, look.live, open[1].hashes)
+  if #first == #open[1].hashes and not is_anything_held(first) then return open[1].id, 'cold' end
+  -- Requests that begin alike share what is held; one look tells whether anything of the rest is.
+  for at = 2, #open do add_unknown(others, look.live, open[at].hashes) end
+  if not is_anything_held(others) then
+    for _, hash in ipairs(others) do look.live[hash] = NOBODY end
   end
-  local prefill = tonumber(facts[2] or '0')
-  if prefill <= 0 then prefill = DEFAULT_PREFILL end
-  local holds = redis.call('EXISTS', held_key(agent)) == 1
-  local best, most, others = nil, 0, {}
-  for _, id in ipairs(window()) do
-    local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
-    if not is_barred(agent, fields[1], fields[2], fields[3]) then
-      local hashes, ends = unpack_chain(fields[4] or '')
-      local tokens = tonumber(fields[5] or '0')
-      local matched = 0
-      if holds then matched = own_match(agent, hashes, ends, tokens) end
-      if matched > most then best, most = id, matched end
-      -- The usual case without affinity; one before it that has a chain may be cold too.
-      if #hashes == 0 and #others == 0 and not holds then return id, 'cold' end
-      others[#others + 1] = {id, hashes, ends, tokens, tonumber(fields[6])}
-    end
-  end
-  if best then return best, 'own' end
   local steal, hint = nil, 0
-  for _, other in ipairs(others) do
-    local holders, matched = foreign_match(agent, other[2], other[3], other[4])
-    if #holders == 0 then return other[1], 'cold' end
+  for _, facts in ipairs(open) do
+    local matched = foreign_match(look, agent, facts)
+    if matched == 0 then return facts.id, 'cold' end
     -- Rounded up as a whole: Redis cuts an answer of 0.4 ms to 0, which would mean that there is nothing to wait for.
-    local left = math.ceil(other[5] + math.floor(matched * 1000 / prefill) + 1 - now)
+    local left = math.ceil(facts.accepted + math.floor(matched * 1000 / prefill) + 1 - now)
     if left <= 0 then
-      steal = steal or other[1]
+      steal = steal or facts.id
     elseif hint == 0 or left < hint then
       hint = left
     end
   end
   if steal then return steal, 'stolen' end
   return nil, hint
+end
+
+-- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
+local function choose(look, agent)
+  local fields = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
+  if (tonumber(fields[1] or '0') + 1) % OLDEST_EVERY == 0 then
+    for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
+      if not is_barred(agent, facts_of(look, id)) then return id, 'oldest' end
+    end
+  end
+  local prefill = tonumber(fields[2] or '0')
+  if prefill <= 0 then prefill = DEFAULT_PREFILL end
+  if look.holds == nil then look.holds = redis.call('EXISTS', held_key(agent)) == 1 end
+  local open, hashes = {}, {}
+  for _, id in ipairs(window()) do
+    local facts = facts_of(look, id)
+    if not is_barred(agent, facts) then
+      open[#open + 1] = facts
+      if look.holds then
+        add_unknown(hashes, look.own, facts.hashes)
+      elseif #open == 1 and not is_anything_held(facts.hashes) then
+        -- The usual case without affinity: the others need no look.
+        return id, 'cold'
+      end
+    end
+  end
+  if #hashes > 0 then look_up_own(look, agent, hashes) end
+  local best, most = nil, 0
+  if look.holds then
+    for _, facts in ipairs(open) do
+      local matched = deepest(look.own, facts)
+      if matched > most then best, most = facts.id, matched end
+    end
+  end
+  if best then return best, 'own' end
+  return cold_or_stolen(look, agent, open, prefill)
 end
 
 -- The waiting request that this agent keeps its lane for. One that is gone (Redis may forget a second) binds nobody.
@@ -204,15 +291,15 @@ local function claim_for(agent, limit)
   end
   local room = math.min(refresh_free(agent), limit)
   if room == 0 or waiting == 0 then return 0, 0 end
-  local given, hint = 0, 0
+  local given, hint, look = 0, 0, new_look()
   promote()
   while given < room do
-    local id, how = choose(agent)
+    local id, how = choose(look, agent)
     if not id then
       hint = how
       break
     end
-    local wants_lane = is_suspect(redis.call('HGET', request_key(id), 'fruitless'))
+    local wants_lane = facts_of(look, id).is_suspect
     if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
       redis.call('HSET', request_key(id), 'suitor', agent)
@@ -254,22 +341,20 @@ end
 
 -- The live holder with a free slot of the deepest entry that has one, the freest of them, and whether any agent holds
 -- the request at all.
-local function free_holder(hashes, ends, tokens, hint)
-  if not is_anything_held(hashes) then return nil, false end
-  local rooms, is_held = {}, false
-  for at = #hashes, 1, -1 do
-    if not is_long_enough(ends[at], tokens) then break end
+local function free_holder(prompt, hint)
+  if not is_anything_held(prompt.hashes) then return nil, false end
+  local look, rooms, is_held = new_look(), {}, false
+  for n = #prompt.hashes, 1, -1 do
+    if not is_long_enough(prompt, n) then break end
     local agent, most = nil, 0
-    for _, holder in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hashes[at]), '(' .. now, '+inf')) do
-      if is_leased(holder) then
-        is_held = true
-        -- Whoever holds a deep entry holds those above it: each is looked at once.
-        rooms[holder] = rooms[holder] or refresh_free(holder)
-        local room = rooms[holder]
-        local is_tie = agent and room == most
-        if is_tie and hint ~= '' then is_tie = prefers(hint, holder, agent) elseif is_tie then is_tie = holder < agent end
-        if room > most or is_tie then agent, most = holder, room end
-      end
+    for _, holder in ipairs(holders_of(look, prompt.hashes[n])) do
+      is_held = true
+      -- Whoever holds a deep entry holds those above it: each is looked at once.
+      rooms[holder] = rooms[holder] or refresh_free(holder)
+      local room = rooms[holder]
+      local is_tie = agent and room == most
+      if is_tie and hint ~= '' then is_tie = prefers(hint, holder, agent) elseif is_tie then is_tie = holder < agent end
+      if room > most or is_tie then agent, most = holder, room end
     end
     if agent then return agent, true end
   end
@@ -278,10 +363,10 @@ end
 
 -- A request that comes while nobody waits need not enter the buffer to be taken out again: the agent that `place_new`
 -- would give it to, and by which rule; nil where that takes a longer look. `is_held`: somebody may hold its beginning.
-local function place_at_once(hashes, ends, tokens, hint, is_held)
+local function place_at_once(prompt, hint, is_held)
   local agent, least = nil, 1
   if is_held then
-    agent, is_held = free_holder(hashes, ends, tokens, hint)
+    agent, is_held = free_holder(prompt, hint)
     if is_held and not agent then return nil end
   end
   if not agent then
@@ -298,7 +383,7 @@ local function place_at_once(hashes, ends, tokens, hint, is_held)
   end
   local room, reserved, claims = num_free(agent)
   if reserved or room < least then return nil end
-  local is_own = own_match(agent, hashes, ends, tokens) > 0
+  local is_own = own_match(agent, prompt) > 0
   if is_held and not is_own then return nil end
   if (tonumber(claims or '0') + 1) % OLDEST_EVERY == 0 then return agent, 'oldest', room end
   if is_own then return agent, 'own', room end
@@ -307,12 +392,11 @@ end
 
 -- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim. Whoever may take
 -- it might have to take others first, so this goes on until it is given or nobody is left who may take anything.
-local function place_new(id, chain, tokens, hint)
-  local hashes, ends = unpack_chain(chain)
+local function place_new(id, prompt, hint)
   while redis.call('HGET', request_key(id), 'state') == 'waiting' do
     local agent = freest(hint)
     if not agent then return end
-    agent = free_holder(hashes, ends, tokens, hint) or agent
+    agent = free_holder(prompt, hint) or agent
     local given, steal = claim_for(agent, 1)
     -- One that has just reserved a request is not free any more: the next may take what stands behind.
     if given == 0 and redis.call('ZSCORE', FREE, agent) then return poke(agent, steal) end

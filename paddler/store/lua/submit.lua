@@ -60,10 +60,10 @@ if waiting >= max_waiting or tenant_max > 0 or max_wait > 0 then
 end
 
 -- Fair queueing charges the tokens that have to be computed.
-local hashes, ends = unpack_chain(chain)
-local is_held = is_anything_held(hashes)
+local prompt = new_prompt(chain, prompt_tokens)
+local is_held = is_anything_held(prompt.hashes)
 local cached = 0
-if is_held then cached = select(2, foreign_match('', hashes, ends, prompt_tokens)) end
+if is_held then cached = foreign_match(new_look(), '', prompt) end
 local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
 local start, score = charge(class, tenant, cost, weight)
 
@@ -85,7 +85,7 @@ if journal ~= '' then redis.call('SET', journal_key(id), journal) end
 redis.call('SADD', watchers_key(id), inbox)
 count('accepted')
 if is_empty then
-  local agent, rule, room = place_at_once(hashes, ends, prompt_tokens, hint, is_held)
+  local agent, rule, room = place_at_once(prompt, hint, is_held)
   if agent then
     note('queue', class)
     note('delivered', now)
@@ -98,6 +98,6 @@ end
 note('attempt', 0)
 redis.call('HSET', key, unpack(request))
 enter_buffer(id, side, tenant, class, score, now, deadline, cost)
-place_new(id, chain, prompt_tokens, hint)
+place_new(id, prompt, hint)
 if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
 return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}
