@@ -176,10 +176,12 @@ async def test_a_leaving_agent_hands_over_at_once(fleet: Fleet) -> None:
 async def test_a_leaving_agent_finishes_within_its_grace(fleet: Fleet) -> None:
     agent = await fleet.agent(slots=1, step_s=0.01)
     gateway = await fleet.gateway()
-    pending = asyncio.create_task(ask(gateway, "soon done", tokens=30))
-    await wait_until(lambda: agent.loop.num_running == 1)
+    answer = Answer()
+    pending = asyncio.create_task(read(await gateway.submit("default", prompt("soon done", tokens=30)), answer))
+    await wait_until(lambda: answer.ids, what="it is open: what is not goes back to the queue")
     await agent.leave(grace_s=10)
-    assert (await pending).attempts == [1]
+    await pending
+    assert answer.attempts == [1]
 
 
 async def test_lost_messages_are_read_from_the_journal(fleet: Fleet) -> None:
