@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 from paddler.errors import InvalidField
+from paddler.structure.gbnf import check_gbnf
+from paddler.structure.rules import GrammarError
 from paddler.wire.agent import Embed, Generate, Payload, Sampling
 
 MAX_STOPS = 64
@@ -62,6 +64,16 @@ def _check_generate(payload: Generate) -> None:
     if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in payload.stop):
         raise InvalidField(f"a stop string must have 1 to {MAX_STOP_CHARS} characters", param="stop")
     check_sampling(payload.sampling)
+    if payload.grammar is not None:
+        check_grammar(payload.grammar, "grammar")
+
+
+def check_grammar(grammar: str, param: str) -> None:
+    """Raises `InvalidField`."""
+    try:
+        check_gbnf(grammar)
+    except GrammarError as error:
+        raise InvalidField(f"`{param}`: {error}.", param=param) from None
 
 
 def check_sampling(sampling: Sampling) -> None:

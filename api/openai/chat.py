@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from api.openai.schema import NOT_YET, ChatMessage, ChatRequest, ContentPart
+from api.openai.structure import read_grammar
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate, Message, Sampling
@@ -48,6 +49,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         max_tokens=_max_tokens(request),
         stop=_stop(request),
         sampling=_sampling(request, random_seed),
+        grammar=read_grammar(request),
     )
     return ChatCall(
         model=request.model,

@@ -47,8 +47,21 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
+class NamedSchema(Struct, forbid_unknown_fields=True):
+    """`name`, `description` and `strict` change nothing: a schema is always enforced in full."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    schema: object = None
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Struct, forbid_unknown_fields=True):
-    type: Literal["text"]
+    """`schema` beside `json_object` is llama.cpp's."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+    schema: object = None
 
 
 class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +85,11 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     # How the request is treated.
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
     background: bool | None = None
+
+    # What the answer has to look like; at most one of them.
+    response_format: ResponseFormat | None = None
+    json_schema: object = None
+    grammar: Annotated[str, Meta(min_length=1)] | None = None
 
     # As llama.cpp's server names them.
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -97,7 +115,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Literal[0] | None = None
     logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
-    response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
 
     audio: None = None
@@ -113,8 +130,8 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
 _LLAMA_CPP = (
     *("cache_prompt", "chat_template_kwargs", "dry_allowed_length", "dry_base", "dry_multiplier"),
-    *("dry_penalty_last_n", "dry_sequence_breakers", "dynatemp_exponent", "dynatemp_range", "grammar", "id_slot"),
-    *("ignore_eos", "json_schema", "lora", "min_keep", "mirostat", "mirostat_eta", "mirostat_tau", "n_keep"),
+    *("dry_penalty_last_n", "dry_sequence_breakers", "dynatemp_exponent", "dynatemp_range", "id_slot"),
+    *("ignore_eos", "lora", "min_keep", "mirostat", "mirostat_eta", "mirostat_tau", "n_keep"),
     *("n_predict", "n_probs", "parse_tool_calls", "post_sampling_probs", "reasoning_format", "return_progress"),
     *("return_tokens", "samplers", "t_max_predict_ms", "timings_per_token", "top_n_sigma", "typical_p"),
     *("xtc_probability", "xtc_threshold"),
@@ -132,7 +149,5 @@ _PLAIN = (
 NOT_YET: dict[str, str] = {
     **{name: f"`{name.rpartition('[].')[2]}`" for name in (*_PLAIN, *_LLAMA_CPP)},
     "n": "`n` other than 1",
-    "response_format.type": "`response_format` other than `text`",
-    "response_format.json_schema": "`response_format` other than `text`",
     "modalities[]": "A modality other than `text`",
 }

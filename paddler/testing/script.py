@@ -42,6 +42,8 @@ class Script:
         default_tokens: int = DEFAULT_TOKENS,
         context_size: int = DEFAULT_CONTEXT,
     ) -> None:
+        if payload.grammar is not None:
+            raise InvalidField("the scripted engine has no model that could follow a grammar", param="grammar")
         self.job = job
         self.payload = payload
         text = prompt_text(payload)

@@ -46,8 +46,9 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     """Generate text from a conversation (`messages`) or a raw prompt (`prompt`); exactly one is set.
 
     `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
-    part of it. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the operator
-    lets tenants share.
+    part of it. `grammar`, in GBNF with the rule `root`, is what the whole output has to be, or begin when it is cut
+    by `max_tokens`. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the
+    operator lets tenants share.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -57,6 +58,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     sampling: Sampling = Sampling()
     add_generation_prompt: bool = True
     cache_scope: str = ""
+    grammar: str | None = None
 
 
 Normalization = Literal["l2", "none", "rms_norm"]

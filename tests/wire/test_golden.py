@@ -71,6 +71,13 @@ def test_payload() -> None:
     assert decode_payload(encoded) == payload
 
 
+def test_a_payload_with_a_grammar() -> None:
+    payload = Generate(prompt="x", grammar='root ::= "a"')
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "x", "grammar": 'root ::= "a"'}
+    assert decode_payload(encoded) == payload
+
+
 def test_a_payload_to_embed() -> None:
     payload = Embed(inputs=("a", "b"), normalization="rms_norm", rms_epsilon=0.5, dimensions=3, first=16)
     encoded = encode_payload(payload)

@@ -1,28 +1,38 @@
 """Choosing one token from logits, as one request asks: penalties -> top_k -> top_p -> min_p -> temperature -> draw.
 
 A request that moves to another agent must go on as if nothing had happened, so nothing here depends on how
-often a generator was used: token `n` of the output is drawn with a seed made of (seed, n), and the penalties
-are a function of the tokens accepted so far.
+often a generator was used: token `n` of the output is drawn with a seed made of (seed, n); the penalties
+and the state of a grammar are a function of the tokens accepted so far.
+
+A grammar is asked about the one token that was drawn; only when it refuses it, it is asked about others, and the draw
+is repeated among those it allows (as llama.cpp's `common_sampler` does).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
+from paddler.errors import EngineFailed
 from paddler.wire.agent import Sampling
+from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, SamplerChain
 
 _GREEDY_BELOW = 1e-4  # dividing logits by less than this overflows to infinity
+_AGAIN = 1 << 31  # beyond any position
 _MASK64 = (1 << 64) - 1
 
 
 class Sampler:
     """The sampling state of one sequence. `accept` every output token, also those of an earlier attempt."""
 
-    def __init__(self, sampling: Sampling, *, suppressed: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, sampling: Sampling, *, suppressed: tuple[int, ...] = (), constraint: Constraint | None = None
+    ) -> None:
+        self._constraint = constraint
+        self._min_p = sampling.min_p
         self._seed = sampling.seed
         self._penalties = Penalties(sampling) if has_penalties(sampling) else None
         self._suppressed = np.array(suppressed, np.int64)
@@ -32,24 +42,41 @@ class Sampler:
                 top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p, temperature=sampling.temperature
             )
 
-    def accept(self, tokens: Iterable[int]) -> None:
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Raises `EngineFailed` for tokens that the grammar does not allow."""
         if self._penalties is not None:
             for token in tokens:
                 self._penalties.accept(token)
+        if self._constraint is not None:
+            self._constraint.accept(tokens)
 
     def draw(self, context: Context, index: int, logits: LogitArray, n: int) -> int:
         """Token `n` of the output, from the logits of the batch's token `index`; `logits` is their row, which
-        is changed. Does not accept it."""
+        is changed. Does not accept it. Raises `EngineFailed` when the grammar allows none."""
         if len(self._suppressed):
             logits[self._suppressed] = -np.inf
         if self._penalties is not None:
             self._penalties.apply(logits)
+        token = self._choose(context, index, logits, n)
+        if self._constraint is None or self._constraint.allows(token):
+            return token
+        self._constraint.mask(logits, min_p=self._min_p if self._chain is not None else 1.0)
+        # Another random number: the first one has led to a token that is not there any more, and would lead to those
+        # near to it more often than to others.
+        token = self._choose(context, index, logits, n | _AGAIN)
+        if not self._constraint.allows(token):
+            raise EngineFailed("this model has no token that the grammar allows here")
+        return token
+
+    def _choose(self, context: Context, index: int, logits: LogitArray, n: int) -> int:
         if self._chain is None:
             return int(logits.argmax())
         self._chain.reseed(position_seed(self._seed, n))
         return context.sample(self._chain, index)
 
     def close(self) -> None:
+        if self._constraint is not None:
+            self._constraint.close()
         if self._chain is not None:
             self._chain.close()
 

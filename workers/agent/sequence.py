@@ -9,6 +9,7 @@ from paddler.engine import Done, Job, Progress, Retained
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
@@ -42,7 +43,8 @@ class Sequence:
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
         self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
-        self._sampler = Sampler(payload.sampling, suppressed=model.suppressed)
+        constraint = Constraint(payload.grammar, model) if payload.grammar is not None else None
+        self._sampler = Sampler(payload.sampling, suppressed=model.suppressed, constraint=constraint)
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
