@@ -26,7 +26,7 @@ from paddler.clock import Clock
 from paddler.errors import EngineFailed, PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
 from paddler.logs import get_logger
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, Vectors
 
 HOLD_BACK_S = 1.0
 KEEPALIVE_S = 15.0
@@ -70,7 +70,7 @@ class StreamedAnswer:
 
     async def _answer(self, scope: Scope, stream: _Stream) -> None:
         async with await self._submit() as reply:
-            _remember(scope, reply.request_id)
+            remember(scope, reply.request_id)
             stream.reply = reply
             rendering = self._render(reply)
             try:
@@ -89,8 +89,10 @@ class StreamedAnswer:
                         await stream.write_text(_with_id(events, reply))
                 case Opened():
                     stream.is_opened = True
+                case Vectors():
+                    pass
                 case Finished():
-                    _check_reason(frame)
+                    check_reason(frame)
                     await stream.write_text(rendering.finished(frame.reason, frame.usage), last=True)
                 case _:
                     assert_never(frame)
@@ -163,18 +165,18 @@ class WholeAnswer:
 
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         async with await self._submit() as reply:
-            _remember(scope, reply.request_id)
+            remember(scope, reply.request_id)
             texts: list[str] = []
             async for frame in reply:
                 match frame:
                     case Tokens():
                         texts.append(frame.text)
-                    case Opened():
+                    case Opened() | Vectors():
                         pass
                     case Finished():
-                        _check_reason(frame)
+                        check_reason(frame)
                         body = self._render(reply, "".join(texts), frame)
-                        await out.start(200, _whole_headers(reply.request_id, len(body)) + _route_headers(reply))
+                        await out.start(200, whole_headers(reply.request_id, len(body)) + _route_headers(reply))
                         await out.write(body, last=True)
                     case _:
                         assert_never(frame)
@@ -187,11 +189,13 @@ def request_id_of(scope: Scope) -> str | None:
     return scope["state"].get(_STATE_KEY)
 
 
-def _remember(scope: Scope, request_id: str) -> None:
+def remember(scope: Scope, request_id: str) -> None:
+    """For `request_id_of`."""
     scope["state"][_STATE_KEY] = request_id
 
 
-def _check_reason(frame: Finished) -> None:
+def check_reason(frame: Finished) -> None:
+    """Raises `RequestCancelled` for an end that is no answer."""
     if frame.reason is FinishReason.CANCELLED:
         raise RequestCancelled("The request was cancelled.")
 
@@ -214,12 +218,18 @@ def _stream_headers(request_id: str) -> Headers:
     ]
 
 
-def _whole_headers(request_id: str, length: int) -> Headers:
+def whole_headers(request_id: str, length: int) -> Headers:
+    """Of a JSON body that is sent at once."""
     return [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % length),
         (b"x-request-id", request_id.encode()),
     ]
+
+
+def header_value(text: str) -> str:
+    """An agent's name, made fit for a header."""
+    return _NO_HEADER.sub("?", text)
 
 
 def _route_headers(reply: Reply) -> Headers:
@@ -231,9 +241,9 @@ def _route_comment(reply: Reply) -> bytes:
 
 
 def _route(reply: Reply) -> list[tuple[str, str]]:
-    """What is known of the request's way; an agent's name is made fit for a header."""
+    """What is known of the request's way."""
     route = reply.route
-    name = None if route.agent_name is None else _NO_HEADER.sub("?", route.agent_name)
+    name = None if route.agent_name is None else header_value(route.agent_name)
     attempt = None if route.attempt is None else str(route.attempt)
     facts = [("x-paddler-agent", name), ("x-paddler-attempt", attempt), ("x-paddler-cache", route.cache)]
     return [(name, value) for name, value in facts if value is not None]

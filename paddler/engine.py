@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Payload
 from paddler.wire.balancer import FinishReason, Usage
 
 
@@ -24,12 +24,16 @@ class Job(Struct, frozen=True, kw_only=True):
     the number of characters of their text that the client already has: the engine prefills prompt plus
     `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
     `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
+
+    Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
+    emitted: the engine goes on with the next.
     """
 
     request_id: str
-    payload: Generate
+    payload: Payload
     resume_ids: tuple[int, ...] = ()
     resume_text_length: int = 0
+    embedded: tuple[int, ...] = ()
 
 
 class Progress(Struct, frozen=True):
@@ -38,6 +42,14 @@ class Progress(Struct, frozen=True):
     request_id: str
     ids: tuple[int, ...]
     text: str
+
+
+class Embedded(Struct, frozen=True):
+    """The next inputs of a job as vectors (see `wire.balancer.Vectors`)."""
+
+    request_id: str
+    vectors: tuple[bytes, ...]
+    num_tokens: tuple[int, ...]
 
 
 class Done(Struct, frozen=True):
@@ -79,7 +91,7 @@ class Preempted(Struct, frozen=True):
     request_id: str
 
 
-Event = Progress | Done | Rejected | Retained | Preempted
+Event = Progress | Embedded | Done | Rejected | Retained | Preempted
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

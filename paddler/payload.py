@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from paddler.errors import InvalidField
-from paddler.wire.agent import Generate, Sampling
+from paddler.wire.agent import Embed, Generate, Payload, Sampling
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096
@@ -23,8 +23,34 @@ _SAMPLING_RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def check_payload(payload: Generate) -> None:
+def check_payload(payload: Payload) -> None:
     """Raises `InvalidField`."""
+    if isinstance(payload, Embed):
+        _check_embed(payload)
+    else:
+        _check_generate(payload)
+
+
+def _check_embed(payload: Embed) -> None:
+    if not payload.inputs:
+        raise InvalidField("input must not be empty", param="input")
+    for index, text in enumerate(payload.inputs, payload.first):
+        if not text:
+            raise InvalidField(f"input[{index}] must not be empty", param=f"input[{index}]")
+    if not 0 <= payload.rms_epsilon <= 1:
+        raise InvalidField("rms_epsilon must be between 0 and 1", param="rms_epsilon")
+
+
+def check_dimensions(payload: Embed, size: int) -> None:
+    """Raises `InvalidField` unless the client takes vectors of the model's `size`."""
+    if payload.dimensions not in (None, size):
+        raise InvalidField(
+            f"this model's embeddings have {size} dimensions and are not shortened: leave dimensions out",
+            param="dimensions",
+        )
+
+
+def _check_generate(payload: Generate) -> None:
     if (payload.messages is None) == (payload.prompt is None):
         raise InvalidField("give exactly one of messages and prompt", param="messages")
     if payload.messages is not None and not payload.messages:

@@ -1,4 +1,4 @@
-"""What a balancer must know to render a chat completion that another one submitted: kept with the request."""
+"""What a balancer must know to render a request that another one submitted: kept with the request."""
 
 from __future__ import annotations
 
@@ -17,15 +17,25 @@ class ChatLabel(Struct, frozen=True, array_like=True, tag="chat"):
     include_usage: bool = False
 
 
+class EmbeddingLabel(Struct, frozen=True, array_like=True, tag="embeddings"):
+    """`first` is the place of the request's first input among those of the client."""
+
+    model: str
+    is_base64: bool = False
+    first: int = 0
+
+
+Label = ChatLabel | EmbeddingLabel
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(ChatLabel)
+_decoder = msgspec.msgpack.Decoder(Label)
 
 
-def encode_label(label: ChatLabel) -> bytes:
+def encode_label(label: Label) -> bytes:
     return _encoder.encode(label)
 
 
-def label_of(request: Reply | RequestStatus) -> ChatLabel:
+def label_of(request: Reply | RequestStatus) -> Label:
     """The label a request was submitted with; one without is called by its pool."""
     if not request.label:
         return ChatLabel(pool_of(request.request_id), 0)

@@ -15,13 +15,15 @@ from litestar.types import ASGIApp
 
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
+from api.gathered import GatheredAnswer
 from api.openai.chat import read_chat_call
 from api.openai.completion import ChatStream, chat_completion
-from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.embeddings import read_embedding_call
+from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
 from api.openai.status import request_object
 from api.options import read_options
 from paddler.clock import Clock
-from paddler.errors import ModelNotFound
+from paddler.errors import InvalidField, ModelNotFound
 from paddler.jobs.gateway import Gateway, PoolModel, Reply
 from paddler.wire.balancer import Finished
 
@@ -46,6 +48,18 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         headers = {"location": f"/v1/requests/{reply.request_id}", "x-request-id": reply.request_id}
         return ASGIResponse(body=msgspec.json.encode(request_object(status)), status_code=202, headers=headers)
 
+    @post("/v1/embeddings", status_code=200)
+    async def create_embeddings(request: AnyRequest) -> ASGIApp:
+        body = await read_json_body(request)
+        call = read_embedding_call(body)
+        how = read_options(request, body, label=b"")
+        pool = await gateway.resolve(call.model)
+        # A repeat may find another number of slots, and its key must find the same inputs.
+        tickets = call.tickets(await gateway.num_slots(pool), is_one=bool(how.idempotency_key))
+        ways = [msgspec.structs.replace(how, label=encode_label(call.label(ticket))) for ticket in tickets]
+        submits = [partial(gateway.submit, pool, ticket, way) for ticket, way in zip(tickets, ways, strict=True)]
+        return GatheredAnswer(submits, call.render, clock)
+
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [_model_object(entry) for entry in await gateway.models()]}
@@ -58,16 +72,23 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
                 return _model_object(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
-    return [create_chat_completion, list_models, get_model]
+    return [create_chat_completion, create_embeddings, list_models, get_model]
 
 
 def render_stream(reply: Reply) -> ChatStream:
-    """A chat completion's chunks, from where the reply is followed on."""
-    return ChatStream(reply.request_id, label_of(reply), is_begun=reply.offset > 0)
+    """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
+    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0)
 
 
 def render_whole(reply: Reply, text: str, end: Finished) -> bytes:
-    return msgspec.json.encode(chat_completion(reply.request_id, text, end, label_of(reply)))
+    return msgspec.json.encode(chat_completion(reply.request_id, text, end, _chat_label(reply)))
+
+
+def _chat_label(reply: Reply) -> ChatLabel:
+    label = label_of(reply)
+    if isinstance(label, EmbeddingLabel):
+        raise InvalidField("Embeddings have no stream; GET /v1/requests/<id> has them when they are done.", param="id")
+    return label
 
 
 def _model_object(entry: PoolModel) -> dict[str, Any]:

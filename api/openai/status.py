@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from api.openai.completion import chat_completion, usage_object
+from api.openai.embeddings import embedding_list
 from api.openai.errors import error_object
-from api.openai.label import label_of
+from api.openai.label import EmbeddingLabel, label_of
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
 
 
 def request_object(status: RequestStatus) -> dict[str, Any]:
-    """Times are seconds since the epoch. `response` is the chat completion of a request that is done."""
+    """Times are seconds since the epoch. `response` is the chat completion, or the embeddings, of a request that is
+    done."""
     usage = response = error = None
     if status.end is not None:
         usage = usage_object(status.end.usage)
         if status.state == "done":
-            response = chat_completion(status.request_id, status.text, status.end, label_of(status))
+            label = label_of(status)
+            if isinstance(label, EmbeddingLabel):
+                response = embedding_list(status.vectors, status.end.usage, label)
+            else:
+                response = chat_completion(status.request_id, status.text, status.end, label)
     if status.error is not None:
         error = error_object(error_of(status.error))["error"]
     return {

@@ -5,9 +5,28 @@ from __future__ import annotations
 import base64
 import struct
 
-from paddler.routing.prefix import PrefixChain
+from paddler.routing.prefix import PrefixChain, prefix_chain
+from paddler.wire.agent import Embed, Payload
 
 HASH_CHARACTERS = 11
+EXPECTED_OUTPUT_TOKENS = 256
+MAX_EXPECTED_OUTPUT_TOKENS = 512
+
+
+def chain_of(payload: Payload, pool: str) -> PrefixChain:
+    """The chain of a request; an embedding has none, only a length."""
+    if isinstance(payload, Embed):
+        return PrefixChain((), (), sum(len(text.encode("utf-8", "surrogatepass")) for text in payload.inputs))
+    return prefix_chain(payload, pool=pool, tenant=payload.cache_scope or None)
+
+
+def expected_output(payload: Payload) -> int:
+    """How many tokens of output a request is charged for until its real number is known."""
+    if isinstance(payload, Embed):
+        return 0
+    if payload.max_tokens is None:
+        return EXPECTED_OUTPUT_TOKENS
+    return min(payload.max_tokens, MAX_EXPECTED_OUTPUT_TOKENS)
 
 
 def hash_text(digest: bytes) -> str:

@@ -26,7 +26,7 @@ from paddler.errors import (
     TenantBufferFull,
 )
 from paddler.ids import new_process_id, new_request_id, pool_of
-from paddler.jobs.chains import estimate_tokens, pack_chain
+from paddler.jobs.chains import chain_of, estimate_tokens, expected_output, pack_chain
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
@@ -38,7 +38,6 @@ from paddler.jobs.status import RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.admission import retry_after_s, tenant_max
-from paddler.routing.prefix import prefix_chain
 from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
@@ -54,8 +53,6 @@ SUBSCRIBE_TIMEOUT_S = 3.0
 REDIS_PATIENCE_S = 8.0
 STOP_PATIENCE_S = 1.0
 FOLLOW_LEASE_MS = 10_000
-EXPECTED_OUTPUT_TOKENS = 256
-MAX_EXPECTED_OUTPUT_TOKENS = 512
 FULL_WAITS_S = (0.05, 0.15, 0.45)
 TALLY_S = 1.0
 ENDED = ("done", "failed", "cancelled")
@@ -178,8 +175,8 @@ class Gateway:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._submit_patiently(pool, submission)
             except BaseException:
-                # It may have run although its answer was lost, or run yet.
-                self._leave(mailbox, is_unsure=True)
+                # It may have run although its answer was lost, or run yet. Its client can come back only by its key.
+                self._leave(mailbox, is_unsure=True, may_come_back=bool(submission.idempotency_key))
                 raise
         except TROUBLE as error:
             log.warning("submit failed", pool=pool, error=str(error))
@@ -215,7 +212,7 @@ class Gateway:
                 raise not_found(request_id)
             earlier = _frames_before(offset, attached.journal)
         except TROUBLE as error:
-            self._leave(mailbox)
+            self._leave(mailbox, may_come_back=True)
             self._tally.count(pool.keys.pool, "unavailable")
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
         except BaseException as error:
@@ -255,6 +252,14 @@ class Gateway:
         if outcome is Cancelled.GONE:
             raise not_found(request_id)
 
+    async def num_slots(self, pool: str) -> int:
+        """Slots of the pool's agents, as known a second or two ago. Raises `QueueUnavailable`."""
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                return (await self._views.pool(pool)).slots_total
+        except TROUBLE as error:
+            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+
     async def health(self) -> bool:
         """Is Redis there?"""
         return self._inbox.is_subscribed()
@@ -286,10 +291,7 @@ class Gateway:
 
     def _submission(self, pool: str, payload: Payload, how: Submit, view: PoolView) -> Submission:
         settings = self._settings
-        chain = prefix_chain(payload, pool=pool, tenant=payload.cache_scope or None)
-        expected = EXPECTED_OUTPUT_TOKENS
-        if payload.max_tokens is not None:
-            expected = min(payload.max_tokens, MAX_EXPECTED_OUTPUT_TOKENS)
+        chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
         timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
@@ -303,7 +305,7 @@ class Gateway:
             max_waiting=max_waiting,
             chain=pack_chain(chain, view.bytes_per_token),
             prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
-            output_tokens=expected,
+            output_tokens=expected_output(payload),
             weight=how.weight,
             hint=how.hint,
             tenant_max_waiting=tenant_max(max_waiting, settings.tenant_share),
@@ -345,9 +347,9 @@ class Gateway:
         wait_ms = backlog * 1000 / view.rate if view.rate else self._settings.buffered_request_timeout_ms
         return retry_after_s(math.ceil(wait_ms))
 
-    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False) -> None:
+    def _leave(self, mailbox: Mailbox, *, is_unsure: bool = False, may_come_back: bool = False) -> None:
         """Nobody reads this mailbox any more; an unfinished request that nobody else follows is cancelled, unless its
-        client was sent to another balancer."""
+        client was told to try again, here or at another balancer."""
         is_last = self._inbox.close(mailbox)
         if mailbox.is_ended:
             return
@@ -356,7 +358,8 @@ class Gateway:
             self._tally.count(pool_of(mailbox.request_id), what)
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
         if is_last and not (is_sent_on and not is_unsure):
-            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure)
+            may_come_back = may_come_back or isinstance(mailbox.error, QueueUnavailable)
+            self._leaving.leave(mailbox.request_id, is_unsure=is_unsure, may_come_back=may_come_back)
 
     async def _tally_loop(self) -> None:
         while True:

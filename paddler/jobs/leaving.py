@@ -26,12 +26,15 @@ class Leaving:
         self._store = store
         self._clock = clock
         self._inbox = inbox
-        self._queue: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[str, bool, bool]] = asyncio.Queue()
 
-    def leave(self, request_id: str, *, is_unsure: bool = False) -> None:
+    def leave(self, request_id: str, *, is_unsure: bool = False, may_come_back: bool = False) -> None:
         """`is_unsure`: its submission may still arrive. A large one goes over a connection of its own, where this
-        overtakes it, and would run for nobody."""
-        self._queue.put_nowait((request_id, is_unsure))
+        overtakes it, and would run for nobody.
+
+        `may_come_back`: its client was told to try again. It is not cancelled, as this may be late, when the client
+        follows it again already; one that does not come back has left an orphan."""
+        self._queue.put_nowait((request_id, is_unsure, may_come_back))
 
     async def join(self, timeout_s: float) -> None:
         """Wait until Redis has heard of everything left so far, or the time is over."""
@@ -44,15 +47,14 @@ class Leaving:
     async def leave_loop(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
-                request_id, is_unsure = await self._queue.get()
-                group.create_task(self._stop_following(request_id, is_unsure))
+                group.create_task(self._stop_following(*await self._queue.get()))
 
     async def remind_loop(self) -> None:
         """Step 12: a Redis that crashed may run again what this balancer had already seen to its end."""
         while True:
             self.leave(await self._inbox.forgotten.get())
 
-    async def _stop_following(self, request_id: str, is_unsure: bool) -> None:
+    async def _stop_following(self, request_id: str, is_unsure: bool, may_come_back: bool) -> None:
         pool = self._store.pool(pool_of(request_id))
         unsure_until = self._clock.monotonic() + UNSURE_S
         delay = RETRY_S
@@ -60,7 +62,9 @@ class Leaving:
             # Somebody follows it here again since: it is not ours to leave any more.
             while not self._inbox.is_open(request_id):
                 try:
-                    outcome = await pool.cancel(request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel)
+                    outcome = await pool.cancel(
+                        request_id, CANCELLED_FRAME, leaving_inbox=self._inbox.channel, may_come_back=may_come_back
+                    )
                 except TROUBLE as error:
                     if is_refusal(error):
                         log.warning("cannot cancel a request", request=request_id, error=str(error))

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
-from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, Tokens
+from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, Tokens, Vectors
 
 HIT_SHARE = 0.9
 
@@ -40,7 +40,7 @@ class Route(Struct):
                 self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            case Tokens() | Failed():
+            case Tokens() | Vectors() | Failed():
                 pass
 
     @property
@@ -89,7 +89,7 @@ class Reply:
     ) -> None:
         self._leave(self._mailbox)
 
-    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Finished]:
+    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Finished]:
         """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
 
         Ends at once when it is followed from behind its last frame."""

@@ -12,15 +12,15 @@ from paddler.jobs.fleet_view import FleetView
 from paddler.jobs.reply import Route
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES, PoolKeys
-from paddler.wire.balancer import Failed, Finished, Tokens, decode_frames
+from paddler.wire.balancer import Failed, Finished, Tokens, Vectors, decode_frames
 
 
 class RequestStatus(Struct, frozen=True, kw_only=True):
     """Times are ms since the epoch, by Redis's clock. `state` is waiting, assigned, running, done, failed or cancelled.
 
     While it waits, `position` is how many requests are before it and `estimated_wait_ms` what they need at the pool's
-    measured rate; both are None otherwise, the latter also when nobody has measured. `text` is what it has said so far;
-    `end` and `error` are the two forms of its terminal frame."""
+    measured rate; both are None otherwise, the latter also when nobody has measured. `text` or `vectors` is what it has
+    said so far; `end` and `error` are the two forms of its terminal frame."""
 
     request_id: str
     state: str
@@ -39,6 +39,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     estimated_wait_ms: int | None = None
     route: Route
     text: str
+    vectors: tuple[bytes, ...] = ()
     end: Finished | None = None
     error: Failed | None = None
 
@@ -54,7 +55,7 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
     fields: dict[str, bytes] = {name.decode(): value for name, value in answers[0].items()}
     if not fields:
         raise not_found(request_id)
-    route, texts = Route(), list[str]()
+    route, texts, vectors = Route(), list[str](), list[bytes]()
     end: Finished | None = None
     error: Failed | None = None
     for frame in decode_frames(answers[1] or b""):
@@ -62,6 +63,8 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
         match frame:
             case Tokens():
                 texts.append(frame.text)
+            case Vectors():
+                vectors += frame.vectors
             case Finished():
                 end = frame
             case Failed():
@@ -91,6 +94,7 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
         estimated_wait_ms=wait_ms,
         route=route,
         text="".join(texts),
+        vectors=tuple(vectors),
         end=end,
         error=error,
     )

@@ -190,13 +190,20 @@ class PoolScripts:
         return Placed(Disposition(status.decode()), length, steal_after_ms)
 
     async def cancel(
-        self, request_id: str, final_frame: bytes, *, leaving_inbox: str = "", now_ms: float = 0
+        self,
+        request_id: str,
+        final_frame: bytes,
+        *,
+        leaving_inbox: str = "",
+        may_come_back: bool = False,
+        now_ms: float = 0,
     ) -> Cancelled:
         """Stop a request. One that no agent has begun ends at once with `final_frame`.
 
-        With `leaving_inbox` only that inbox stops following it, and the request is stopped if that was the last one
-        and it is not a background request."""
-        return Cancelled((await self._call("cancel", now_ms, request_id, final_frame, leaving_inbox)).decode())
+        With `leaving_inbox` only that inbox stops following it, and the request is stopped if that was the last one,
+        it is not a background request, and its client will not come back."""
+        arguments = (request_id, final_frame, leaving_inbox, int(may_come_back))
+        return Cancelled((await self._call("cancel", now_ms, *arguments)).decode())
 
     async def expire(self, final_frame: bytes, *, limit: int = 100, now_ms: float = 0) -> int:
         """Fail waiting requests past their start deadline. Returns how many; repeat while it is `limit`."""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct, field, structs
 
-from paddler.engine import Done, Engine, Event, Job, Preempted, Progress, Rejected, Retained
-from paddler.wire.agent import Generate, Sampling
+from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained
+from paddler.wire.agent import Embed, Generate, Sampling
 from paddler.wire.balancer import FinishReason
 
 
 class Outcome(Struct):
-    """What came of one job. `steps` are the numbers of the steps that gave a token, `num_preempted` how often it lost
-    its slot on the way."""
+    """What came of one job. `steps` are the numbers of the steps that gave a token or vectors, `num_preempted` how
+    often it lost its slot on the way. `vectors` are those of an embedding, `num_tokens` of its inputs."""
 
     ids: list[int] = field(default_factory=list[int])
     pieces: list[str] = field(default_factory=list[str])
     steps: list[int] = field(default_factory=list[int])
     end: Done | Rejected | None = None
     num_preempted: int = 0
+    vectors: list[bytes] = field(default_factory=list[bytes])
+    num_tokens: list[int] = field(default_factory=list[int])
 
     @property
     def text(self) -> str:
@@ -70,6 +73,10 @@ class EngineRun:
                     outcome.ids += ids
                     outcome.pieces.append(text)
                     outcome.steps.append(self.num_steps)
+                case Embedded():
+                    outcome.vectors += event.vectors
+                    outcome.num_tokens += event.num_tokens
+                    outcome.steps.append(self.num_steps)
                 case Done():
                     outcome.pieces.append(event.text)
                     outcome.end = event
@@ -89,7 +96,10 @@ class EngineRun:
             request_id = self._preempted.pop(0)
             outcome = self.outcomes[request_id]
             job = structs.replace(
-                self._jobs[request_id], resume_ids=tuple(outcome.ids), resume_text_length=len(outcome.text)
+                self._jobs[request_id],
+                resume_ids=tuple(outcome.ids),
+                resume_text_length=len(outcome.text),
+                embedded=tuple(outcome.num_tokens),
             )
             self.engine.start(job)
 
@@ -136,6 +146,10 @@ def make_job(
         resume_ids=tuple(resume.ids[:resume_at]),
         resume_text_length=len(text),
     )
+
+
+def embed_job(request_id: str, *inputs: str, embedded: tuple[int, ...] = (), **fields: Any) -> Job:
+    return Job(request_id=request_id, payload=Embed(inputs=inputs, **fields), embedded=embedded)
 
 
 def is_stop(outcome: Outcome) -> bool:

@@ -35,10 +35,17 @@ class Faults(Struct, frozen=True):
 class Script:
     """One running job. Raises `PaddlerError` for one that cannot run."""
 
-    def __init__(self, job: Job, default_tokens: int = DEFAULT_TOKENS, context_size: int = DEFAULT_CONTEXT) -> None:
+    def __init__(
+        self,
+        job: Job,
+        payload: Generate,
+        default_tokens: int = DEFAULT_TOKENS,
+        context_size: int = DEFAULT_CONTEXT,
+    ) -> None:
         self.job = job
-        text = prompt_text(job.payload)
-        param = "messages" if job.payload.prompt is None else "prompt"
+        self.payload = payload
+        text = prompt_text(payload)
+        param = "messages" if payload.prompt is None else "prompt"
         if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
             default_tokens = int(found[1])
         said = re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
@@ -46,7 +53,7 @@ class Script:
         self._num_script = default_tokens if self._said is None else len(self._said)
         if "[[fail]]" in text:
             raise EngineFailed("the prompt says [[fail]]")
-        self.faults = _faults(text, is_resumed=bool(job.resume_ids))
+        self.faults = faults_of(text, is_resumed=bool(job.resume_ids))
         self.prompt_words = text.split()
         num_prompt = len(self.prompt_words)
         if num_prompt == 0:
@@ -57,17 +64,17 @@ class Script:
                 param=param,
             )
         self._max_output = context_size - num_prompt
-        if job.payload.max_tokens is not None:
-            self._max_output = min(self._max_output, job.payload.max_tokens)
+        if payload.max_tokens is not None:
+            self._max_output = min(self._max_output, payload.max_tokens)
         if not all(0 <= token < NUM_WORDS + 256 for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
-        sampling = job.payload.sampling
+        sampling = payload.sampling
         self._text = text
         self._source = f"{sampling.seed if sampling.temperature > 0 else ''}\0{text}".encode()
         self._num_prefilled = 0
         self.num_cached = 0
         self._ids = list(job.resume_ids)
-        self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
+        self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(_piece(token)) for token in job.resume_ids)
         self.finished = self._reason_to_finish()
 
@@ -87,7 +94,7 @@ class Script:
     def words(self) -> list[str]:
         """The sequence so far as the next turn of its conversation will begin with it."""
         answer = b"".join(map(_piece, self._ids)).decode("utf-8", "replace")
-        opening = "\nassistant: " if self.job.payload.messages is not None else ""
+        opening = "\nassistant: " if self.payload.messages is not None else ""
         return (self._text + opening + answer).split()
 
     def take_cached(self, num_tokens: int) -> None:
@@ -133,7 +140,7 @@ class Whole(Struct, frozen=True):
 
 def whole(payload: Generate, *, default_tokens: int = DEFAULT_TOKENS, context_size: int = DEFAULT_CONTEXT) -> Whole:
     """What a scripted engine answers when nothing goes wrong."""
-    script = Script(Job(request_id="whole", payload=payload), default_tokens, context_size)
+    script = Script(Job(request_id="whole", payload=payload), payload, default_tokens, context_size)
     ids: list[int] = []
     texts: list[str] = []
     while script.finished is None:
@@ -153,7 +160,8 @@ def _piece(token: int) -> bytes:
     return f"w{token} ".encode() if token < NUM_WORDS else bytes([token - NUM_WORDS])
 
 
-def _faults(text: str, *, is_resumed: bool) -> Faults:
+def faults_of(text: str, *, is_resumed: bool) -> Faults:
+    """What a text asks to go wrong; nothing with a job that goes on."""
     if is_resumed:
         return Faults()
     dies = re.search(r"\[\[die(?:=(\d+))?\]\]", text)

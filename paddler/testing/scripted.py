@@ -2,8 +2,9 @@
 
 The output is words `w123 w45 ...`. Word `n` is a function of the prompt, the seed (with temperature 0: of the
 prompt alone) and `n`, so a request that moves to another agent goes on exactly. A prompt's tokens are its words.
+An embedding is a function of its text alone.
 
-Directives in the prompt or in any message:
+Directives in the prompt, in any message or in any input of an embedding, whose tokens are then its vectors:
 
 - `[[tokens=N]]`: the output ends by itself after N tokens (else after `default_tokens`).
 - `[[say=TEXT]]`: the output is TEXT, one token a byte, so that characters and stop strings span tokens.
@@ -13,7 +14,7 @@ Directives in the prompt or in any message:
 - `[[stall=SECONDS]]`: the step after the first token hangs for so long.
 - `[[preempt=N]]`: the job is preempted when N tokens have been returned.
 
-The last three spare a job that goes on with tokens of an earlier attempt.
+The last three spare a job that goes on with tokens of an earlier attempt. The first two mean nothing to an embedding.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from collections.abc import Callable
 from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, Rejected, Retained
 from paddler.errors import PaddlerError
 from paddler.payload import check_payload
+from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
+from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 
 __all__ = ["ScriptedEngine"]
@@ -37,7 +40,7 @@ YIELD_S = 1e-5
 
 
 class ScriptedEngine:
-    """Every step gives each running job one token, once its prompt is prefilled.
+    """Every step gives each running job one token, once its prompt is prefilled, or one vector.
 
     `step_s` is how long a step takes (0: as fast as possible), `prefill_per_step` how many prompt tokens each
     job prefills in one (0: all). `pause(seconds)` waits; the default waits for real and ends when the engine is
@@ -69,7 +72,7 @@ class ScriptedEngine:
         self._pause = pause or self._closed.wait
         self._cache = PrefixCache(context_size if cache_tokens is None else cache_tokens)
         self._started: list[Job] = []
-        self._running: list[Script] = []
+        self._running: list[Script | EmbedScript] = []
         self._cancelled: list[Job] = []
 
     @property
@@ -120,24 +123,30 @@ class ScriptedEngine:
         for job in self._started:
             try:
                 check_payload(job.payload)
-                script = Script(job, self._default_tokens, self.info.context_size)
+                script = self._script_of(job)
             except PaddlerError as error:
                 events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
                 continue
             self._running.append(script)
-            if script.finished is not None:
-                self._end(script, script.finished, events)
-            else:
-                script.take_cached(self._cache.match(job.payload.cache_scope, script.prompt_words))
+            if (reason := _reason_to_finish(script)) is not None:
+                self._end(script, reason, events)
+            elif isinstance(script, Script):
+                script.take_cached(self._cache.match(script.payload.cache_scope, script.prompt_words))
         self._started.clear()
 
-    def _advance(self, script: Script, events: list[Event]) -> None:
-        was_prefilled = script.is_prefilled
-        if not script.prefill(self._prefill_per_step):
-            return
-        if not was_prefilled:
-            num_prompt = len(script.prompt_words)
-            events.append(Retained(script.job.request_id, num_prompt, num_prompt, script.num_cached))
+    def _script_of(self, job: Job) -> Script | EmbedScript:
+        if isinstance(job.payload, Embed):
+            return EmbedScript(job, job.payload, self.info.context_size)
+        return Script(job, job.payload, self._default_tokens, self.info.context_size)
+
+    def _advance(self, script: Script | EmbedScript, events: list[Event]) -> None:
+        if isinstance(script, Script):
+            was_prefilled = script.is_prefilled
+            if not script.prefill(self._prefill_per_step):
+                return
+            if not was_prefilled:
+                num_prompt = len(script.prompt_words)
+                events.append(Retained(script.job.request_id, num_prompt, num_prompt, script.num_cached))
         faults = script.faults
         if self._is_deadly and faults.dies_at == script.num_output:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -149,15 +158,21 @@ class ScriptedEngine:
             self._park(script, events)
             return
         events.append(script.next())
-        if script.finished is not None:
-            self._end(script, script.finished, events)
+        if (reason := _reason_to_finish(script)) is not None:
+            self._end(script, reason, events)
 
-    def _end(self, script: Script, reason: FinishReason, events: list[Event]) -> None:
+    def _end(self, script: Script | EmbedScript, reason: FinishReason, events: list[Event]) -> None:
         self._running.remove(script)
         events.append(script.done(reason))
         self._park(script, events)
 
-    def _park(self, script: Script, events: list[Event]) -> None:
+    def _park(self, script: Script | EmbedScript, events: list[Event]) -> None:
         """After the end: only then does the agent know the whole text."""
-        if script.is_prefilled:
-            events += self._cache.park(script.job.request_id, script.job.payload.cache_scope, script.words)
+        if isinstance(script, Script) and script.is_prefilled:
+            events += self._cache.park(script.job.request_id, script.payload.cache_scope, script.words)
+
+
+def _reason_to_finish(script: Script | EmbedScript) -> FinishReason | None:
+    if isinstance(script, EmbedScript):
+        return FinishReason.STOP if script.is_finished else None
+    return script.finished

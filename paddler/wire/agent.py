@@ -6,7 +6,7 @@ are MessagePack arrays `[tag, ...]`, because Lua scripts write them too (`cmsgpa
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -59,7 +59,25 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     cache_scope: str = ""
 
 
-Payload = Generate
+Normalization = Literal["l2", "none", "rms_norm"]
+
+
+class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
+    """Embed each of `inputs`, in order.
+
+    `normalization`: `l2` divides a vector by its length, `rms_norm` by the root of its mean square plus `rms_epsilon`.
+    `dimensions` None means as many as the model has. `first` is the place of the first input among those of the client,
+    who sent them in several requests of the queue: errors name `input[i]` as it counts them.
+    """
+
+    inputs: tuple[str, ...]
+    normalization: Normalization = "l2"
+    rms_epsilon: float = 1e-6
+    dimensions: int | None = None
+    first: int = 0
+
+
+Payload = Generate | Embed
 
 
 class Poke(Struct, frozen=True, array_like=True, tag="poke"):

@@ -58,6 +58,13 @@ class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
     text: str
 
 
+class Vectors(Struct, frozen=True, array_like=True, tag="vectors"):
+    """Embeddings of the next inputs, in their order: little-endian float32 each, and how many tokens each input has."""
+
+    vectors: tuple[bytes, ...]
+    num_tokens: tuple[int, ...]
+
+
 class Finished(Struct, frozen=True, array_like=True, tag="finished"):
     """Terminal: the request ended as asked."""
 
@@ -75,7 +82,7 @@ class Failed(Struct, frozen=True, array_like=True, tag="failed"):
     param: str | None = None
 
 
-Frame = Opened | Prefilled | Tokens | Finished | Failed
+Frame = Opened | Prefilled | Tokens | Vectors | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)

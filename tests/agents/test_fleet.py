@@ -13,7 +13,7 @@ from paddler.jobs.gateway import Gateway, Reply, Submit
 from paddler.store.results import Cancelled, Submission, Submitted
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Vectors
 from workers.agent.running import Running
 from workers.maintenance.upkeep import Upkeep
 
@@ -44,6 +44,8 @@ async def read(reply: Reply, answer: Answer | None = None) -> Answer:
                     answer.text += text
                 case Finished():
                     answer.end = frame
+                case Vectors():
+                    raise AssertionError("it was asked for text")
     return answer
 
 
@@ -272,8 +274,17 @@ async def test_a_cancel_that_overtakes_its_submission_is_repeated(fleet: Fleet) 
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def cancel(request_id: str, final_frame: bytes, *, leaving_inbox: str = "", now_ms: float = 0) -> Cancelled:
-        outcomes.append(await really_cancel(request_id, final_frame, leaving_inbox=leaving_inbox))
+    async def cancel(
+        request_id: str,
+        final_frame: bytes,
+        *,
+        leaving_inbox: str = "",
+        may_come_back: bool = False,
+        now_ms: float = 0,
+    ) -> Cancelled:
+        outcomes.append(
+            await really_cancel(request_id, final_frame, leaving_inbox=leaving_inbox, may_come_back=may_come_back)
+        )
         return outcomes[-1]
 
     pool.submit, pool.cancel = submit_slowly, cancel

@@ -18,7 +18,7 @@ from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Message
-from paddler.wire.balancer import Finished, Opened, Tokens, Usage
+from paddler.wire.balancer import Finished, Opened, Tokens, Usage, Vectors
 from tests.chaos.fleet import PREFIX, ChaosFleet
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +29,7 @@ class Heard:
         self.ids: list[int] = []
         self.text = ""
         self.attempts: list[int] = []
+        self.vectors: list[bytes] = []
         self.usage = Usage()
 
 
@@ -44,6 +45,8 @@ async def hear(reply: Reply, heard: Heard | None = None) -> Heard:
                     heard.text += text
                 case Finished(usage=usage):
                     heard.usage = usage
+                case Vectors(vectors):
+                    heard.vectors += vectors
     return heard
 
 

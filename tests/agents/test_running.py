@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from paddler.engine import Done, Event, Preempted, Progress, Rejected
+from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected
 from paddler.store.results import Outcome
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, decode_frames, encode_frame
+from paddler.wire.agent import Embed
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, Vectors, decode_frames, encode_frame
 from workers.agent.running import Running
 
 OPENED = encode_frame(Opened("agent", 1))
@@ -65,3 +66,31 @@ def test_whatever_the_engine_makes_of_a_cancelled_request_it_ends_as_cancelled(e
     assert isinstance(frame, Finished)
     assert frame.reason is FinishReason.CANCELLED
     assert (running.is_last, running.is_preempted, running.outcome) == (True, False, Outcome.CANCELLED)
+
+
+def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_behind_them() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (b"\0",), (0,)))
+    first = running.emission()
+    assert first is not None
+    for number in (1, 2):
+        running.take_event(Embedded("r", (bytes([number]),), (number,)))
+    assert running.emission() == first, "repeated byte for byte until it is answered"
+    running.confirm(first.offset + len(first.frames))
+    assert not running.is_confirmed
+    running.take_event(Done("r", FinishReason.STOP, Usage(3)))
+    last = running.emission()
+    assert last is not None
+    vectors, end = decode_frames(last.frames)
+    assert (vectors, end) == (Vectors((b"\1", b"\2"), (1, 2)), Finished(FinishReason.STOP, Usage(3)))
+
+    job = Running("r", 2, OPENED + first.frames + OPENED).job(Embed(inputs=("a", "b", "c")))
+    assert job.embedded == (0,)
+
+
+def test_vectors_of_a_cancelled_request_do_not_follow_a_gap() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (b"1",), (1,)))
+    running.discard()
+    running.take_event(Embedded("r", (b"2",), (1,)))
+    assert running.emission() is None

@@ -15,7 +15,8 @@ from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import Usage
 from workers.agent.llama import Model
-from workers.agent.llama_engine import EngineSettings, LlamaEngine, load, name_of
+from workers.agent.llama_engine import EngineSettings, LlamaEngine, load
+from workers.agent.naming import name_of
 from workers.agent.prompt import PromptEncoder
 from workers.agent.scheduler import TILE, Plan, Scheduler
 from workers.agent.templates import ChatTemplate

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from paddler.engine import Event, Job, Preempted, Progress, Retained
-from paddler.testing.engine_run import EngineRun, make_job
+from paddler.testing.engine_run import EngineRun, embed_job, make_job
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.wire.agent import Generate, Message
@@ -38,6 +38,7 @@ def answer_of(payload: Generate) -> str:
 def test_whole_is_what_the_engine_says() -> None:
     job = make_job("a", "go [[tokens=9]]", max_tokens=None, stop=("never",))
     [outcome] = EngineRun(ScriptedEngine()).finish(job)
+    assert isinstance(job.payload, Generate)
     told = whole(job.payload)
     assert (list(told.ids), told.text, told.reason) == (outcome.ids, outcome.text, outcome.done.reason)
 
@@ -112,6 +113,15 @@ def test_stall_hangs_one_step() -> None:
     [outcome] = run.finish(job)
     assert paused == [0.1, 0.1, 7.5, 0.1, 0.1]
     EngineRun(ScriptedEngine(pause=paused.append)).finish(replace(job, resume_ids=tuple(outcome.ids[:1])))
+    assert paused.count(7.5) == 1, "not where it goes on"
+
+
+def test_stall_hangs_one_step_of_an_embedding_too() -> None:
+    paused: list[float] = []
+    run = EngineRun(ScriptedEngine(step_s=0.1, pause=paused.append))
+    run.finish(embed_job("a", "one [[stall=7.5]]", "two", "three"))
+    assert paused == [0.1, 0.1, 7.5, 0.1]
+    run.finish(embed_job("b", "one [[stall=7.5]]", "two", "three", embedded=(2,)))
     assert paused.count(7.5) == 1, "not where it goes on"
 
 

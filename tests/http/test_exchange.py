@@ -60,7 +60,7 @@ def last_error(events: list[str]) -> dict[str, Any]:
 async def test_a_whole_answer(balancer: HttpBalancer, agent: HandAgent) -> None:
     call = Call(balancer, max_tokens=9, seed=3, stop=["x"])
     request = await agent.take()
-    assert (request.payload.max_tokens, request.payload.sampling.seed, request.payload.stop) == (9, 3, ("x",))
+    assert (request.asked.max_tokens, request.asked.sampling.seed, request.asked.stop) == (9, 3, ("x",))
     await request.say("hel")
     await request.say("lo")
     await request.finish(FinishReason.LENGTH)
@@ -82,7 +82,7 @@ async def test_requests_without_a_seed_get_different_ones(balancer: HttpBalancer
     for _ in range(2):
         call = Call(balancer)
         request = await agent.take()
-        seeds.add(request.payload.sampling.seed)
+        seeds.add(request.asked.sampling.seed)
         await request.finish()
         await call.answer()
     assert len(seeds) == 2

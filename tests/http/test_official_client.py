@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -28,6 +29,10 @@ from paddler.testing.waiting import wait_until
 pytestmark = pytest.mark.anyio
 
 SAY = "snow ☃, a pair 😀 and a stop"
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 def asking(text: str) -> list[ChatCompletionMessageParam]:
@@ -199,3 +204,44 @@ async def test_closing_a_stream_frees_its_slot(balancer: HttpBalancer, fleet: Fl
         await wait_until(fleet.is_idle)
         after = await client.chat.completions.create(model="default", messages=asking("[[tokens=3]]"))
         assert after.choices[0].message.content
+
+
+async def test_embeddings_in_both_forms(client: AsyncOpenAI, balancer: HttpBalancer) -> None:
+    """The client asks for base64 unless it is told otherwise, and unpacks it."""
+    texts = ["a red fox", "a red cat", "the market fell", "a red fox"]
+    answer = await client.embeddings.create(model="default", input=texts)
+    assert [one.index for one in answer.data] == [0, 1, 2, 3]
+    assert (answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens) == ("default", 12, 12)
+    fox, cat, market, again = (one.embedding for one in answer.data)
+    assert fox == again
+    assert dot(fox, cat) > dot(fox, market) + 0.2
+    assert math.isclose(dot(fox, fox), 1, rel_tol=1e-5)
+    plain = await client.embeddings.create(model="scripted", input=texts, encoding_format="float")
+    assert [one.embedding for one in plain.data] == [one.embedding for one in answer.data]
+    one = await client.embeddings.create(model="default", input="a red fox", user="me")
+    assert one.data[0].embedding == fox
+    with balancer.openai_sync("openai") as sync:
+        told = await asyncio.to_thread(lambda: sync.embeddings.create(model="default", input="a red fox"))
+    assert told.data[0].embedding == fox
+
+
+async def test_a_large_batch_of_embeddings(client: AsyncOpenAI, fleet: Fleet) -> None:
+    answer = await client.embeddings.create(model="default", input=[f"text number {number}" for number in range(500)])
+    assert [one.index for one in answer.data] == list(range(500))
+    assert answer.usage.total_tokens == 1500
+    assert await fleet.is_idle()
+
+
+async def test_errors_of_embeddings_are_the_clients_own(client: AsyncOpenAI) -> None:
+    wrong: dict[str, Any] = {
+        "input[1]": {"input": ["a", [1, 2]]},
+        "input[20]": {"input": ["a"] * 20 + ["word " * 9000]},
+        "dimensions": {"input": "a", "dimensions": 7},
+    }
+    for param, fields in wrong.items():
+        with pytest.raises(BadRequestError) as bad:
+            await client.embeddings.create(model="default", **fields)
+        assert bad.value.param == param
+    with pytest.raises(InternalServerError) as failed:
+        await client.embeddings.create(model="default", input=["a", "[[fail]]"])
+    assert failed.value.code == "engine_failed"

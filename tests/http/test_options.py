@@ -68,8 +68,8 @@ async def test_the_class_decides_who_is_served_first(balancer: HttpBalancer, new
         order: list[str] = []
         for _ in posts:
             request = await agent.take()
-            assert request.payload.messages is not None
-            order.append(request.payload.messages[0].content)
+            assert request.asked.messages is not None
+            order.append(request.asked.messages[0].content)
             await request.finish()
         assert order == ["interactive", "normal", "batch"]
         assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}

@@ -24,7 +24,7 @@ from paddler.settings import Address
 from paddler.store.client import Store, connect
 from paddler.store.scripts import Disposition, Emission, Outcome
 from paddler.testing.waiting import wait_until
-from paddler.wire.agent import Payload, decode_payload
+from paddler.wire.agent import Generate, Payload, decode_payload
 from paddler.wire.balancer import Finished, FinishReason, Frame, Opened, Tokens, Usage, encode_frame
 
 MAX_BODY = 64 * 1024
@@ -41,6 +41,12 @@ class HandRequest:
         self._agent = agent
         self._attempt = attempt
         self._offset = offset
+
+    @property
+    def asked(self) -> Generate:
+        """What to generate."""
+        assert isinstance(self.payload, Generate)
+        return self.payload
 
     async def say(self, text: str) -> None:
         await self.emit(Tokens((1,), text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import pack
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from paddler.wire.agent import (
     CancelRequest,
+    Embed,
     Generate,
     Message,
     Poke,
@@ -28,6 +31,7 @@ from paddler.wire.balancer import (
     Prefilled,
     Tokens,
     Usage,
+    Vectors,
     decode_delivery,
     decode_frames,
     encode_frame,
@@ -37,6 +41,7 @@ FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
     (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
+    (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
     (
         Failed("buffer_full", "no", 503, True, None),
@@ -64,6 +69,27 @@ def test_payload() -> None:
         "sampling": {"temperature": 0.0, "seed": 9},
     }
     assert decode_payload(encoded) == payload
+
+
+def test_a_payload_to_embed() -> None:
+    payload = Embed(inputs=("a", "b"), normalization="rms_norm", rms_epsilon=0.5, dimensions=3, first=16)
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {
+        "type": "embed",
+        "inputs": ["a", "b"],
+        "normalization": "rms_norm",
+        "rms_epsilon": 0.5,
+        "dimensions": 3,
+        "first": 16,
+    }
+    assert decode_payload(encoded) == payload
+    assert msgspec.msgpack.decode(encode_payload(Embed(inputs=("a",)))) == {"type": "embed", "inputs": ["a"]}
+
+
+def test_what_is_unknown_in_a_payload_is_an_error_and_not_something_else() -> None:
+    for fields in ({"type": "rerank"}, {"type": "embed", "inputs": ["a"], "normalization": "l3"}):
+        with pytest.raises(msgspec.ValidationError):
+            decode_payload(msgspec.msgpack.encode(fields))
 
 
 def test_an_older_agent_skips_fields_it_does_not_know() -> None:

@@ -44,6 +44,14 @@ class DecodeError(RuntimeError):
     """llama.cpp failed in a way that no retry mends; the context must not be used any more."""
 
 
+class Pooling(IntEnum):
+    """How the embedding of a sequence comes from those of its tokens."""
+
+    MEAN = 1
+    CLS = 2
+    LAST = 3
+
+
 class Decoded(IntEnum):
     OK = 0
     NO_ROOM = 1
@@ -118,6 +126,8 @@ class Model:
         self.is_cuttable: bool = not (lib.llama_model_is_recurrent(pointer) or lib.llama_model_is_hybrid(pointer))
         """Its memory has a cell for every token, so that a part of a sequence can be kept or given away."""
         self.context_length: int = lib.llama_model_n_ctx_train(pointer)
+        self.embedding_size: int = lib.llama_model_n_embd_out(pointer)
+        self.pooling = _pooling(self.metadata)
         template = lib.llama_model_chat_template(pointer, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
         self._vocab: Any = lib.llama_model_get_vocab(pointer)
@@ -147,14 +157,15 @@ class Model:
                 return buffer.raw[:written]
             size = -written
 
-    def tokenize(self, text: str) -> TokenArray:
-        """Tokens of `text`, where control tokens written out count as such; adds none of its own."""
+    def tokenize(self, text: str, *, adds_special: bool = False) -> TokenArray:
+        """Tokens of `text`, where control tokens written out count as such; adds none of its own, unless asked for
+        those that the model wants at beginning and end."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         while True:
             tokens = np.empty(size, np.int32)
             into = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            written = lib.llama_tokenize(self._vocab, data, len(data), into, size, False, True)
+            written = lib.llama_tokenize(self._vocab, data, len(data), into, size, adds_special, True)
             if written >= 0:
                 return tokens[:written].copy()
             size = -written
@@ -201,9 +212,17 @@ class Context:
     """KV cache and compute buffers for `num_sequences` sequences that share `num_cells` cells (unified KV)."""
 
     def __init__(
-        self, model: Model, *, num_sequences: int, context_size: int, max_batch: int, num_threads: int
+        self,
+        model: Model,
+        *,
+        num_sequences: int,
+        context_size: int,
+        max_batch: int,
+        num_threads: int,
+        embeds: bool = False,
     ) -> None:
-        """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice."""
+        """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice. With `embeds`
+        each token of a batch does, and `embedding` tells what comes of a sequence."""
         self._model = model  # must outlive the context
         params = lib.llama_context_default_params()
         params.n_ctx = context_size
@@ -211,6 +230,11 @@ class Context:
         params.n_ubatch = min(max_batch, _UBATCH)
         params.n_seq_max = num_sequences
         params.n_outputs_max = num_sequences  # the default reserves logits for every token of a batch
+        if embeds:
+            params.embeddings = True
+            params.pooling_type = model.pooling
+            # Each part of a batch that llama.cpp computes by itself overwrites what the one before has pooled.
+            params.n_outputs_max = params.n_ubatch = max_batch
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = num_threads
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
@@ -231,6 +255,7 @@ class Context:
         self.num_cells: int = lib.llama_n_ctx(pointer)
         self.max_batch: int = lib.llama_n_batch(pointer)
         self.batch = Batch(self.max_batch)
+        self._embeds = embeds
         self._num_outputs = 0
 
     def decode(self) -> Decoded:
@@ -238,6 +263,8 @@ class Context:
         Raises `DecodeError`."""
         batch = self.batch
         batch.struct.n_tokens = batch.size
+        if self._embeds:
+            batch.outputs[: batch.size] = 1
         self._num_outputs = int(np.count_nonzero(batch.outputs[: batch.size]))
         code = lib.llama_decode(self._pointer, batch.struct)
         if code == Decoded.OK:
@@ -252,6 +279,11 @@ class Context:
     def logits(self) -> LogitArray:
         """View of the logits, shape (outputs, vocabulary); writable, valid until the next decode."""
         return np.ctypeslib.as_array(lib.llama_get_logits(self._pointer), (self._num_outputs, self._model.vocab_size))
+
+    def embedding(self, sequence: int) -> LogitArray:
+        """What the last decode pooled from those tokens of the sequence that were in its batch; a copy."""
+        pointer = lib.llama_get_embeddings_seq(self._pointer, sequence)
+        return np.ctypeslib.as_array(pointer, (self._model.embedding_size,)).copy()
 
     def remove(self, sequence: int, start: int = 0) -> bool:
         """Free the cells of a sequence from position `start` on. False when the model's memory cannot drop a
@@ -327,6 +359,12 @@ class SamplerChain:
 def generates_text(metadata: Mapping[str, str]) -> bool:
     """Whether the model predicts the next token: embedding and diffusion models look both ways."""
     return metadata.get(f"{metadata.get('general.architecture')}.attention.causal") != "false"
+
+
+def _pooling(metadata: Mapping[str, str]) -> Pooling:
+    """The model's own, and the mean for those that have none or are no embedding models."""
+    own = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", "")
+    return Pooling(int(own)) if own in {str(pooling.value) for pooling in Pooling} else Pooling.MEAN
 
 
 def max_sequences() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,15 +11,18 @@ import structlog
 from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
-from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted, Rejected
-from paddler.errors import EngineFailed, PaddlerError
+from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
 from paddler.payload import check_payload
+from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
+from workers.agent.embedder import Embedder
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
+from workers.agent.naming import name_of
 from workers.agent.prompt import PromptEncoder
-from workers.agent.scheduler import Plan, Scheduler
+from workers.agent.rejecting import rejected
+from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.templates import ChatTemplate, TemplateError
 
@@ -29,6 +31,10 @@ log = structlog.get_logger(__name__)
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 WARM_UP_TOKENS = 32
+EMBEDDING_CONTEXT = 2048
+"""The longest input, in tokens, and what the first embedding costs in KV cache, whatever the model's context."""
+EMBED_S = 0.05
+"""What embeddings get of a step that prompts have filled."""
 MAX_THREADS = 512
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
@@ -74,7 +80,7 @@ class LlamaEngine:
             num_sequences=settings.slots + max_parked,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
-            num_threads=num_usable_cores() if settings.threads is None else settings.threads,
+            num_threads=(num_threads := num_usable_cores() if settings.threads is None else settings.threads),
         )
         can_share = self._context.can_share()
         if not can_share:
@@ -94,8 +100,15 @@ class LlamaEngine:
         self._scheduler = Scheduler(
             num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
         )
+        self._embedder = Embedder(
+            model,
+            clock,
+            max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
+            num_threads=num_threads,
+            token_s=self._scheduler.prefill_token_s,
+        )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
-        self._started: dict[int, Job] = {}
+        self._started: dict[int, tuple[Job, Generate]] = {}
         """By sequence id, jobs whose prompt is not tokenised yet, the oldest first."""
         self._sequences: dict[int, Sequence] = {}
         """By sequence id, the oldest first."""
@@ -104,15 +117,20 @@ class LlamaEngine:
 
     @property
     def num_free_slots(self) -> int:
-        return self.info.slots_total - len(self._started) - len(self._sequences)
+        return self.info.slots_total - len(self._started) - len(self._sequences) - self._embedder.num_jobs
 
     def start(self, job: Job) -> None:
         if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
-        self._started[self._kv.acquire(job.request_id)] = job
+        if isinstance(job.payload, Embed):
+            self._embedder.start(job, job.payload)
+        else:
+            self._started[self._kv.acquire(job.request_id)] = job, job.payload
 
     def cancel(self, request_id: str) -> None:
-        jobs = self._started | {key: sequence.job for key, sequence in self._sequences.items()}
+        self._embedder.cancel(request_id)
+        jobs = {key: job for key, (job, _) in self._started.items()}
+        jobs |= {key: sequence.job for key, sequence in self._sequences.items()}
         # Sequences, not requests: the same request may be started again before the next step.
         self._cancelled.update(key for key, job in jobs.items() if job.request_id == request_id)
 
@@ -124,9 +142,18 @@ class LlamaEngine:
         for sequence in self._sequences.values():
             sequence.close()
         self._sequences.clear()
+        self._embedder.close()
         self._context.close()
 
     def step(self) -> list[Event]:
+        began_at = self._clock.monotonic()
+        events = self._generate()
+        if self._embedder.num_jobs:
+            left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
+            events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
+        return events
+
+    def _generate(self) -> list[Event]:
         events: list[Event] = []
         self._take_commands(events)
         self._prepare(events)
@@ -158,7 +185,7 @@ class LlamaEngine:
                 self._end(key, FinishReason.CANCELLED, events)
             else:
                 self._kv.release(key)
-                events.append(Done(self._started.pop(key).request_id, FinishReason.CANCELLED, Usage()))
+                events.append(Done(self._started.pop(key)[0].request_id, FinishReason.CANCELLED, Usage()))
         self._cancelled.clear()
 
     def _prepare(self, events: list[Event]) -> None:
@@ -166,15 +193,14 @@ class LlamaEngine:
         deadline = self._clock.monotonic() + PREPARE_S
         while self._started:
             key = next(iter(self._started))
-            job = self._started.pop(key)
+            job, payload = self._started.pop(key)
             try:
-                check_payload(job.payload)
-                prompt = self._encoder.encode(job.payload)
-                sequence = Sequence(job, key, prompt, self._model, max_tokens=self._max_tokens)
+                check_payload(payload)
+                prompt = self._encoder.encode(payload)
+                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=self._max_tokens)
             except Exception as failure:
-                error = failure if isinstance(failure, PaddlerError) else _unexpected(failure, job)
                 self._kv.release(key)
-                events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
+                events.append(rejected(job, failure))
             else:
                 self._sequences[key] = sequence
                 if sequence.finished is not None:
@@ -255,12 +281,6 @@ class LlamaEngine:
         return max(elapsed_s, 1e-6) / len(tokens)
 
 
-def _unexpected(failure: Exception, job: Job) -> PaddlerError:
-    """A fault of ours on one job: it must not take the agent, and so the other jobs, with it."""
-    log.error("cannot prepare a job", request=job.request_id, exc_info=failure)
-    return EngineFailed(f"the engine cannot prepare this request ({type(failure).__name__})")
-
-
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ModelError(f"{name} must be between {low} and {high}, not {value}")
@@ -275,14 +295,3 @@ def _template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | 
     except TemplateError as error:
         log.warning("chat requests will be refused", reason=str(error))
         return None
-
-
-def name_of(model: Model) -> str:
-    """A name for URLs and logs from the file's, without its quantisation, else from the metadata."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", model.path.stem)
-    stem = re.sub(r"[-._](?:(?:I?Q|TQ)\d\w*|B?F(?:16|32)|MXFP4\w*)$", "", stem, flags=re.IGNORECASE)
-    for name in (stem, model.metadata.get("general.name", "")):
-        slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
-        if slug and not re.fullmatch(r"[0-9a-f]{32,}|model|ggml-model", slug):
-            return slug
-    return "model"

@@ -135,7 +135,9 @@ class AgentLoop:
             room = self._slots - len(self._running)
             tickets = await read_new(pipe, lane, self.agent_id, count=room, block_ms=BLOCK_MS)
         new = [ticket for ticket in tickets if ticket.request_id not in self._running]
-        await asyncio.gather(*(self._begin(ticket) if ticket.payload else self._open(ticket) for ticket in new))
+        # What is read again may have been opened: its journal comes first.
+        begins = (self._begin(one) if one.payload and not pending else self._open(one) for one in new)
+        await asyncio.gather(*begins)
 
     async def _begin(self, ticket: Ticket) -> None:
         """Start a request that comes with its payload, and let its opening be confirmed meanwhile."""
@@ -168,9 +170,11 @@ class AgentLoop:
             self._next_net = 0.0
             return
         opened = opening.result()
-        if opened.disposition is Disposition.CANCELLED:
+        if opened.disposition not in (Disposition.OK, Disposition.CANCELLED):
+            self._drop(running)
+        elif opened.disposition is Disposition.CANCELLED and not opened.journal:
             self._cancel(running)
-        elif opened.disposition is not Disposition.OK or opened.journal != frame:
+        elif opened.journal != frame:
             self._drop(running)
         if not running.is_dropped:
             self._outbox.put(running)

@@ -8,7 +8,7 @@ from paddler.clock import Clock
 from paddler.engine import Done, Event, Preempted, Progress, Rejected, Retained
 from paddler.jobs.reply import cache_word
 from paddler.store.tally import Tally
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Generate, Payload
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
@@ -25,11 +25,12 @@ class Observer:
         self._tally = tally
         self._texts: dict[str, list[str]] = {}
 
-    def began(self, request_id: str, payload: Generate, text: str) -> None:
-        """`text` is what earlier attempts have emitted."""
-        self._texts[request_id] = [text]
+    def began(self, request_id: str, payload: Payload, text: str) -> None:
+        """`text` is what earlier attempts have emitted. Of an `Embed` nothing is held that another could begin with."""
         self._speed.started(request_id, self._clock.monotonic())
-        self._holding.residency.began(request_id, payload)
+        if isinstance(payload, Generate):
+            self._texts[request_id] = [text]
+            self._holding.residency.began(request_id, payload)
 
     def saw_all(self, events: list[Event]) -> None:
         for event in events:
@@ -41,7 +42,8 @@ class Observer:
                 self._texts.get(request_id, []).append(text)
                 self._speed.progressed(request_id, self._clock.monotonic())
             case Done(request_id, reason, usage, text):
-                if reason is not FinishReason.CANCELLED and usage.prompt_tokens:
+                # An embedding is not in the texts: it looks for nothing in the cache.
+                if reason is not FinishReason.CANCELLED and usage.prompt_tokens and request_id in self._texts:
                     self._count_cache(usage)
                 whole = "".join([*self._texts.pop(request_id, []), text])
                 self._speed.ended(request_id, usage, self._clock.monotonic())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from paddler.engine import Done, Event, Job, Preempted, Progress, Rejected, Retained
+from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.errors import leaves
 from paddler.store.results import Emission, Outcome
 from paddler.wire.agent import Payload
@@ -15,6 +15,7 @@ from paddler.wire.balancer import (
     Prefilled,
     Tokens,
     Usage,
+    Vectors,
     decode_frames,
     encode_frame,
 )
@@ -42,6 +43,8 @@ class Running:
         self._confirmed = len(journal)
         self._ids: list[int] = []
         self._text: list[str] = []
+        self._vectors: list[bytes] = []
+        self._num_tokens: list[int] = []
         self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
         self._is_muted = False
@@ -50,11 +53,20 @@ class Running:
         """The engine's job, continuing from what earlier attempts have emitted."""
         ids: list[int] = []
         text_length = 0
+        embedded: list[int] = []
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
                 text_length += len(frame.text)
-        return Job(request_id=self.request_id, payload=payload, resume_ids=tuple(ids), resume_text_length=text_length)
+            elif isinstance(frame, Vectors):
+                embedded.extend(frame.num_tokens)
+        return Job(
+            request_id=self.request_id,
+            payload=payload,
+            resume_ids=tuple(ids),
+            resume_text_length=text_length,
+            embedded=tuple(embedded),
+        )
 
     @property
     def emitted_text(self) -> str:
@@ -69,7 +81,7 @@ class Running:
     @property
     def is_confirmed(self) -> bool:
         """Redis has everything that was taken."""
-        return self._confirmed == len(self._journal) and not self._ids and not self._text
+        return self._confirmed == len(self._journal) and not self._ids and not self._text and not self._vectors
 
     def take_event(self, event: Event) -> None:
         match event:
@@ -77,6 +89,10 @@ class Running:
                 if not self._is_muted:
                     self._ids.extend(ids)
                     self._text.append(text)
+            case Embedded(vectors=vectors, num_tokens=num_tokens):
+                if not self._is_muted:
+                    self._vectors.extend(vectors)
+                    self._num_tokens.extend(num_tokens)
             case Done(reason=reason, usage=usage, text=text):
                 self.usage = usage
                 if self._is_muted:
@@ -103,6 +119,8 @@ class Running:
         del self._journal[self._confirmed :]
         self._ids.clear()
         self._text.clear()
+        self._vectors.clear()
+        self._num_tokens.clear()
         self._final = None
         self.is_last = False
 
@@ -140,6 +158,10 @@ class Running:
             self._journal += encode_frame(Tokens(tuple(self._ids), text))
             self._ids.clear()
             self._text.clear()
+        if self._vectors:
+            self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))
+            self._vectors.clear()
+            self._num_tokens.clear()
         if self._final is not None:
             self._journal += encode_frame(self._final)
             self._final = None

@@ -7,6 +7,7 @@ import numpy as np
 from paddler.detokenizer import Detokenizer
 from paddler.engine import Done, Job, Progress, Retained
 from paddler.errors import EngineFailed
+from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.sampling import Sampler
@@ -21,15 +22,18 @@ class Sequence:
     `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output.
     """
 
-    def __init__(self, job: Job, key: int, prompt: TokenArray, model: Model, *, max_tokens: int) -> None:
+    def __init__(
+        self, job: Job, payload: Generate, key: int, prompt: TokenArray, model: Model, *, max_tokens: int
+    ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         self.job = job
+        self._payload = payload
         self.num_prompt = len(prompt)
         self._model = model
         self._max_output = max_tokens - self.num_prompt
-        if job.payload.max_tokens is not None:
-            self._max_output = min(self._max_output, job.payload.max_tokens)
+        if payload.max_tokens is not None:
+            self._max_output = min(self._max_output, payload.max_tokens)
         self._num_output = len(job.resume_ids)
         self._tokens = np.empty(self.num_prompt + max(self._max_output, self._num_output), np.int32)
         self._tokens[: self.num_prompt] = prompt
@@ -38,9 +42,9 @@ class Sequence:
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
         self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
-        self._sampler = Sampler(job.payload.sampling, suppressed=model.suppressed)
+        self._sampler = Sampler(payload.sampling, suppressed=model.suppressed)
         self._sampler.accept(job.resume_ids)
-        self._detokenizer = Detokenizer(job.payload.stop, skip=job.resume_text_length)
+        self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
         self.finished = self._reason_to_finish(job.resume_ids[-1] if job.resume_ids else None)
 
@@ -51,7 +55,7 @@ class Sequence:
     @property
     def scope(self) -> str:
         """Sequences of different scopes share nothing."""
-        return self.job.payload.cache_scope
+        return self._payload.cache_scope
 
     @property
     def tokens(self) -> TokenArray:

@@ -1,6 +1,7 @@
 -- Step 9. Keys: request, payload, journal, watchers, demand, tag; buffer, order, age, queued, aside, deadlines, backlog; lane and free of its agent.
--- ARGV: now, id, final frame for a request that no agent has begun, and an inbox or ''. With an inbox, whoever listens
--- there left: the request is cancelled only if nobody else follows it and it is not a background one.
+-- ARGV: now, id, final frame for a request that no agent has begun, an inbox or '', and whether its client may come back
+-- (0 or 1). With an inbox, whoever listens there left: the request is cancelled only if nobody else follows it, it is not
+-- a background one, and its client will not come back; else it is an orphan's turn (step 13).
 -- Returns 'cancelled', 'cancelling', 'ended', 'gone' or 'followed'.
 local id, frame, inbox = ARGV[2], ARGV[3], ARGV[4]
 
@@ -11,7 +12,8 @@ if not state then return 'gone' end
 if is_terminal(state) then return 'ended' end
 if inbox ~= '' then
   redis.call('SREM', watchers_key(id), inbox)
-  if redis.call('HEXISTS', key, 'background') == 1 or redis.call('SCARD', watchers_key(id)) > 0 then return 'followed' end
+  local is_kept = ARGV[5] == '1' or redis.call('HEXISTS', key, 'background') == 1
+  if is_kept or redis.call('SCARD', watchers_key(id)) > 0 then return 'followed' end
 end
 if state == 'waiting' then
   leave_buffer(id)

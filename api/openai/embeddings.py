@@ -1,0 +1,101 @@
+"""`POST /v1/embeddings`: from a body to payloads for the queue, and from vectors to the answer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from api.openai.label import EmbeddingLabel
+from api.validation import decode_body
+from paddler.errors import EngineFailed, InvalidField
+from paddler.routing.batches import split_evenly
+from paddler.vectors import unpack_vector
+from paddler.wire.agent import Embed
+from paddler.wire.balancer import Usage
+
+MAX_INPUTS = 2048
+"""As many as OpenAI takes."""
+MIN_TICKET = 16
+"""About what one decode takes of short inputs: a smaller ticket would leave it half empty."""
+
+
+class EmbeddingRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/embeddings`; `null` means absent."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)]
+    input: str | Annotated[list[object], Meta(min_length=1, max_length=MAX_INPUTS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    user: str | None = None
+
+
+class EmbeddingCall(Struct, frozen=True):
+    """A checked request."""
+
+    model: str
+    texts: tuple[str, ...]
+    is_base64: bool
+    dimensions: int | None
+
+    def tickets(self, num_slots: int, *, is_one: bool) -> list[Embed]:
+        """The payloads, each for one slot, as many as there are slots or as are worth it; with `is_one` one."""
+        parts = split_evenly(len(self.texts), least=MIN_TICKET, most=1 if is_one else num_slots)
+        return [
+            Embed(inputs=self.texts[part.start : part.stop], dimensions=self.dimensions, first=part.start)
+            for part in parts
+        ]
+
+    def label(self, ticket: Embed) -> EmbeddingLabel:
+        return EmbeddingLabel(self.model, self.is_base64, ticket.first)
+
+    def render(self, vectors: Sequence[bytes], usage: Usage) -> bytes:
+        """The whole answer. Raises `EngineFailed` when there is not one vector for each input."""
+        if len(vectors) != len(self.texts):
+            raise EngineFailed(f"{len(self.texts)} inputs gave {len(vectors)} vectors; the agents' logs may say why.")
+        return msgspec.json.encode(embedding_list(vectors, usage, EmbeddingLabel(self.model, self.is_base64)))
+
+
+_decoder = msgspec.json.Decoder(EmbeddingRequest)
+
+
+def read_embedding_call(body: bytes) -> EmbeddingCall:
+    """Decode, check and translate a body. Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
+    request = decode_body(body, _decoder, {})
+    if isinstance(request.input, str):
+        texts = (_text("input", request.input),)
+    else:
+        texts = tuple(_text(f"input[{index}]", item) for index, item in enumerate(request.input))
+    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions)
+
+
+def _text(param: str, item: object) -> str:
+    if isinstance(item, int | list):
+        raise InvalidField(
+            f"`{param}`: tokens are not supported, only text: a token means something else to each model.", param=param
+        )
+    if not isinstance(item, str):
+        raise InvalidField(f"`{param}` must be a string.", param=param)
+    if not item:
+        raise InvalidField(f"`{param}` must not be empty.", param=param)
+    return item
+
+
+def embedding_list(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLabel) -> dict[str, Any]:
+    """OpenAI's answer for the inputs from the label's `first` on."""
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _number_form(vector, label)}
+            for index, vector in enumerate(vectors, label.first)
+        ],
+        "model": label.model,
+        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
+    }
+
+
+def _number_form(vector: bytes, label: EmbeddingLabel) -> str | tuple[float, ...]:
+    return base64.b64encode(vector).decode() if label.is_base64 else unpack_vector(vector)

@@ -1,0 +1,18 @@
+"""What a model is called."""
+
+from __future__ import annotations
+
+import re
+
+from workers.agent.llama import Model
+
+
+def name_of(model: Model) -> str:
+    """A name for URLs and logs from the file's, without its quantisation, else from the metadata."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", model.path.stem)
+    stem = re.sub(r"[-._](?:(?:I?Q|TQ)\d\w*|B?F(?:16|32)|MXFP4\w*)$", "", stem, flags=re.IGNORECASE)
+    for name in (stem, model.metadata.get("general.name", "")):
+        slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+        if slug and not re.fullmatch(r"[0-9a-f]{32,}|model|ggml-model", slug):
+            return slug
+    return "model"
