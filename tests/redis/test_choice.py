@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from queue_calls import LEASE, NOW, begin, finish, hold, leave, lose, register, serve_all, submit, take
+from queue_calls import (
+    LEASE,
+    NOW,
+    begin,
+    chain_of,
+    finish,
+    hashes_of,
+    hold,
+    leave,
+    lose,
+    register,
+    serve_all,
+    submit,
+    take,
+)
+from queue_policy import chain_of_packed
 
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.store.client import Store
@@ -294,14 +309,22 @@ async def test_a_leaving_agent_forgets_whom_it_kept_its_lane_for(pool: PoolScrip
     await leave(pool, "b")
 
 
-async def test_a_shorter_match_with_a_free_slot_comes_before_waiting_for_the_longest(pool: PoolScripts) -> None:
+async def test_a_shorter_match_waits_for_the_longest_while_that_saves_more(pool: PoolScripts) -> None:
+    """Who has a free slot and holds less is told how much longer, and so is the freest, which is less patient."""
     await register(pool, "deep", slots=1)
     await register(pool, "shallow", slots=1)
     await register(pool, "freest", slots=4)
     await hold(pool, "deep", SYSTEM + OTHER)
     await hold(pool, "shallow", SYSTEM)
     first, _ = await submit(pool, prompt=SYSTEM + OTHER)
-    second, _ = await submit(pool, prompt=SYSTEM + OTHER)
+    second, answer = await submit(pool, prompt=SYSTEM + OTHER)
+    assert answer.admission is Admission.WAITING
+    ends = dict(chain_of_packed(chain_of(SYSTEM + OTHER)))
+    whole, begun = max(ends.values()), max(ends.get(digest.encode(), 0) for digest in hashes_of(SYSTEM))
+    assert 0 < begun < whole
+    assert await pool.claim("shallow", now_ms=NOW) == Claimed(0, whole - begun + 1)
+    assert await pool.claim("freest", now_ms=NOW) == Claimed(0, whole // 4 + 1)
+    assert (await pool.claim("shallow", now_ms=NOW + whole - begun + 1)).num_given == 1
     assert await serve_all(pool, "shallow") == [second]
     assert await serve_all(pool, "deep") == [first]
     await leave(pool, "deep", "shallow", "freest")
