@@ -8,12 +8,14 @@ local OLDEST_EVERY = 8
 local TENANT_QUANTUM = 4096 -- tokens of score by which a match may overtake another tenant
 local PROMOTE_LOOK = 16
 local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
+local LOOK_EACH = 4 -- names that are not worth another question whether there are any
 local CHUNK = 1000 -- arguments of one command: Lua's stack ends at 8,000
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
 local ENTRY, HASH = 15, 11
 local NOBODY = {}
+local MAX_KNOWN = 512 -- prompts, of at most 64 entries each: 5 MB
 
 -- A prompt: its chain, the hashes of that, and its tokens.
 local function new_prompt(chain, tokens)
@@ -33,15 +35,30 @@ end
 -- What one script call has looked up: each thing once, whatever asks for it and however often.
 local function new_look() return {facts = {}, own = {}, live = {}, leased = {}} end
 
--- A waiting request, as far as a choice needs it: a prompt with more fields.
+-- What waits is looked at by one claim after another, and most of it never changes: the prompts read last, by key.
+local known, num_known = {}, 0
+
+local function remember(key, facts)
+  if num_known == MAX_KNOWN then known, num_known = {}, 0 end
+  known[key], num_known = facts, num_known + 1
+end
+
+-- A waiting request, as far as a choice needs it: a prompt with more fields. Who changes one of them sets `marked`.
 local function facts_of(look, id)
   local facts = look.facts[id]
   if facts then return facts end
-  local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted',
-    'tenant')
-  facts = new_prompt(fields[4] or '', tonumber(fields[5] or '0'))
-  facts.id, facts.is_suspect, facts.suitor, facts.avoid = id, is_suspect(fields[1]), fields[2], fields[3]
-  facts.accepted, facts.tenant = tonumber(fields[6] or '0'), fields[7]
+  local key = request_key(id)
+  facts = known[key]
+  if not facts or redis.call('HEXISTS', key, 'marked') == 1 then
+    local fields = redis.call('HMGET', key, 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted', 'tenant')
+    local chain = fields[4] or ''
+    if not facts or facts.chain ~= chain then
+      facts = new_prompt(chain, tonumber(fields[5] or '0'))
+      remember(key, facts)
+    end
+    facts.id, facts.is_suspect, facts.suitor, facts.avoid = id, is_suspect(fields[1]), fields[2], fields[3]
+    facts.accepted, facts.tenant = tonumber(fields[6] or '0'), fields[7]
+  end
   look.facts[id] = facts
   return facts
 end
@@ -174,13 +191,27 @@ local function learn_own(look, agent, open)
   for _, facts in ipairs(open) do facts.own, facts.own_depth = deepest(look.own, facts) end
 end
 
--- Requests that begin alike share what is held: one look tells whether anybody holds more of these than the agent does.
-local function learn_holders(look, open)
-  local hashes = {}
-  for _, facts in ipairs(open) do add_unknown(hashes, look.live, facts.hashes, facts.own_depth + 1) end
-  if #hashes > 0 and not is_anything_held(hashes) then
-    for _, hash in ipairs(hashes) do look.live[hash] = NOBODY end
+-- Mark what nobody holds of these hashes, by halves: `EXISTS` tells how many there are, and those that are stand together.
+local function find_held(look, hashes, names, first, last, num)
+  local size = last - first + 1
+  if size == 0 then return end
+  num = num or size <= CHUNK and redis.call('EXISTS', unpack(names, first, last))
+  if num == 0 then
+    for at = first, last do look.live[hashes[at]] = NOBODY end
+  elseif not num or num < size and size > LOOK_EACH then
+    local middle = math.floor((first + last) / 2)
+    local left = middle - first + 1 <= CHUNK and redis.call('EXISTS', unpack(names, first, middle))
+    find_held(look, hashes, names, first, middle, left)
+    find_held(look, hashes, names, middle + 1, last, num and left and num - left)
   end
+end
+
+-- Requests that begin alike share what is held: a few looks tell whether anybody holds more of these than the agent.
+local function learn_holders(look, open)
+  local hashes, names = {}, {}
+  for _, facts in ipairs(open) do add_unknown(hashes, look.live, facts.hashes, facts.own_depth + 1) end
+  for at, hash in ipairs(hashes) do names[at] = holders_key(hash) end
+  find_held(look, hashes, names, 1, #hashes)
 end
 
 -- For how many ms the agent leaves a request to its holders, 0 when it is due; and tokens of the longest match of all.
@@ -363,7 +394,7 @@ local function claim_for(agent, limit)
     local wants_lane = facts_of(look, id).is_suspect
     if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
-      redis.call('HSET', request_key(id), 'suitor', agent)
+      redis.call('HSET', request_key(id), 'suitor', agent, 'marked', 1)
       redis.call('HSET', agent_key(agent), 'reserved', id)
       refresh_free(agent)
       return given, 0
