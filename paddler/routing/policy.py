@@ -26,7 +26,7 @@ RequestClass = Literal["interactive", "normal", "batch"]
 WINDOW = 64
 MATCH_DIVISOR = 10  # a match counts from a tenth of the prompt; below, all agents share the system prompt's first lines
 OLDEST_EVERY = 8
-TENANT_QUANTUM = 4_096  # about one long prompt: what a match may cost another tenant
+TENANT_QUANTUM = 1_024  # about three short requests: what a match may cost another tenant
 PROMOTE_LOOKS_AT = 16
 PROMOTIONS: tuple[tuple[RequestClass, RequestClass, int], ...] = (
     ("normal", "interactive", 30_000),

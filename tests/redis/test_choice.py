@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from queue_calls import (
+    IS_FULL,
     LEASE,
     NOW,
     begin,
@@ -21,6 +22,7 @@ from queue_calls import (
 from queue_policy import chain_of_packed
 
 from paddler.jobs.endings import CANCELLED_FRAME
+from paddler.routing.policy import TENANT_QUANTUM
 from paddler.store.client import Store
 from paddler.store.results import Admission, Cancelled, Claimed, Disposition
 from paddler.store.scripts import PoolScripts
@@ -153,6 +155,27 @@ async def test_a_tenant_with_many_waiting_does_not_delay_another_ones_single(poo
     assert served.index(single) <= 2
     assert sorted(served) == sorted([*many, single])
     assert [one for one in served if one != single] == many, "in order within a tenant"
+    await leave(pool, "a")
+
+
+async def test_a_flood_that_the_cache_prefers_passes_a_single_one_by_a_bounded_number_of_tokens(
+    pool: PoolScripts,
+) -> None:
+    """Many requests of which the agent holds all but the answer, before one of which nobody holds anything."""
+    await register(pool, "a", slots=1)
+    await hold(pool, "a", SYSTEM)
+    running, _ = await submit(pool, tenant="greedy", prompt=SYSTEM)
+    for number in range(10_000 if IS_FULL else 500):
+        await submit(pool, tenant="greedy", prompt=SYSTEM, output_tokens=256, now=NOW + number / 100)
+    single, _ = await submit(pool, tenant="modest", output_tokens=100, now=NOW + 200)
+    served: list[str] = []
+    while single not in served:
+        ((request_id, attempt),) = await take(pool, "a")
+        served.append(request_id)
+        await finish(pool, "a", request_id, attempt, now=NOW + 201)
+    assert served[0] == running
+    assert len(served) - 2 <= 1 + TENANT_QUANTUM // 256 + 1, "its turn, what a match may cost it, and one for its age"
+    await serve_all(pool, "a", now=NOW + 201)
     await leave(pool, "a")
 
 

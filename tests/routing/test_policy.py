@@ -250,7 +250,7 @@ REQUESTS = st.lists(
         Waiting,
         id=st.uuids().map(str),
         request_class=st.sampled_from(CLASSES),
-        score=st.integers(0, 9).map(lambda number: number * 1024.0),
+        score=st.integers(0, 9).map(lambda number: number * 256.0),
         accepted_ms=st.integers(NOW - 3_000, NOW),
         chain=CHAINS,
         num_tokens=st.integers(0, 800),
@@ -309,7 +309,7 @@ def naive(who: AgentView, requests: list[Waiting], holders: Mapping[bytes, Seque
         others = [
             one.score for one in mine if one.request_class == request.request_class and one.tenant != request.tenant
         ]
-        return bool(others) and request.score > min(others) + 4096
+        return bool(others) and request.score > min(others) + 1024
 
     def preference(request: Waiting) -> tuple[object, ...]:
         why = reason(request)

@@ -5,7 +5,7 @@
 local WINDOW = 64
 local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
-local TENANT_QUANTUM = 4096 -- tokens of score by which a match may overtake another tenant
+local TENANT_QUANTUM = 1024 -- tokens of score by which a match may overtake another tenant
 local PROMOTE_LOOK = 16
 local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
 local LOOK_EACH = 4 -- names that are not worth another question whether there are any
