@@ -12,9 +12,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 
 from api.body import AnyRequest, read_json_body
-from api.exchange import StreamedAnswer, WholeAnswer
+from api.exchange import StreamedAnswer, Submit, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.openai.chat import read_chat_call
 from api.openai.completion import ChatStream, chat_completion
@@ -56,8 +57,12 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         pool = await gateway.resolve(call.model)
         # A repeat may find another number of slots, and its key must find the same inputs.
         tickets = call.tickets(await gateway.num_slots(pool), is_one=bool(how.idempotency_key))
-        ways = [msgspec.structs.replace(how, label=encode_label(call.label(ticket))) for ticket in tickets]
-        submits = [partial(gateway.submit, pool, ticket, way) for ticket, way in zip(tickets, ways, strict=True)]
+        submits: list[Submit] = []
+        for ticket in tickets:
+            # The deadline is for the call, which has begun with its first ticket.
+            timeout_ms = how.start_timeout_ms if not submits else 0
+            way = replace(how, label=encode_label(call.label(ticket)), start_timeout_ms=timeout_ms)
+            submits.append(partial(gateway.submit, pool, ticket, way))
         return GatheredAnswer(submits, call.render, clock)
 
     @get("/v1/models")

@@ -80,7 +80,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
 
 class Submit(Struct, frozen=True, kw_only=True):
-    """How a request is to be treated. `hint` breaks ties between agents; `start_timeout_ms` None is the balancer's.
+    """How a request is to be treated. `hint` breaks ties between agents. `start_timeout_ms` None is the balancer's, 0
+    no deadline.
 
     `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
     one request, unless it failed or was cancelled; their `fingerprint` must be the same."""
@@ -294,14 +295,16 @@ class Gateway:
         chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
-        timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
+        timeout_ms = how.start_timeout_ms
+        if timeout_ms is None:
+            timeout_ms = 0 if is_batch else max(1, settings.buffered_request_timeout_ms)
         return Submission(
             request_id=new_request_id(pool),
             request_class=how.request_class,
             tenant=how.tenant,
             payload=encode_payload(payload),
             inbox=self._inbox.channel,
-            start_timeout_ms=0 if is_batch and how.start_timeout_ms is None else max(1, timeout_ms),
+            start_timeout_ms=timeout_ms,
             max_waiting=max_waiting,
             chain=pack_chain(chain, view.bytes_per_token),
             prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
