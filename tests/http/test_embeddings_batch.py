@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 import pytest
-from embedding_calls import BATCH, EMBEDDINGS, answer, embed, refused
+from embedding_calls import BATCH, EMBEDDINGS, answer, embed, payload_of, refused
 from http_harness import HandAgent, HandRequest, HttpBalancer, NewAgent, NewBalancer, chat
 
 from paddler.errors import BufferFull
@@ -146,3 +146,19 @@ async def test_a_buffer_that_others_fill_is_tried_again(
             await answer(await agent.take())
         told = await asking
     assert (told.status_code, len(told.json()["data"])) == (200, 48)
+
+
+async def test_a_part_that_is_cancelled_ends_the_batch(balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    agent = await new_agent(slots=3)
+    async with balancer.http() as http:
+        asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed(BATCH)))
+        parts = [await agent.take() for _ in range(3)]
+        [middle] = [part for part in parts if payload_of(part).first == 16]
+        assert (await http.post(f"/v1/requests/{middle.request_id}/cancel")).status_code == 200
+        await middle.cancelled()
+        assert (await refused(asking, 499))["code"] == "cancelled"
+        assert (await asking).headers["x-request-id"] == middle.request_id
+        for part in parts:
+            if part is not middle:
+                await part.cancelled()
+    assert await balancer.is_idle()
