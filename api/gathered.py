@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import assert_never
 
 from litestar.types import Receive, Scope, Send
 
 from api.connection import Headers, Outgoing, run_while_connected
-from api.exchange import Submit, check_reason, header_value, remember, whole_headers
+from api.exchange import Submit, check_reason, header_value, remember
+from api.pieces import write_json
 from paddler.clock import Clock
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
 from paddler.jobs.gateway import Reply
@@ -82,9 +83,10 @@ class GatheredAnswer:
     """Answers once, when all of the requests have finished."""
 
     def __init__(
-        self, submits: Sequence[Submit], render: Callable[[Sequence[bytes], Usage], bytes], clock: Clock
+        self, submits: Sequence[Submit], render: Callable[[Sequence[bytes], Usage], Iterable[bytes]], clock: Clock
     ) -> None:
-        """`render` makes a JSON body of all vectors in order and the sum of the usages."""
+        """`render` makes the chunks of a JSON body of all vectors in order and the sum of the usages; what it raises,
+        it raises before the first."""
         self._submits = submits
         self._render = render
         self._clock = clock
@@ -97,10 +99,9 @@ class GatheredAnswer:
         async with AsyncExitStack() as stack:
             parts = await self._gather(scope, stack)
             vectors = [vector for part in parts for vector in part.vectors]
-            body = self._render(vectors, _sum([part.usage for part in parts]))
-            headers = whole_headers(parts[0].reply.request_id, len(body))
-            await out.start(200, headers + _route_headers([part.reply for part in parts]))
-            await out.write(body, last=True)
+            chunks = self._render(vectors, _sum([part.usage for part in parts]))
+            headers: Headers = [(b"x-request-id", parts[0].reply.request_id.encode())]
+            await write_json(out, headers + _route_headers([part.reply for part in parts]), chunks, self._clock)
 
     async def _gather(self, scope: Scope, stack: AsyncExitStack) -> list[Part]:
         """All parts, finished. Each that was accepted is left, and stopped, with the stack."""

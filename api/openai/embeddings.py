@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -52,11 +52,11 @@ class EmbeddingCall(Struct, frozen=True):
     def label(self, ticket: Embed) -> EmbeddingLabel:
         return EmbeddingLabel(self.model, self.is_base64, ticket.first)
 
-    def render(self, vectors: Sequence[bytes], usage: Usage) -> bytes:
-        """The whole answer. Raises `EngineFailed` when there is not one vector for each input."""
+    def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
+        """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input."""
         if len(vectors) != len(self.texts):
             raise EngineFailed(f"{len(self.texts)} inputs gave {len(vectors)} vectors; the agents' logs may say why.")
-        return msgspec.json.encode(embedding_list(vectors, usage, EmbeddingLabel(self.model, self.is_base64)))
+        return embedding_chunks(vectors, usage, EmbeddingLabel(self.model, self.is_base64))
 
 
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
@@ -84,17 +84,15 @@ def _text(param: str, item: object) -> str:
     return item
 
 
-def embedding_list(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLabel) -> dict[str, Any]:
-    """OpenAI's answer for the inputs from the label's `first` on."""
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _number_form(vector, label)}
-            for index, vector in enumerate(vectors, label.first)
-        ],
-        "model": label.model,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
-    }
+def embedding_chunks(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLabel) -> Iterator[bytes]:
+    """OpenAI's answer for the inputs from the label's `first` on, in JSON, a vector or so at a time: the numbers of all
+    at once would be eight times as large as the vectors."""
+    yield b'{"object":"list","data":['
+    for number, vector in enumerate(vectors):
+        item = {"object": "embedding", "index": label.first + number, "embedding": _number_form(vector, label)}
+        yield (b"," if number else b"") + msgspec.json.encode(item)
+    total = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    yield b"]," + msgspec.json.encode({"model": label.model, "usage": total})[1:]
 
 
 def _number_form(vector: bytes, label: EmbeddingLabel) -> str | tuple[float, ...]:

@@ -21,7 +21,7 @@ from api.openai.chat import read_chat_call
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
-from api.openai.status import request_object
+from api.openai.status import request_chunks
 from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
@@ -47,7 +47,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         async with await submit() as reply:
             status = await gateway.status(reply.request_id)
         headers = {"location": f"/v1/requests/{reply.request_id}", "x-request-id": reply.request_id}
-        return ASGIResponse(body=msgspec.json.encode(request_object(status)), status_code=202, headers=headers)
+        return ASGIResponse(body=b"".join(request_chunks(status)), status_code=202, headers=headers)
 
     @post("/v1/embeddings", status_code=200)
     async def create_embeddings(request: AnyRequest) -> ASGIApp:

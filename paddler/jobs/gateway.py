@@ -231,7 +231,7 @@ class Gateway:
         """Raises `RequestNotFound`, `QueueUnavailable`, `ValueError` for what is no request id."""
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
-                return await read_status(self._store, self._views, request_id)
+                return await read_status(self._store, self._views, self._clock, request_id)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 

@@ -87,14 +87,14 @@ def test_tickets_are_even_and_know_their_place() -> None:
 def test_the_answer_in_both_forms() -> None:
     vectors = [pack("<2f", 1, -0.5), pack("<2f", 0.1, 0)]
     plain = CreateEmbeddingResponse.model_validate_json(
-        read(input=["a", "b"]).render(vectors, Usage(prompt_tokens=9)), strict=True
+        b"".join(read(input=["a", "b"]).render(vectors, Usage(prompt_tokens=9))), strict=True
     )
     assert (plain.object, plain.model) == ("list", "m")
     assert (plain.usage.prompt_tokens, plain.usage.total_tokens) == (9, 9)
     assert [(one.object, one.index) for one in plain.data] == [("embedding", 0), ("embedding", 1)]
     assert plain.data[0].embedding == [1.0, -0.5]
     assert pack("<2f", *plain.data[1].embedding) == vectors[1], "no bit is lost"
-    packed = json.loads(read(input=["a", "b"], encoding_format="base64").render(vectors, Usage()))
+    packed = json.loads(b"".join(read(input=["a", "b"], encoding_format="base64").render(vectors, Usage())))
     assert [base64.b64decode(one["embedding"]) for one in packed["data"]] == vectors
 
 
