@@ -26,7 +26,8 @@ class Job(Struct, frozen=True, kw_only=True):
     `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
 
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
-    emitted: the engine goes on with the next.
+    emitted: the engine goes on with the next. `vector_size` is how many numbers each of those vectors has, 0 without
+    any; an engine whose model makes others rejects the job.
     """
 
     request_id: str
@@ -34,6 +35,7 @@ class Job(Struct, frozen=True, kw_only=True):
     resume_ids: tuple[int, ...] = ()
     resume_text_length: int = 0
     embedded: tuple[int, ...] = ()
+    vector_size: int = 0
 
 
 class Progress(Struct, frozen=True):

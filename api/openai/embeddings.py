@@ -13,7 +13,7 @@ from api.openai.label import EmbeddingLabel
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
 from paddler.routing.batches import split_evenly
-from paddler.vectors import unpack_vector
+from paddler.vectors import NUMBER_SIZE, unpack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import Usage
 
@@ -53,9 +53,13 @@ class EmbeddingCall(Struct, frozen=True):
         return EmbeddingLabel(self.model, self.is_base64, ticket.first)
 
     def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
-        """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input."""
+        """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input, or not all
+        are of one size: agents with different models."""
         if len(vectors) != len(self.texts):
             raise EngineFailed(f"{len(self.texts)} inputs gave {len(vectors)} vectors; the agents' logs may say why.")
+        if len(sizes := sorted({len(vector) // NUMBER_SIZE for vector in vectors})) > 1:
+            told = " and ".join(map(str, sizes))
+            raise EngineFailed(f"the inputs gave vectors of {told} dimensions: agents of this pool have other models.")
         return embedding_chunks(vectors, usage, EmbeddingLabel(self.model, self.is_base64))
 
 

@@ -12,7 +12,7 @@ from paddler.engine import Done, Embedded, Job
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions
 from paddler.testing.script import faults_of
-from paddler.vectors import pack_vector
+from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -26,6 +26,7 @@ class EmbedScript:
         self.job = job
         self._payload = payload
         check_dimensions(payload, DIMENSIONS)
+        check_earlier_size(job, DIMENSIONS)
         for index, text in enumerate(payload.inputs, payload.first):
             if (num_tokens := len(text.split())) > context_size:
                 raise ContextExceeded(

@@ -94,6 +94,16 @@ def test_a_continuation_does_only_what_is_left(run: EngineRun) -> None:
     assert (nothing.vectors, nothing.done.usage) == ([], whole.done.usage)
 
 
+def test_a_continuation_of_another_model_is_rejected(run: EngineRun) -> None:
+    [whole] = run.finish(embed_job("a", *TEXTS))
+    embedded, size = tuple(whole.num_tokens[:2]), len(whole.vectors[0]) // 4
+    [same] = run.finish(embed_job("b", *TEXTS, embedded=embedded, vector_size=size))
+    assert len(same.vectors) == len(TEXTS) - 2
+    [other] = run.finish(embed_job("c", *TEXTS, embedded=embedded, vector_size=size + 1))
+    assert (other.rejected.code, other.vectors) == ("engine_failed", [])
+    assert "another model" in other.rejected.message
+
+
 def test_cancel_frees_the_slot_by_the_next_step(make_engine: MakeEngine) -> None:
     run = EngineRun(make_engine(slots=1))
     for num_steps in (0, 1):

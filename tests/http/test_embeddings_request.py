@@ -103,6 +103,11 @@ def test_a_vector_that_is_missing_is_no_shorter_answer() -> None:
         read(input=["a", "b"]).render([b"1234"], Usage())
 
 
+def test_vectors_of_two_models_are_no_answer() -> None:
+    with pytest.raises(EngineFailed, match="vectors of 1 and 2 dimensions"):
+        read(input=["a", "b"]).render([b"1234", b"12345678"], Usage())
+
+
 def test_the_label_survives() -> None:
     label = read(input=["a"] * 40, encoding_format="base64").label(Embed(inputs=("a",), first=32))
     assert label == EmbeddingLabel("m", True, 32)

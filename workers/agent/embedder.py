@@ -16,7 +16,7 @@ from paddler.clock import Clock
 from paddler.engine import Done, Embedded, Event, Job, ModelError
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions, check_payload
-from paddler.vectors import pack_vector
+from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
@@ -155,6 +155,7 @@ class Embedder:
                 if not task.is_checked:
                     check_payload(task.payload)
                     check_dimensions(task.payload, self._model.embedding_size)
+                    check_earlier_size(task.job, self._model.embedding_size)
                     task.is_checked = True
                 while not task.is_prepared:
                     task.texts.append(Text(self._tokens(task)))

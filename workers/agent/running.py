@@ -7,6 +7,7 @@ from math import inf
 from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.errors import leaves
 from paddler.store.results import Emission, Outcome
+from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Payload
 from paddler.wire.balancer import (
     Failed,
@@ -54,18 +55,21 @@ class Running:
         ids: list[int] = []
         text_length = 0
         embedded: list[int] = []
+        vector_size = 0
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
                 text_length += len(frame.text)
             elif isinstance(frame, Vectors):
                 embedded.extend(frame.num_tokens)
+                vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
         return Job(
             request_id=self.request_id,
             payload=payload,
             resume_ids=tuple(ids),
             resume_text_length=text_length,
             embedded=tuple(embedded),
+            vector_size=vector_size,
         )
 
     @property
