@@ -55,13 +55,16 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         call = read_embedding_call(body)
         how = read_options(request, body, label=b"")
         pool = await gateway.resolve(call.model)
+        has_key = bool(how.idempotency_key)
         # A repeat may find another number of slots, and its key must find the same inputs.
-        tickets = call.tickets(await gateway.num_slots(pool), is_one=bool(how.idempotency_key))
+        tickets = call.tickets(await gateway.num_slots(pool), is_one=has_key)
         submits: list[Submit] = []
         for ticket in tickets:
             # The deadline is for the call, which has begun with its first ticket.
             timeout_ms = how.start_timeout_ms if not submits else 0
-            way = replace(how, label=encode_label(call.label(ticket)), start_timeout_ms=timeout_ms)
+            label = encode_label(call.label(ticket))
+            # There is no stream, and the client knows one id of several: only a key brings it back.
+            way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key)
             submits.append(partial(gateway.submit, pool, ticket, way))
         return GatheredAnswer(submits, call.render, clock)
 

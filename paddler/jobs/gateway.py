@@ -84,7 +84,8 @@ class Submit(Struct, frozen=True, kw_only=True):
     no deadline.
 
     `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
-    one request, unless it failed or was cancelled; their `fingerprint` must be the same."""
+    one request, unless it failed or was cancelled; their `fingerprint` must be the same. `can_be_resumed` False: its
+    client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away."""
 
     request_class: str = "normal"
     tenant: str = "anonymous"
@@ -95,6 +96,7 @@ class Submit(Struct, frozen=True, kw_only=True):
     idempotency_key: str = ""
     fingerprint: str = ""
     label: bytes = b""
+    can_be_resumed: bool = True
 
 
 class Gateway:
@@ -129,7 +131,8 @@ class Gateway:
         """End all open streams with `ShuttingDown`, give up the lease, stop.
 
         Their requests live on, for their clients to resume at another balancer; who does not within the grace time has
-        left an orphan, which the worker cancels (step 13). With `cancel_on_stop` they are cancelled."""
+        left an orphan, which the worker cancels (step 13). With `cancel_on_stop`, and where their clients cannot, they
+        are cancelled."""
         self.stop_accepting()
         for mailbox in self._inbox.mailboxes():
             self._leave(mailbox)
@@ -172,6 +175,7 @@ class Gateway:
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
+            mailbox.can_be_resumed = how.can_be_resumed
             try:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._submit_patiently(pool, submission)
@@ -360,8 +364,9 @@ class Gateway:
         if (what := COUNTED_ENDS.get(type(mailbox.error))) is not None:
             self._tally.count(pool_of(mailbox.request_id), what)
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
+        is_sent_on = is_sent_on and mailbox.can_be_resumed
         if is_last and not (is_sent_on and not is_unsure):
-            may_come_back = may_come_back or isinstance(mailbox.error, QueueUnavailable)
+            may_come_back = may_come_back or (mailbox.can_be_resumed and isinstance(mailbox.error, QueueUnavailable))
             self._leaving.leave(mailbox.request_id, is_unsure=is_unsure, may_come_back=may_come_back)
 
     async def _tally_loop(self) -> None:

@@ -148,6 +148,30 @@ async def test_a_buffer_that_others_fill_is_tried_again(
     assert (told.status_code, len(told.json()["data"])) == (200, 48)
 
 
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_a_balancer_that_stops(new_balancer: NewBalancer, new_agent: NewAgent, key: str) -> None:
+    """It leaves to be resumed what its client can come back to: by a key, as the parts' ids are not known to it."""
+    balancer = await new_balancer(cancel_on_stop=False)
+    agent = await new_agent(slots=3)
+    async with balancer.http() as http:
+        headers = {"Idempotency-Key": key} if key else {}
+        asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed(BATCH), headers=headers))
+        parts = [await agent.take() for _ in range(1 if key else 3)]
+        balancer.gateway.stop_accepting()
+        assert (await refused(asking, 503))["code"] == "shutting_down"
+        if not key:
+            for part in parts:
+                await part.cancelled()
+            assert await balancer.is_idle()
+    if key:
+        other = await new_balancer()
+        async with other.http() as http:
+            again = asyncio.create_task(http.post(EMBEDDINGS, json=embed(BATCH), headers=headers))
+            await answer(parts[0])
+            told = await again
+            assert (told.status_code, told.headers["x-request-id"]) == (200, parts[0].request_id)
+
+
 async def test_a_part_that_is_cancelled_ends_the_batch(balancer: HttpBalancer, new_agent: NewAgent) -> None:
     agent = await new_agent(slots=3)
     async with balancer.http() as http:
