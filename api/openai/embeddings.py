@@ -40,12 +40,19 @@ class EmbeddingCall(Struct, frozen=True):
     texts: tuple[str, ...]
     is_base64: bool
     dimensions: int | None
+    is_single: bool = False
+    """A text, not a list."""
 
     def tickets(self, num_slots: int, *, is_one: bool) -> list[Embed]:
         """The payloads, each for one slot, as many as there are slots or as are worth it; with `is_one` one."""
         parts = split_evenly(len(self.texts), least=MIN_TICKET, most=1 if is_one else num_slots)
         return [
-            Embed(inputs=self.texts[part.start : part.stop], dimensions=self.dimensions, first=part.start)
+            Embed(
+                inputs=self.texts[part.start : part.stop],
+                dimensions=self.dimensions,
+                first=part.start,
+                is_single=self.is_single,
+            )
             for part in parts
         ]
 
@@ -69,11 +76,12 @@ _decoder = msgspec.json.Decoder(EmbeddingRequest)
 def read_embedding_call(body: bytes) -> EmbeddingCall:
     """Decode, check and translate a body. Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
     request = decode_body(body, _decoder, {})
+    is_single = isinstance(request.input, str)
     if isinstance(request.input, str):
         texts = (_text("input", request.input),)
     else:
         texts = tuple(_text(f"input[{index}]", item) for index, item in enumerate(request.input))
-    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions)
+    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions, is_single)
 
 
 def _text(param: str, item: object) -> str:

@@ -27,11 +27,11 @@ class EmbedScript:
         self._payload = payload
         check_dimensions(payload, DIMENSIONS)
         check_earlier_size(job, DIMENSIONS)
-        for index, text in enumerate(payload.inputs, payload.first):
+        for index, text in enumerate(payload.inputs):
             if (num_tokens := len(text.split())) > context_size:
+                name = payload.name_of(index)
                 raise ContextExceeded(
-                    f"input[{index}] has {num_tokens} tokens, but at most {context_size} can be embedded",
-                    param=f"input[{index}]",
+                    f"{name} has {num_tokens} tokens, but at most {context_size} can be embedded", param=name
                 )
         text = "\n".join(payload.inputs)
         if "[[fail]]" in text:

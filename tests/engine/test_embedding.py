@@ -136,6 +136,9 @@ def test_an_input_longer_than_the_context_is_rejected_by_its_place(run: EngineRu
     assert "1024" in bad.rejected.message
     assert bad.vectors == []
     assert len(good.vectors) == len(TEXTS)
+    [alone] = run.finish(embed_job("alone", LONG * 6, is_single=True))
+    assert alone.rejected.param == "input"
+    assert alone.rejected.message.startswith("input has ")
     assert run.engine.num_free_slots == 4
 
 

@@ -27,7 +27,7 @@ async def test_one_text(balancer: HttpBalancer, agent: HandAgent) -> None:
         async with balancer.http(service) as http:
             asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed()))
             request = await agent.take()
-            assert payload_of(request) == Embed(inputs=("hello",))
+            assert payload_of(request) == Embed(inputs=("hello",), is_single=True)
             await answer(request)
             told = await asking
         assert told.status_code == 200

@@ -23,7 +23,7 @@ def read(**fields: Any) -> EmbeddingCall:
 
 
 def test_what_is_accepted() -> None:
-    assert read() == EmbeddingCall("m", ("hello",), False, None)
+    assert read() == EmbeddingCall("m", ("hello",), False, None, is_single=True)
     assert read(input=["a", "b"], encoding_format="base64", dimensions=4, user="me", model="n") == EmbeddingCall(
         "n", ("a", "b"), True, 4
     )
@@ -71,6 +71,11 @@ def test_token_lists_are_told_what_to_send_instead() -> None:
 def test_what_is_no_json() -> None:
     with pytest.raises(ClientException):
         read_embedding_call(b"{")
+
+
+def test_a_text_alone_has_no_number() -> None:
+    assert [ticket.name_of(0) for ticket in read().tickets(4, is_one=False)] == ["input"]
+    assert [ticket.name_of(0) for ticket in read(input=["a"]).tickets(4, is_one=False)] == ["input[0]"]
 
 
 def test_tickets_are_even_and_know_their_place() -> None:

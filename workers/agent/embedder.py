@@ -167,7 +167,7 @@ class Embedder:
 
     def _tokens(self, task: Task) -> TokenArray:
         """Raises `ContextExceeded`, `EngineFailed`."""
-        name = f"input[{task.payload.first + task.num_prepared}]"
+        name = task.payload.name_of(task.num_prepared)
         text = task.payload.inputs[task.num_prepared]
         least = len(text.encode("utf-8", "replace")) // max(self._model.max_piece, 1)
         if least > self._max_tokens:
