@@ -37,6 +37,11 @@ class Job(Struct, frozen=True, kw_only=True):
     embedded: tuple[int, ...] = ()
     vector_size: int = 0
 
+    @property
+    def earlier_usage(self) -> Usage:
+        """What earlier attempts have certainly computed."""
+        return Usage(prompt_tokens=sum(self.embedded), completion_tokens=len(self.resume_ids))
+
 
 class Progress(Struct, frozen=True):
     """Tokens sampled for one job in one step, and the text they released (see `wire.balancer.Tokens`)."""
@@ -65,13 +70,14 @@ class Done(Struct, frozen=True):
 
 class Rejected(Struct, frozen=True):
     """The job cannot be done and its slot is free: `code`, `status` as in `errors.py`; `param` names the
-    request field at fault, if one is."""
+    request field at fault, if one is. `usage` is what was computed for it, which its tenant is charged."""
 
     request_id: str
     code: str
     message: str
     status: int
     param: str | None = None
+    usage: Usage = Usage()
 
 
 class Retained(Struct, frozen=True):

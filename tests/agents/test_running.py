@@ -89,6 +89,13 @@ def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_be
     assert job.vector_size == 2
 
 
+def test_what_fails_is_charged_by_what_was_computed() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (b"1",), (7,)))
+    running.take_event(Rejected("r", "engine_failed", "no", 500, usage=Usage(prompt_tokens=7)))
+    assert (running.outcome, running.usage.prompt_tokens) == (Outcome.FAILED, 7)
+
+
 def test_vectors_of_a_cancelled_request_do_not_follow_a_gap() -> None:
     running = Running("r", 1, OPENED)
     running.take_event(Embedded("r", (b"1",), (1,)))

@@ -102,6 +102,7 @@ def test_a_continuation_of_another_model_is_rejected(run: EngineRun) -> None:
     [other] = run.finish(embed_job("c", *TEXTS, embedded=embedded, vector_size=size + 1))
     assert (other.rejected.code, other.vectors) == ("engine_failed", [])
     assert "another model" in other.rejected.message
+    assert other.rejected.usage.prompt_tokens == sum(embedded), "what was computed is charged"
 
 
 def test_cancel_frees_the_slot_by_the_next_step(make_engine: MakeEngine) -> None:

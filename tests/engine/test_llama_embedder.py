@@ -155,6 +155,25 @@ def test_an_input_for_which_there_is_no_room_at_all_is_an_error(
     assert [event.code for event in events if isinstance(event, Rejected)] == ["engine_failed"] * 2
 
 
+def test_what_fails_says_what_was_computed(
+    make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = make_embedder()
+    start(embedder, embed_job("a", "one", LONG + STORY * 2, LONG + STORY * 2))
+    events: list[Event] = []
+    while not events:
+        events += embedder.step(0.2)
+
+    def full(_: Context) -> Decoded:
+        return Decoded.NO_ROOM
+
+    monkeypatch.setattr(Context, "decode", full)
+    events += finish(embedder)
+    num_tokens = [number for event in events if isinstance(event, Embedded) for number in event.num_tokens]
+    [failed] = [event for event in events if isinstance(event, Rejected)]
+    assert failed.usage.prompt_tokens == sum(num_tokens) > 0
+
+
 def test_no_memory_for_a_context_fails_the_job_and_not_the_agent(
     make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,8 +65,12 @@ class Task:
     def is_prepared(self) -> bool:
         return self.is_checked and self.num_prepared >= len(self.payload.inputs)
 
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompt_tokens=sum(self.num_tokens))
+
     def done(self, reason: FinishReason) -> Done:
-        return Done(self.job.request_id, reason, Usage(prompt_tokens=sum(self.num_tokens)))
+        return Done(self.job.request_id, reason, self.usage)
 
 
 class Embedder:
@@ -124,7 +128,7 @@ class Embedder:
                 log.error("no context for embeddings", reason=str(error))
                 failure = EngineFailed(f"this agent has no memory for embeddings: {error}")
                 for task in list(self._tasks):
-                    self._end(task, rejected(task.job, failure), events)
+                    self._end(task, rejected(task.job, failure, task.usage), events)
         for task in list(self._tasks):
             if task.is_prepared and not task.texts:
                 self._end(task, task.done(FinishReason.STOP), events)
@@ -163,7 +167,7 @@ class Embedder:
                     if self._clock.monotonic() >= deadline:
                         return
             except Exception as failure:
-                self._end(task, rejected(task.job, failure), events)
+                self._end(task, rejected(task.job, failure, task.usage), events)
 
     def _tokens(self, task: Task) -> TokenArray:
         """Raises `ContextExceeded`, `EngineFailed`."""
@@ -267,7 +271,7 @@ class Embedder:
             if num_texts == 1:
                 error = EngineFailed("the memory of this model has no room for this input")
                 task = chunks[0][0]
-                self._end(task, rejected(task.job, error), events)
+                self._end(task, rejected(task.job, error, task.usage), events)
 
     def _observe(self, elapsed_s: float, num_tokens: int) -> None:
         """Slower is believed quickly, faster slowly: one mismeasured small batch must not allow a long step."""

@@ -107,7 +107,8 @@ class Running:
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
             case Rejected() | Preempted() if self._is_muted:
                 self.end_cancelled()
-            case Rejected(code=code, message=message, status=status, param=param):
+            case Rejected(code=code, message=message, status=status, param=param, usage=usage):
+                self.usage = usage
                 retryable = code in leaves() and leaves()[code].retryable
                 self._final = Failed(code, message, status, retryable, param)
                 self.outcome = Outcome.FAILED
