@@ -52,7 +52,7 @@ class Progress(Struct, frozen=True):
 
 
 class Embedded(Struct, frozen=True):
-    """The next inputs of a job as vectors (see `wire.balancer.Vectors`)."""
+    """The next inputs of a job as vectors (see `wire.balancer.Vectors`); none: it goes on."""
 
     request_id: str
     vectors: tuple[bytes, ...]

@@ -89,6 +89,18 @@ def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_be
     assert job.vector_size == 2
 
 
+def test_no_vector_yet_is_a_sign_of_life() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (), ()))
+    sign = running.emission()
+    assert sign is not None
+    assert list(decode_frames(sign.frames)) == [Vectors((), ())]
+    running.confirm(sign.offset + len(sign.frames))
+    assert running.emission() is None
+    job = Running("r", 2, OPENED + sign.frames).job(Embed(inputs=("a",)))
+    assert (job.embedded, job.vector_size) == ((), 0)
+
+
 def test_what_fails_is_charged_by_what_was_computed() -> None:
     running = Running("r", 1, OPENED)
     running.take_event(Embedded("r", (b"1",), (7,)))

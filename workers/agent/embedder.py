@@ -31,6 +31,9 @@ MAX_SEQUENCES = 64
 """Inputs in one decode."""
 PREPARE_S = 0.05
 """Time of a step for turning inputs into tokens; at least one is done."""
+SIGN_S = 5.0
+"""After so long without a vector a job says that it goes on, also one whose input waits for the cells of another:
+each of eight jobs of long inputs on a slow CPU may need longer for one than a balancer waits for a sign of life."""
 MIN_TOKENS = 8
 """A smaller batch costs about as much as this one: the weights are read once a step either way."""
 
@@ -52,7 +55,7 @@ class Text(Struct):
 class Task:
     """One job. `texts` are the inputs that have tokens and no vector yet."""
 
-    def __init__(self, job: Job, payload: Embed) -> None:
+    def __init__(self, job: Job, payload: Embed, now: float) -> None:
         self.job = job
         self.payload = payload
         self.texts: list[Text] = []
@@ -60,6 +63,7 @@ class Task:
         self.num_prepared = len(job.embedded)
         self.num_tokens = list(job.embedded)
         """Of each input whose vector is out."""
+        self.said_at = now
 
     @property
     def is_prepared(self) -> bool:
@@ -102,7 +106,7 @@ class Embedder:
         return self._context is not None
 
     def start(self, job: Job, payload: Embed) -> None:
-        self._tasks.append(Task(job, payload))
+        self._tasks.append(Task(job, payload, self._clock.monotonic()))
 
     def cancel(self, request_id: str) -> None:
         # Tasks, not requests: the same request may be started again before the next step.
@@ -219,8 +223,9 @@ class Embedder:
             self._pool(context, text, num_tokens)
             if text.num_pending == 0:
                 self._release(text)
-        for task in tasks:
-            self._emit(task, events)
+        for task in self._tasks:
+            if task.is_prepared:
+                self._emit(task, events)
 
     def _begin(self, text: Text) -> bool:
         """Whether there is room for it from its first token to its last. When there is none no younger job begins
@@ -248,11 +253,13 @@ class Embedder:
         text.num_done += num_tokens
 
     def _emit(self, task: Task, events: list[Event]) -> None:
-        """The vectors that are complete; in order, as an input is only begun when the one before it is in the batch."""
+        """The vectors that are complete; in order, as an input is only begun when the one before it is in the batch.
+        After long without any: that it goes on."""
         ready: list[Text] = []
         while task.texts and task.texts[0].num_pending == 0:
             ready.append(task.texts.pop(0))
-        if ready:
+        if ready or self._clock.monotonic() - task.said_at >= SIGN_S:
+            task.said_at = self._clock.monotonic()
             vectors = tuple(pack_vector(text.pooled, task.payload) for text in ready if text.pooled is not None)
             num_tokens = tuple(len(text.tokens) for text in ready)
             task.num_tokens += num_tokens

@@ -46,6 +46,7 @@ class Running:
         self._text: list[str] = []
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
+        self._is_computing = False
         self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
         self._is_muted = False
@@ -97,6 +98,7 @@ class Running:
                 if not self._is_muted:
                     self._vectors.extend(vectors)
                     self._num_tokens.extend(num_tokens)
+                    self._is_computing = not vectors
             case Done(reason=reason, usage=usage, text=text):
                 self.usage = usage
                 if self._is_muted:
@@ -126,6 +128,7 @@ class Running:
         self._text.clear()
         self._vectors.clear()
         self._num_tokens.clear()
+        self._is_computing = False
         self._final = None
         self.is_last = False
 
@@ -163,7 +166,8 @@ class Running:
             self._journal += encode_frame(Tokens(tuple(self._ids), text))
             self._ids.clear()
             self._text.clear()
-        if self._vectors:
+        if self._vectors or self._is_computing:
+            self._is_computing = False
             self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))
             self._vectors.clear()
             self._num_tokens.clear()
