@@ -102,8 +102,8 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
 
 def not_found(request_id: str) -> RequestNotFound:
     return RequestNotFound(
-        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes, and a crash may cost Redis "
-        "its last second.",
+        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes, and a crash may "
+        "cost Redis its last second.",
         param="id",
     )
 
