@@ -105,7 +105,9 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
 
 def not_found(request_id: str) -> RequestNotFound:
     return RequestNotFound(
-        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes.", param="id"
+        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes, and a crash may "
+        "cost Redis its last second.",
+        param="id",
     )
 
 

@@ -14,7 +14,8 @@ local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
 local ENTRY, HASH = 15, 11
-local NOBODY = {}
+local NOBODY, SOMEBODY = 1, 2
+local PAGE = 8 -- holders looked at together
 local MAX_KNOWN = 512 -- prompts, of at most 64 entries each: 5 MB
 
 -- A prompt: its chain, the hashes of that, and its tokens.
@@ -111,17 +112,23 @@ local function is_anything_held(hashes)
   return false
 end
 
--- The live holders of an entry.
-local function holders_of(look, hash)
-  local live = look.live[hash]
-  if live then return live end
-  live = {}
-  for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hash), '(' .. now, '+inf')) do
-    if look.leased[agent] == nil then look.leased[agent] = is_leased(agent) or false end
-    if look.leased[agent] then live[#live + 1] = agent end
+-- Whether a live agent holds this entry. Of a thousand holders one is enough to know, the last to say so.
+local function is_held(look, hash)
+  local found, first = look.live[hash], 0
+  while not found do
+    local page = redis.call('ZREVRANGEBYSCORE', holders_key(hash), '+inf', '(' .. now, 'LIMIT', first, PAGE)
+    for _, agent in ipairs(page) do
+      if look.leased[agent] == nil then look.leased[agent] = is_leased(agent) or false end
+      if look.leased[agent] then
+        found = SOMEBODY
+        break
+      end
+    end
+    if not found and #page < PAGE then found = NOBODY end
+    first = first + PAGE
   end
-  look.live[hash] = live
-  return live
+  look.live[hash] = found
+  return found == SOMEBODY
 end
 
 -- Tokens of the deepest entry behind the `own_depth`-th that any live agent holds; 0 when there is none.
@@ -131,7 +138,7 @@ local function foreign_match(look, prompt, own_depth)
     if look.live[hash] ~= NOBODY then
       local is_match, matched = is_long_enough(prompt, n)
       if not is_match then return 0 end
-      if #holders_of(look, hash) > 0 then return matched end
+      if is_held(look, hash) then return matched end
     end
   end
   return 0

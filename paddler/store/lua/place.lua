@@ -2,6 +2,7 @@
 -- Step 2, and whatever makes work: which agent for a request. Behind `choice.lua`, whose choice it is.
 
 local NUM_TIES = 16
+local NUM_ASKED = 16 -- of a thousand free agents not all can be asked whether they may take something
 
 local function prefers(hint, one, other)
   return redis.sha1hex(hint .. '\0' .. one) > redis.sha1hex(hint .. '\0' .. other)
@@ -31,6 +32,61 @@ local function poke(agent, steal)
   if steal > 0 then redis.call('PUBLISH', control_key(agent), cmsgpack.pack({'poke', steal})) end
 end
 
+-- Of the live holders of an entry the freest, if it has a free slot; ties as `freest`, but to the lowest id. Redis
+-- intersects the two sets: the number of holders costs little.
+local function freest_holder(hash, hint)
+  local ranked = redis.call('ZINTER', 2, FREE, holders_key(hash), 'WEIGHTS', 1, 0, 'WITHSCORES')
+  local last, refused = #ranked - 1, {}
+  while last > 0 do
+    local first, best = last, nil
+    while first > 1 and ranked[first - 1] == ranked[last + 1] do first = first - 2 end
+    for at = first, last, 2 do
+      local agent = ranked[at]
+      if not refused[agent] and (not best or (hint ~= '' and prefers(hint, agent, best))) then best = agent end
+    end
+    if not best then
+      last = first - 2
+    elseif tonumber(redis.call('ZSCORE', holders_key(hash), best)) > now
+      and refresh_free(best) >= tonumber(ranked[last + 1]) then
+      return best
+    else
+      refused[best] = true
+    end
+  end
+end
+
+-- The live holder with a free slot of the deepest entry that has one, the freest of them, and tokens of the deepest
+-- entry that any live agent holds, 0 when cold.
+local function free_holder(prompt, hint)
+  if not is_anything_held(prompt.hashes) then return nil, 0 end
+  local look, longest = new_look(), 0
+  for n = #prompt.hashes, 1, -1 do
+    local is_match, matched = is_long_enough(prompt, n)
+    if not is_match then break end
+    if is_held(look, prompt.hashes[n]) then
+      longest = math.max(longest, matched)
+      local agent = freest_holder(prompt.hashes[n], hint)
+      if agent then return agent, longest end
+    end
+  end
+  return nil, longest
+end
+
+-- Whom else to ask when the freest agent may take nothing: the next freest, and who holds what has waited longest.
+local function others(asked)
+  local found, known = {}, {[asked] = true}
+  local function add(agent)
+    if agent and not known[agent] then
+      known[agent] = true
+      found[#found + 1] = agent
+    end
+  end
+  for _, agent in ipairs(redis.call('ZREVRANGE', FREE, 0, NUM_ASKED)) do add(agent) end
+  local look = new_look()
+  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, NUM_ASKED - 1)) do add((free_holder(facts_of(look, id), ''))) end
+  return found
+end
+
 -- Give waiting tickets to free agents, one each, the freest first, until one side runs out. An agent that may
 -- take none of what waits does not keep the others from theirs.
 local function dispatch()
@@ -39,7 +95,7 @@ local function dispatch()
     if not agent then return end
     local given, steal = claim_for(agent, 1)
     if given == 0 then
-      for _, other in ipairs(redis.call('ZREVRANGE', FREE, 0, -1)) do
+      for _, other in ipairs(others(agent)) do
         if num_waiting() > 0 then
           local more, due = claim_for(other, 1)
           given = given + more
@@ -52,29 +108,6 @@ local function dispatch()
       end
     end
   end
-end
-
--- The live holder with a free slot of the deepest entry that has one, the freest of them, and tokens of the deepest
--- entry that any live agent holds, 0 when cold.
-local function free_holder(prompt, hint)
-  if not is_anything_held(prompt.hashes) then return nil, 0 end
-  local look, rooms, longest = new_look(), {}, 0
-  for n = #prompt.hashes, 1, -1 do
-    local is_match, matched = is_long_enough(prompt, n)
-    if not is_match then break end
-    local agent, most = nil, 0
-    for _, holder in ipairs(holders_of(look, prompt.hashes[n])) do
-      longest = math.max(longest, matched)
-      -- Whoever holds a deep entry holds those above it: each is looked at once.
-      rooms[holder] = rooms[holder] or refresh_free(holder)
-      local room = rooms[holder]
-      local is_tie = agent and room == most
-      if is_tie and hint ~= '' then is_tie = prefers(hint, holder, agent) elseif is_tie then is_tie = holder < agent end
-      if room > most or is_tie then agent, most = holder, room end
-    end
-    if agent then return agent, longest end
-  end
-  return nil, longest
 end
 
 -- A request that comes while nobody waits need not enter the buffer to be taken out again: the agent that `place_new`
