@@ -144,10 +144,6 @@ class QueueDriver:
                 self.num_chosen += len(tickets)
             await self.check()
 
-    async def _lane(self, agent_id: str) -> list[str]:
-        entries = await self.pool.redis.xrange(self.pool.keys.lane(agent_id))
-        return [fields[b"id"].decode() for _, fields in entries]
-
     async def deliver(self, which: int) -> None:
         if agent_id := self._agent(which):
             lanes = await self.pool.redis.xreadgroup("agent", agent_id, {self.pool.keys.lane(agent_id): ">"})
