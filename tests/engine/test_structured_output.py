@@ -83,6 +83,7 @@ def resumed(whole: Outcome, first: Job, at: int) -> Job:
     )
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("temperature", [0.0, 1.2])
 def test_a_request_goes_on_exactly_within_a_string_a_number_and_between(
     make_llama: MakeLlama, temperature: float
