@@ -27,6 +27,8 @@ class Job(Struct, frozen=True, kw_only=True):
 
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
     emitted: the engine goes on with the next.
+
+    `resume_mu` is the `mu` of the last `Progress` that had one (see `wire.balancer.Tokens`).
     """
 
     request_id: str
@@ -34,6 +36,7 @@ class Job(Struct, frozen=True, kw_only=True):
     resume_ids: tuple[int, ...] = ()
     resume_text_length: int = 0
     embedded: tuple[int, ...] = ()
+    resume_mu: float | None = None
 
 
 class Progress(Struct, frozen=True):
@@ -42,6 +45,7 @@ class Progress(Struct, frozen=True):
     request_id: str
     ids: tuple[int, ...]
     text: str
+    mu: float | None = None
 
 
 class Embedded(Struct, frozen=True):

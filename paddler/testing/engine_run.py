@@ -23,6 +23,7 @@ class Outcome(Struct):
     num_preempted: int = 0
     vectors: list[bytes] = field(default_factory=list[bytes])
     num_tokens: list[int] = field(default_factory=list[int])
+    mus: list[float | None] = field(default_factory=list[float | None])
 
     @property
     def text(self) -> str:
@@ -69,9 +70,10 @@ class EngineRun:
             outcome = self.outcomes[event.request_id]
             assert outcome.end is None, f"{event} after the end"
             match event:
-                case Progress(_, ids, text):
+                case Progress(_, ids, text, mu):
                     outcome.ids += ids
                     outcome.pieces.append(text)
+                    outcome.mus.append(mu)
                     outcome.steps.append(self.num_steps)
                 case Embedded():
                     outcome.vectors += event.vectors
@@ -100,6 +102,7 @@ class EngineRun:
                 resume_ids=tuple(outcome.ids),
                 resume_text_length=len(outcome.text),
                 embedded=tuple(outcome.num_tokens),
+                resume_mu=outcome.mus[-1] if outcome.mus else None,
             )
             self.engine.start(job)
 
@@ -145,6 +148,7 @@ def make_job(
         payload=payload,
         resume_ids=tuple(resume.ids[:resume_at]),
         resume_text_length=len(text),
+        resume_mu=resume.mus[resume_at - 1] if resume_at else None,
     )
 
 

@@ -51,8 +51,17 @@ class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
 class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
     """Tokens sampled since the last frame, and the text they released.
 
-    `text` may lag behind `ids`: incomplete UTF-8 and a possible beginning of a stop string are held back.
+    `text` may lag behind `ids`: incomplete UTF-8 and a possible beginning of a stop string are held back. `mu` is
+    mirostat's state behind these tokens, with which another agent goes on. What is absent is not written.
     """
+
+    ids: tuple[int, ...]
+    text: str
+    mu: float | None = None
+
+
+class _BareTokens(Struct, frozen=True, array_like=True, tag="tokens"):
+    """`Tokens` without what is absent: nearly all there are, and what older processes write."""
 
     ids: tuple[int, ...]
     text: str
@@ -89,7 +98,10 @@ _decoder = msgspec.msgpack.Decoder(Frame)
 
 
 def encode_frame(frame: Frame) -> bytes:
-    body = _encoder.encode(frame)
+    if isinstance(frame, Tokens) and frame.mu is None:
+        body = _encoder.encode(_BareTokens(frame.ids, frame.text))
+    else:
+        body = _encoder.encode(frame)
     return _LENGTH.pack(len(body)) + body
 
 

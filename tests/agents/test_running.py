@@ -6,7 +6,7 @@ import pytest
 
 from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected
 from paddler.store.results import Outcome
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, Vectors, decode_frames, encode_frame
 from workers.agent.running import Running
 
@@ -41,6 +41,17 @@ def test_what_redis_forgot_is_sent_again_from_there() -> None:
     again = running.emission()
     assert again is not None
     assert list(decode_frames(again.frames)) == [Tokens((1,), "1 "), Tokens((2,), "2 ")]
+
+
+def test_the_next_agent_gets_the_state_of_mirostat_as_it_was_behind_the_last_token() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Progress("r", (1,), "one ", 9.5))
+    running.take_event(Progress("r", (2,), "", 8.25))
+    sent = running.emission()
+    assert sent is not None
+    assert list(decode_frames(sent.frames)) == [Tokens((1, 2), "one ", 8.25)]
+    job = Running("r", 2, OPENED + sent.frames + encode_frame(Opened("other", 2))).job(Generate(prompt="p"))
+    assert (job.resume_ids, job.resume_mu) == ((1, 2), 8.25)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class Running:
         self._confirmed = len(journal)
         self._ids: list[int] = []
         self._text: list[str] = []
+        self._mu: float | None = None
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
         self._prefilled: Prefilled | None = None
@@ -54,10 +55,12 @@ class Running:
         ids: list[int] = []
         text_length = 0
         embedded: list[int] = []
+        mu: float | None = None
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
                 text_length += len(frame.text)
+                mu = mu if frame.mu is None else frame.mu
             elif isinstance(frame, Vectors):
                 embedded.extend(frame.num_tokens)
         return Job(
@@ -66,6 +69,7 @@ class Running:
             resume_ids=tuple(ids),
             resume_text_length=text_length,
             embedded=tuple(embedded),
+            resume_mu=mu,
         )
 
     @property
@@ -85,10 +89,11 @@ class Running:
 
     def take_event(self, event: Event) -> None:
         match event:
-            case Progress(ids=ids, text=text):
+            case Progress(ids=ids, text=text, mu=mu):
                 if not self._is_muted:
                     self._ids.extend(ids)
                     self._text.append(text)
+                    self._mu = mu
             case Embedded(vectors=vectors, num_tokens=num_tokens):
                 if not self._is_muted:
                     self._vectors.extend(vectors)
@@ -155,7 +160,7 @@ class Running:
             if self._prefilled is not None:
                 self._journal += encode_frame(self._prefilled)
                 self._prefilled = None
-            self._journal += encode_frame(Tokens(tuple(self._ids), text))
+            self._journal += encode_frame(Tokens(tuple(self._ids), text, self._mu))
             self._ids.clear()
             self._text.clear()
         if self._vectors:

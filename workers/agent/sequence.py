@@ -42,7 +42,7 @@ class Sequence:
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
         self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
-        self._sampler = Sampler(payload.sampling, suppressed=model.suppressed)
+        self._sampler = Sampler(payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu)
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
@@ -86,7 +86,7 @@ class Sequence:
         text = self._unsent + self._detokenizer.push(self._model.pieces[token])
         self._unsent = ""
         self.finished = self._reason_to_finish(token)
-        return Progress(self.job.request_id, (token,), text)
+        return Progress(self.job.request_id, (token,), text, mu=self._sampler.mu)
 
     def done(self, reason: FinishReason) -> Done:
         """The last event of the job; a cancelled one releases no more text."""
