@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from paddler.wire.agent import Payload
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -46,6 +46,7 @@ class Progress(Struct, frozen=True):
     ids: tuple[int, ...]
     text: str
     mu: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Embedded(Struct, frozen=True):

@@ -9,6 +9,7 @@ from paddler.wire.agent import Embed, Generate, Payload, Sampling
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096
+MAX_LOGPROBS = 20
 MAX_BIASES = 1024
 MAX_BIAS = 100.0
 BAN = -MAX_BIAS
@@ -82,6 +83,10 @@ def _check_generate(payload: Generate) -> None:
         raise InvalidField(f"at most {MAX_STOPS} stop strings are allowed, not {len(payload.stop)}", param="stop")
     if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in payload.stop):
         raise InvalidField(f"a stop string must have 1 to {MAX_STOP_CHARS} characters", param="stop")
+    if payload.logprobs is not None and not 0 <= payload.logprobs <= MAX_LOGPROBS:
+        raise InvalidField(
+            f"top_logprobs must be between 0 and {MAX_LOGPROBS}, not {payload.logprobs}", param="top_logprobs"
+        )
     check_sampling(payload.sampling)
 
 

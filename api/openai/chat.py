@@ -34,8 +34,6 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
     request = decode_body(body, _decoder, NOT_YET)
-    if request.logprobs:
-        raise unsupported("logprobs")
     options = request.stream_options
     if options is not None and not request.stream:
         raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")
@@ -47,6 +45,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         max_tokens=_max_tokens(request),
         stop=_stop(request),
         sampling=read_sampling(request, random_seed),
+        logprobs=_logprobs(request),
     )
     return ChatCall(
         model=request.model,
@@ -98,6 +97,14 @@ def _max_tokens(request: ChatRequest) -> int | None:
     if given is not None:
         raise InvalidField("`n_predict` and `max_tokens` differ; send one of them.", param="n_predict")
     return None if request.n_predict < 0 else request.n_predict
+
+
+def _logprobs(request: ChatRequest) -> int | None:
+    if not request.logprobs:
+        if request.top_logprobs:
+            raise InvalidField("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+        return None
+    return request.top_logprobs or 0
 
 
 def _stop(request: ChatRequest) -> tuple[str, ...]:

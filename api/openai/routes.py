@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
 from paddler.jobs.gateway import Gateway, PoolModel, Reply
-from paddler.wire.balancer import Finished
+from paddler.wire.balancer import Finished, Tokens
 
 
 def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
@@ -35,7 +36,8 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = read_chat_call(body, secrets.randbits(32))
-        label = encode_label(ChatLabel(call.model, int(clock.wall()), call.include_usage))
+        has_logprobs = call.payload.logprobs is not None
+        label = encode_label(ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs))
         how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
         submit = partial(gateway.submit, pool, call.payload, how)
@@ -77,11 +79,11 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
 
 def render_stream(reply: Reply) -> ChatStream:
     """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
-    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0)
+    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier)
 
 
-def render_whole(reply: Reply, text: str, end: Finished) -> bytes:
-    return msgspec.json.encode(chat_completion(reply.request_id, text, end, _chat_label(reply)))
+def render_whole(reply: Reply, said: Sequence[Tokens], end: Finished) -> bytes:
+    return msgspec.json.encode(chat_completion(reply.request_id, said, end, _chat_label(reply)))
 
 
 def _chat_label(reply: Reply) -> ChatLabel:

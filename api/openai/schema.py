@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from paddler.payload import MAX_BIAS, MAX_BIAS_CHARS, MAX_BIASES, MAX_BREAKER_CHARS, MAX_BREAKERS
+from paddler.payload import MAX_BIAS, MAX_BIAS_CHARS, MAX_BIASES, MAX_BREAKER_CHARS, MAX_BREAKERS, MAX_LOGPROBS
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -77,6 +77,8 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
 
     # How the request is treated.
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
@@ -121,8 +123,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
     n: Literal[1] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Literal[0] | None = None
     response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
 
@@ -144,7 +144,7 @@ _LLAMA_CPP = (
 )
 
 _PLAIN = (
-    *("tools", "functions", "function_call", "tool_choice", "logprobs", "top_logprobs", "audio"),
+    *("tools", "functions", "function_call", "tool_choice", "audio"),
     *("moderation", "prediction", "prompt_cache_options", "prompt_cache_retention"),
     *("reasoning_effort", "safety_identifier", "verbosity", "web_search_options"),
     *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].tool_calls"),

@@ -23,7 +23,7 @@ def request_object(status: RequestStatus) -> dict[str, Any]:
             if isinstance(label, EmbeddingLabel):
                 response = embedding_list(status.vectors, status.end.usage, label)
             else:
-                response = chat_completion(status.request_id, status.text, status.end, label)
+                response = chat_completion(status.request_id, status.tokens, status.end, label)
     if status.error is not None:
         error = error_object(error_of(status.error))["error"]
     return {

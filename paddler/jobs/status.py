@@ -38,7 +38,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     position: int | None = None
     estimated_wait_ms: int | None = None
     route: Route
-    text: str
+    tokens: tuple[Tokens, ...]
     vectors: tuple[bytes, ...] = ()
     end: Finished | None = None
     error: Failed | None = None
@@ -55,14 +55,14 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
     fields: dict[str, bytes] = {name.decode(): value for name, value in answers[0].items()}
     if not fields:
         raise not_found(request_id)
-    route, texts, vectors = Route(), list[str](), list[bytes]()
+    route, tokens, vectors = Route(), list[Tokens](), list[bytes]()
     end: Finished | None = None
     error: Failed | None = None
     for frame in decode_frames(answers[1] or b""):
         route.note(frame)
         match frame:
             case Tokens():
-                texts.append(frame.text)
+                tokens.append(frame)
             case Vectors():
                 vectors += frame.vectors
             case Finished():
@@ -93,7 +93,7 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
         position=position,
         estimated_wait_ms=wait_ms,
         route=route,
-        text="".join(texts),
+        tokens=tuple(tokens),
         vectors=tuple(vectors),
         end=end,
         error=error,

@@ -9,7 +9,7 @@ from msgspec import Struct, field, structs
 
 from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.wire.agent import Embed, Generate, Sampling
-from paddler.wire.balancer import FinishReason
+from paddler.wire.balancer import FinishReason, TokenLogprob
 
 
 class Outcome(Struct):
@@ -24,6 +24,7 @@ class Outcome(Struct):
     vectors: list[bytes] = field(default_factory=list[bytes])
     num_tokens: list[int] = field(default_factory=list[int])
     mus: list[float | None] = field(default_factory=list[float | None])
+    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
     @property
     def text(self) -> str:
@@ -70,10 +71,11 @@ class EngineRun:
             outcome = self.outcomes[event.request_id]
             assert outcome.end is None, f"{event} after the end"
             match event:
-                case Progress(_, ids, text, mu):
+                case Progress(_, ids, text, mu, logprobs):
                     outcome.ids += ids
                     outcome.pieces.append(text)
                     outcome.mus.append(mu)
+                    outcome.logprobs += logprobs
                     outcome.steps.append(self.num_steps)
                 case Embedded():
                     outcome.vectors += event.vectors
@@ -133,13 +135,14 @@ def make_job(
     max_tokens: int | None = 16,
     stop: tuple[str, ...] = (),
     sampling: Sampling | None = None,
+    logprobs: int | None = None,
     resume: Outcome | None = None,
     resume_at: int = 0,
 ) -> Job:
     """A job with a raw prompt, greedy without penalties unless said. With `resume` it continues that outcome as
     if its agent had been lost after `resume_at` tokens."""
     sampling = sampling or Sampling(temperature=0, penalty_last_n=0)
-    payload = Generate(prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling)
+    payload = Generate(prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling, logprobs=logprobs)
     if resume is None:
         return Job(request_id=request_id, payload=payload)
     text = "".join(resume.pieces[:resume_at])

@@ -18,7 +18,7 @@ from paddler.engine import Done, Job, Progress
 from paddler.errors import ContextExceeded, EngineFailed, InvalidField
 from paddler.payload import BAN
 from paddler.wire.agent import DEFAULT_TEMPERATURE, Generate, Sampling
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
 NUM_WORDS = 50_000
 """Tokens below are words, the 256 from here on are bytes."""
@@ -120,10 +120,12 @@ class Script:
         text = self._unsent + self._detokenizer.push(_piece(token))
         self._unsent = ""
         self.finished = self._reason_to_finish()
-        if not self.payload.sampling.mirostat:
-            return Progress(self.job.request_id, (token,), text)
-        self._mu += token % 7 - 3
-        return Progress(self.job.request_id, (token,), text, self._mu)
+        mu = None
+        if self.payload.sampling.mirostat:
+            mu = self._mu = self._mu + token % 7 - 3
+        num_top = self.payload.logprobs
+        logprobs = () if num_top is None else (_logprob(token, num_top),)
+        return Progress(self.job.request_id, (token,), text, mu, logprobs)
 
     def done(self, reason: FinishReason) -> Done:
         return Done(self.job.request_id, reason, self.usage, self._unsent + self._detokenizer.flush())
@@ -170,6 +172,13 @@ def prompt_text(payload: Generate) -> str:
     if payload.prompt is not None:
         return payload.prompt
     return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+
+
+def _logprob(token: int, num_top: int) -> TokenLogprob:
+    """A function of the token; the alternatives are the tokens behind it."""
+    best = -(token % 64) / 64
+    top = tuple((_piece(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
+    return TokenLogprob(_piece(token), best, top)
 
 
 def _unusual(sampling: Sampling) -> bytes:

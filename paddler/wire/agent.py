@@ -67,7 +67,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
 
     `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
     part of it. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the operator
-    lets tenants share.
+    lets tenants share. `logprobs` asks for log probabilities, with so many alternatives for each token.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -77,6 +77,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     sampling: Sampling = Sampling()
     add_generation_prompt: bool = True
     cache_scope: str = ""
+    logprobs: int | None = None
 
 
 Normalization = Literal["l2", "none", "rms_norm"]

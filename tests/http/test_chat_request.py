@@ -103,6 +103,14 @@ def test_streaming() -> None:
     assert read(stream=True, stream_options={"include_usage": True, "include_obfuscation": False}).include_usage
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 20}, 20), ({"logprobs": False}, None), ({}, None)],
+)
+def test_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert read(**fields).payload.logprobs == expected
+
+
 def test_roles_and_text_parts() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     call = read(
@@ -158,8 +166,6 @@ def test_null_means_absent(field: str) -> None:
         ("functions", [{}], "functions"),
         ("function_call", {"name": "f"}, "function_call"),
         ("n", 2, "n"),
-        ("logprobs", True, "logprobs"),
-        ("top_logprobs", 3, "top_logprobs"),
         ("response_format", {"type": "json_object"}, "response_format.type"),
         ("response_format", {"json_schema": {}, "type": "json_schema"}, "response_format.json_schema"),
         ("modalities", ["text", "audio"], "modalities[1]"),
@@ -230,6 +236,8 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"stream": "yes"}, "stream", "got `str`"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "needs `stream`"),
         ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage", "Unknown field"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs `logprobs`"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "<= 20"),
         ({"prompt_cache_key": "k" * 1025}, "prompt_cache_key", "length <= 1024"),
         ({"background": "yes"}, "background", "got `str`"),
         ({"metadata": {"k": 1}}, "metadata[...]", "got `int`"),

@@ -30,6 +30,7 @@ from paddler.wire.balancer import (
     Frame,
     Opened,
     Prefilled,
+    TokenLogprob,
     Tokens,
     Usage,
     Vectors,
@@ -42,7 +43,11 @@ FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
     (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
-    (Tokens((7,), "a", 2.5), "0000001594a6746f6b656e739107a161cb4004000000000000"),
+    (Tokens((7,), "a", 2.5), "0000001695a6746f6b656e739107a161cb400400000000000090"),
+    (
+        Tokens((7,), "a", None, (TokenLogprob(b"a", -0.5, ((b"a", -0.5), (b"\xff", -2.0))),)),
+        "0000003695a6746f6b656e739107a161c09193c40161cbbfe00000000000009292c40161cbbfe000000000000092c401ffcbc000000000000000",
+    ),
     (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
     (

@@ -13,6 +13,7 @@ from paddler.wire.balancer import (
     Finished,
     FinishReason,
     Prefilled,
+    TokenLogprob,
     Tokens,
     Usage,
     Vectors,
@@ -44,6 +45,7 @@ class Running:
         self._ids: list[int] = []
         self._text: list[str] = []
         self._mu: float | None = None
+        self._logprobs: list[TokenLogprob] = []
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
         self._prefilled: Prefilled | None = None
@@ -89,11 +91,12 @@ class Running:
 
     def take_event(self, event: Event) -> None:
         match event:
-            case Progress(ids=ids, text=text, mu=mu):
+            case Progress(ids=ids, text=text, mu=mu, logprobs=logprobs):
                 if not self._is_muted:
                     self._ids.extend(ids)
                     self._text.append(text)
                     self._mu = mu
+                    self._logprobs.extend(logprobs)
             case Embedded(vectors=vectors, num_tokens=num_tokens):
                 if not self._is_muted:
                     self._vectors.extend(vectors)
@@ -124,6 +127,7 @@ class Running:
         del self._journal[self._confirmed :]
         self._ids.clear()
         self._text.clear()
+        self._logprobs.clear()
         self._vectors.clear()
         self._num_tokens.clear()
         self._final = None
@@ -160,9 +164,10 @@ class Running:
             if self._prefilled is not None:
                 self._journal += encode_frame(self._prefilled)
                 self._prefilled = None
-            self._journal += encode_frame(Tokens(tuple(self._ids), text, self._mu))
+            self._journal += encode_frame(Tokens(tuple(self._ids), text, self._mu, tuple(self._logprobs)))
             self._ids.clear()
             self._text.clear()
+            self._logprobs.clear()
         if self._vectors:
             self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))
             self._vectors.clear()
