@@ -1,4 +1,4 @@
-"""One HTTP request that several requests of the queue answer together: a batch of embeddings.
+"""One HTTP request that several requests of the queue answer together: a batch of embeddings, or several choices.
 
 1. Submit them in order. A later one that the buffer has no room for waits here until an earlier one has ended, so that
    no batch overflows the buffer by itself; the first is refused as any request.
@@ -16,46 +16,47 @@ from contextlib import AsyncExitStack
 from typing import assert_never
 
 from litestar.types import Receive, Scope, Send
-from msgspec import Struct
+from msgspec import Struct, field
 
 from api.connection import Headers, Outgoing, run_while_connected
 from api.exchange import Submit, check_reason, header_value, remember, whole_headers
 from paddler.clock import Clock
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
 from paddler.jobs.gateway import Reply
-from paddler.wire.balancer import Finished, Opened, Tokens, Usage, Vectors
+from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
 
 
 class Part(Struct):
-    """One of the requests: what it has said. `usage` is None until it has finished."""
+    """One of the requests: what it has said. `end` is None until it has finished."""
 
     reply: Reply
-    vectors: list[bytes]
-    usage: Usage | None = None
+    vectors: list[bytes] = field(default_factory=list[bytes])
+    tokens: list[Tokens] = field(default_factory=list[Tokens])
+    end: Finished | None = None
 
     async def listen(self) -> None:
         async for frame in self.reply:
             match frame:
                 case Vectors(vectors):
                     self.vectors += vectors
-                case Opened() | Tokens():
+                case Tokens():
+                    self.tokens.append(frame)
+                case Opened():
                     pass
                 case Finished():
                     check_reason(frame)
-                    self.usage = frame.usage
+                    self.end = frame
                 case _:
                     assert_never(frame)
-        if self.usage is None:
+        if self.end is None:
             raise RequestLost("Redis lost this request's answer; send it again.")
 
 
 class GatheredAnswer:
     """Answers once, when all of the requests have finished."""
 
-    def __init__(
-        self, submits: Sequence[Submit], render: Callable[[Sequence[bytes], Usage], bytes], clock: Clock
-    ) -> None:
-        """`render` makes a JSON body of all vectors in order and the sum of the usages."""
+    def __init__(self, submits: Sequence[Submit], render: Callable[[Sequence[Part]], bytes], clock: Clock) -> None:
+        """`render` makes a JSON body of all parts in order."""
         self._submits = submits
         self._render = render
         self._clock = clock
@@ -77,8 +78,7 @@ class GatheredAnswer:
                     if task.exception() is not None:
                         remember(scope, part.reply.request_id)
                     task.result()
-            vectors = [vector for part in parts for vector in part.vectors]
-            body = self._render(vectors, _sum([part.usage for part in parts if part.usage is not None]))
+            body = self._render(parts)
             headers = whole_headers(parts[0].reply.request_id, len(body))
             await out.start(200, headers + _route_headers([part.reply for part in parts]))
             await out.write(body, last=True)
@@ -95,7 +95,7 @@ class GatheredAnswer:
                 return
             if not parts:
                 remember(scope, reply.request_id)
-            parts.append(Part(await stack.enter_async_context(reply), []))
+            parts.append(Part(await stack.enter_async_context(reply)))
             listening[asyncio.create_task(parts[-1].listen())] = parts[-1]
 
 
@@ -103,14 +103,6 @@ async def _stop(listening: dict[asyncio.Task[None], Part]) -> None:
     for task in listening:
         task.cancel()
     await asyncio.gather(*listening, return_exceptions=True)
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-    )
 
 
 def _route_headers(replies: Sequence[Reply]) -> Headers:

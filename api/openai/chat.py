@@ -26,6 +26,7 @@ class ChatCall(Struct, frozen=True):
     include_usage: bool
     is_background: bool = False
     cache_key: str | None = None
+    n: int = 1
 
 
 def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
@@ -54,6 +55,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         include_usage=options is not None and bool(options.include_usage),
         is_background=bool(request.background),
         cache_key=request.prompt_cache_key,
+        n=_num_choices(request),
     )
 
 
@@ -97,6 +99,14 @@ def _max_tokens(request: ChatRequest) -> int | None:
     if given is not None:
         raise InvalidField("`n_predict` and `max_tokens` differ; send one of them.", param="n_predict")
     return None if request.n_predict < 0 else request.n_predict
+
+
+def _num_choices(request: ChatRequest) -> int:
+    n = request.n or 1
+    if n > 1 and (request.stream or request.background):
+        field = "stream" if request.stream else "background"
+        raise unsupported("n", f"`n` other than 1 together with `{field}`")
+    return n
 
 
 def _logprobs(request: ChatRequest) -> int | None:

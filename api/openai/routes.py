@@ -18,6 +18,7 @@ from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.openai.chat import read_chat_call
+from api.openai.choices import choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
@@ -37,9 +38,15 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         call = read_chat_call(body, secrets.randbits(32))
         has_logprobs = call.payload.logprobs is not None
-        label = encode_label(ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs))
+        chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
+        label = encode_label(chat_label)
         how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
+        if call.n > 1:
+            if how.idempotency_key:
+                raise InvalidField("`Idempotency-Key` needs `n` to be 1.", param="Idempotency-Key")
+            submits = [partial(gateway.submit, pool, one, how) for one in choice_payloads(call.payload, call.n)]
+            return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
         submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
             return StreamedAnswer(submit, render_stream, gateway.position, clock)
@@ -60,7 +67,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         tickets = call.tickets(await gateway.num_slots(pool), is_one=bool(how.idempotency_key))
         ways = [msgspec.structs.replace(how, label=encode_label(call.label(ticket))) for ticket in tickets]
         submits = [partial(gateway.submit, pool, ticket, way) for ticket, way in zip(tickets, ways, strict=True)]
-        return GatheredAnswer(submits, call.render, clock)
+        return GatheredAnswer(submits, call.gather, clock)
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:

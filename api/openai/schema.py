@@ -25,6 +25,7 @@ BiasList = Annotated[list[tuple[Count | BiasText, BiasValue]], Meta(max_length=M
 Breaker = Annotated[str, Meta(min_length=1, max_length=MAX_BREAKER_CHARS)]
 Breakers = Annotated[list[Breaker], Meta(max_length=MAX_BREAKERS)]
 
+MAX_CHOICES = 8
 MAX_STOP = 16
 """OpenAI allows 4; users of llama.cpp send more."""
 
@@ -80,6 +81,8 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
 
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+
     # How the request is treated.
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
     background: bool | None = None
@@ -122,7 +125,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     tools: Nothing | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
-    n: Literal[1] | None = None
     response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
 
@@ -154,7 +156,6 @@ _PLAIN = (
 
 NOT_YET: dict[str, str] = {
     **{name: f"`{name.rpartition('[].')[2]}`" for name in (*_PLAIN, *_LLAMA_CPP)},
-    "n": "`n` other than 1",
     "response_format.type": "`response_format` other than `text`",
     "response_format.json_schema": "`response_format` other than `text`",
     "modalities[]": "A modality other than `text`",
