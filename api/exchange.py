@@ -177,7 +177,7 @@ class WholeAnswer:
                     case Finished():
                         check_reason(frame)
                         body = self._render(reply, said, frame)
-                        await out.start(200, whole_headers(reply.request_id, len(body)) + _route_headers(reply))
+                        await out.start(200, _whole_headers(reply.request_id, len(body)) + _route_headers(reply))
                         await out.write(body, last=True)
                     case _:
                         assert_never(frame)
@@ -219,7 +219,7 @@ def _stream_headers(request_id: str) -> Headers:
     ]
 
 
-def whole_headers(request_id: str, length: int) -> Headers:
+def _whole_headers(request_id: str, length: int) -> Headers:
     """Of a JSON body that is sent at once."""
     return [
         (b"content-type", b"application/json"),

@@ -1,7 +1,8 @@
 """One HTTP request that several requests of the queue answer together: a batch of embeddings, or several choices.
 
-1. Submit them in order. A later one that the buffer has no room for waits here until an earlier one has ended, so that
-   no batch overflows the buffer by itself; the first is refused as any request.
+1. Submit them in order, each once an agent has the one before it: of a batch at most one waits, however many slots are
+   busy. What finds a free slot waits for nobody. The first is refused as any request; a later one that the buffer has
+   no room for is submitted again soon, and whenever one has ended.
 2. Follow all at once. The first error is the answer, whatever the others do.
 3. Answer when all have finished.
 
@@ -11,38 +12,63 @@ Leaving before that, for whatever reason, cancels those that have not ended.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import assert_never
 
 from litestar.types import Receive, Scope, Send
-from msgspec import Struct, field
 
 from api.connection import Headers, Outgoing, run_while_connected
-from api.exchange import Submit, check_reason, header_value, remember, whole_headers
+from api.exchange import Submit, check_reason, header_value, remember
+from api.pieces import write_json
 from paddler.clock import Clock
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
 from paddler.jobs.gateway import Reply
 from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
 
+RETRY_S = 0.25
+"""After about so long a part is submitted again that found the buffer full."""
 
-class Part(Struct):
-    """One of the requests: what it has said. `end` is None until it has finished."""
 
-    reply: Reply
-    vectors: list[bytes] = field(default_factory=list[bytes])
-    tokens: list[Tokens] = field(default_factory=list[Tokens])
-    end: Finished | None = None
+class Part:
+    """One of the requests, followed by a task of its own, and what it has said. `news` is set when there is any."""
 
-    async def listen(self) -> None:
+    def __init__(self, reply: Reply, news: asyncio.Event) -> None:
+        self.reply = reply
+        self.vectors: list[bytes] = []
+        self.tokens: list[Tokens] = []
+        self.end: Finished | None = None
+        self.is_begun = reply.position is None
+        """It does not wait: an agent was free for it at once, or has opened it."""
+        self._news = news
+        self._task = asyncio.create_task(self._listen())
+        self._task.add_done_callback(lambda _: news.set())
+
+    @property
+    def is_over(self) -> bool:
+        return self._task.done()
+
+    def check(self) -> None:
+        """Raises what it has ended with, unless it has finished."""
+        if self.is_over:
+            self._task.result()
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _listen(self) -> None:
         async for frame in self.reply:
             match frame:
                 case Vectors(vectors):
                     self.vectors += vectors
+                case Opened():
+                    self.is_begun = True
+                    self._news.set()
                 case Tokens():
                     self.tokens.append(frame)
-                case Opened():
-                    pass
                 case Finished():
                     check_reason(frame)
                     self.end = frame
@@ -55,8 +81,10 @@ class Part(Struct):
 class GatheredAnswer:
     """Answers once, when all of the requests have finished."""
 
-    def __init__(self, submits: Sequence[Submit], render: Callable[[Sequence[Part]], bytes], clock: Clock) -> None:
-        """`render` makes a JSON body of all parts in order."""
+    def __init__(
+        self, submits: Sequence[Submit], render: Callable[[Sequence[Part]], Iterable[bytes]], clock: Clock
+    ) -> None:
+        """`render` makes the chunks of a JSON body of all parts in order; what it raises comes before the first."""
         self._submits = submits
         self._render = render
         self._clock = clock
@@ -66,43 +94,49 @@ class GatheredAnswer:
         await run_while_connected(self._answer(scope, out), receive, out, self._clock)
 
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
-        parts: list[Part] = []
-        listening: dict[asyncio.Task[None], Part] = {}
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(_stop, listening)
-            while len(parts) < len(self._submits) or listening:
-                await self._submit_more(scope, stack, parts, listening)
-                done, _ = await asyncio.wait(listening, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    part = listening.pop(task)
-                    if task.exception() is not None:
-                        remember(scope, part.reply.request_id)
-                    task.result()
-            body = self._render(parts)
-            headers = whole_headers(parts[0].reply.request_id, len(body))
-            await out.start(200, headers + _route_headers([part.reply for part in parts]))
-            await out.write(body, last=True)
+            parts = await self._gather(scope, stack)
+            chunks = self._render(parts)
+            headers: Headers = [(b"x-request-id", parts[0].reply.request_id.encode())]
+            await write_json(out, headers + _route_headers([part.reply for part in parts]), chunks, self._clock)
 
-    async def _submit_more(
-        self, scope: Scope, stack: AsyncExitStack, parts: list[Part], listening: dict[asyncio.Task[None], Part]
-    ) -> None:
-        while len(parts) < len(self._submits):
-            try:
-                reply = await self._submits[len(parts)]()
-            except (BufferFull, TenantBufferFull):
-                if not listening:
-                    raise
-                return
-            if not parts:
-                remember(scope, reply.request_id)
-            parts.append(Part(await stack.enter_async_context(reply)))
-            listening[asyncio.create_task(parts[-1].listen())] = parts[-1]
+    async def _gather(self, scope: Scope, stack: AsyncExitStack) -> list[Part]:
+        """All parts, finished. Each that was accepted is left, and stopped, with the stack."""
+        parts: list[Part] = []
+        news = asyncio.Event()
+        while True:
+            news.clear()
+            _check(scope, parts)
+            patience_s = None
+            if len(parts) == len(self._submits):
+                if all(part.is_over for part in parts):
+                    return parts
+            elif not parts or parts[-1].is_begun:
+                try:
+                    reply = await self._submits[len(parts)]()
+                except (BufferFull, TenantBufferFull):
+                    if not parts:
+                        raise
+                    # Others may fill the buffer, so that no end of a part of this batch would tell of room.
+                    patience_s = RETRY_S * (0.5 + random.random())
+                else:
+                    if not parts:
+                        remember(scope, reply.request_id)
+                    parts.append(Part(await stack.enter_async_context(reply), news))
+                    stack.push_async_callback(parts[-1].stop)
+                    continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await news.wait()
 
 
-async def _stop(listening: dict[asyncio.Task[None], Part]) -> None:
-    for task in listening:
-        task.cancel()
-    await asyncio.gather(*listening, return_exceptions=True)
+def _check(scope: Scope, parts: Sequence[Part]) -> None:
+    for part in parts:
+        try:
+            part.check()
+        except Exception:
+            remember(scope, part.reply.request_id)
+            raise
 
 
 def _route_headers(replies: Sequence[Reply]) -> Headers:

@@ -26,7 +26,8 @@ class Job(Struct, frozen=True, kw_only=True):
     `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
 
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
-    emitted: the engine goes on with the next.
+    emitted: the engine goes on with the next. `vector_size` is how many numbers each of those vectors has, 0 without
+    any; an engine whose model makes others rejects the job.
 
     `resume_mu` is the `mu` of the last `Progress` that had one (see `wire.balancer.Tokens`).
     """
@@ -37,6 +38,12 @@ class Job(Struct, frozen=True, kw_only=True):
     resume_text_length: int = 0
     embedded: tuple[int, ...] = ()
     resume_mu: float | None = None
+    vector_size: int = 0
+
+    @property
+    def earlier_usage(self) -> Usage:
+        """What earlier attempts have certainly computed."""
+        return Usage(prompt_tokens=sum(self.embedded), completion_tokens=len(self.resume_ids))
 
 
 class Progress(Struct, frozen=True):
@@ -50,7 +57,7 @@ class Progress(Struct, frozen=True):
 
 
 class Embedded(Struct, frozen=True):
-    """The next inputs of a job as vectors (see `wire.balancer.Vectors`)."""
+    """The next inputs of a job as vectors (see `wire.balancer.Vectors`); none: it goes on."""
 
     request_id: str
     vectors: tuple[bytes, ...]
@@ -68,13 +75,14 @@ class Done(Struct, frozen=True):
 
 class Rejected(Struct, frozen=True):
     """The job cannot be done and its slot is free: `code`, `status` as in `errors.py`; `param` names the
-    request field at fault, if one is."""
+    request field at fault, if one is. `usage` is what was computed for it, which its tenant is charged."""
 
     request_id: str
     code: str
     message: str
     status: int
     param: str | None = None
+    usage: Usage = Usage()
 
 
 class Retained(Struct, frozen=True):

@@ -56,9 +56,10 @@ def check_payload(payload: Payload) -> None:
 def _check_embed(payload: Embed) -> None:
     if not payload.inputs:
         raise InvalidField("input must not be empty", param="input")
-    for index, text in enumerate(payload.inputs, payload.first):
+    for index, text in enumerate(payload.inputs):
         if not text:
-            raise InvalidField(f"input[{index}] must not be empty", param=f"input[{index}]")
+            name = payload.name_of(index)
+            raise InvalidField(f"{name} must not be empty", param=name)
     if not 0 <= payload.rms_epsilon <= 1:
         raise InvalidField("rms_epsilon must be between 0 and 1", param="rms_epsilon")
 

@@ -8,7 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paddler.engine import Job
+from paddler.errors import EngineFailed
 from paddler.wire.agent import Embed
+
+NUMBER_SIZE = 4
+"""Bytes of one number."""
+
+
+def check_earlier_size(job: Job, size: int) -> None:
+    """Raises `EngineFailed` when the vectors of an earlier attempt are not of this model's `size`."""
+    if job.vector_size not in (0, size):
+        raise EngineFailed(
+            f"the request was begun by an agent with another model: its vectors have {job.vector_size} dimensions, "
+            f"this model's {size}"
+        )
 
 
 def pack_vector(vector: NDArray[Any], payload: Embed) -> bytes:
@@ -26,4 +40,4 @@ def pack_vector(vector: NDArray[Any], payload: Embed) -> bytes:
 
 def unpack_vector(data: bytes) -> tuple[float, ...]:
     """The numbers of a packed vector."""
-    return struct.unpack(f"<{len(data) // 4}f", data)
+    return struct.unpack(f"<{len(data) // NUMBER_SIZE}f", data)

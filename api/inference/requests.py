@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
@@ -13,7 +12,8 @@ from litestar.types import ASGIApp
 from api.body import AnyRequest
 from api.exchange import StreamedAnswer
 from api.openai.routes import render_stream
-from api.openai.status import request_object
+from api.openai.status import request_chunks
+from api.pieces import JsonAnswer
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.ids import pool_of
@@ -25,8 +25,8 @@ MAX_OFFSET = 2**32 - 1
 
 def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @get("/v1/requests/{request_id:str}")
-    async def get_request(request_id: FromPath[str]) -> dict[str, Any]:
-        return request_object(await gateway.status(_checked(request_id)))
+    async def get_request(request_id: FromPath[str]) -> ASGIApp:
+        return JsonAnswer(request_chunks(await gateway.status(_checked(request_id))), clock)
 
     @get("/v1/requests/{request_id:str}/stream")
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
@@ -37,10 +37,10 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         )
 
     @post("/v1/requests/{request_id:str}/cancel", status_code=200)
-    async def cancel_request(request_id: FromPath[str]) -> dict[str, Any]:
+    async def cancel_request(request_id: FromPath[str]) -> ASGIApp:
         """Its state afterwards. One that runs stops within a step; one that has ended stays as it is."""
         await gateway.cancel(_checked(request_id))
-        return request_object(await gateway.status(request_id))
+        return JsonAnswer(request_chunks(await gateway.status(request_id)), clock)
 
     return [get_request, stream_request, cancel_request]
 

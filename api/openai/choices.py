@@ -21,7 +21,7 @@ def choice_payloads(payload: Generate, n: int) -> list[Generate]:
     return [_with_seed(payload, (payload.sampling.seed + index * _SEED_STEP) % 2**32) for index in range(n)]
 
 
-def render_choices(parts: Sequence[Part], label: ChatLabel) -> bytes:
+def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
     """One completion, with the id of the first. The prompt counts once, as at OpenAI."""
     ends = [part.end for part in parts if part.end is not None]
     if len(ends) != len(parts):
@@ -37,7 +37,7 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> bytes:
         if index:
             (choice,) = chat_completion(request_id, part.tokens, end, label)["choices"]
             whole["choices"].append(choice | {"index": index})
-    return msgspec.json.encode(whole)
+    return [msgspec.json.encode(whole)]
 
 
 def _with_seed(payload: Generate, seed: int) -> Generate:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,7 +14,7 @@ from api.openai.label import EmbeddingLabel
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
 from paddler.routing.batches import split_evenly
-from paddler.vectors import unpack_vector
+from paddler.vectors import NUMBER_SIZE, unpack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import Usage
 
@@ -41,31 +41,42 @@ class EmbeddingCall(Struct, frozen=True):
     texts: tuple[str, ...]
     is_base64: bool
     dimensions: int | None
+    is_single: bool = False
+    """A text, not a list."""
 
     def tickets(self, num_slots: int, *, is_one: bool) -> list[Embed]:
         """The payloads, each for one slot, as many as there are slots or as are worth it; with `is_one` one."""
         parts = split_evenly(len(self.texts), least=MIN_TICKET, most=1 if is_one else num_slots)
         return [
-            Embed(inputs=self.texts[part.start : part.stop], dimensions=self.dimensions, first=part.start)
+            Embed(
+                inputs=self.texts[part.start : part.stop],
+                dimensions=self.dimensions,
+                first=part.start,
+                is_single=self.is_single,
+            )
             for part in parts
         ]
 
     def label(self, ticket: Embed) -> EmbeddingLabel:
         return EmbeddingLabel(self.model, self.is_base64, ticket.first)
 
-    def gather(self, parts: Sequence[Part]) -> bytes:
-        """The whole answer of finished requests, in their order."""
+    def gather(self, parts: Sequence[Part]) -> Iterator[bytes]:
+        """The chunks of the answer of finished requests; see `render`."""
         usages = [part.end.usage for part in parts if part.end is not None]
         usage = Usage(
             sum(usage.prompt_tokens for usage in usages), cached_tokens=sum(usage.cached_tokens for usage in usages)
         )
         return self.render([vector for part in parts for vector in part.vectors], usage)
 
-    def render(self, vectors: Sequence[bytes], usage: Usage) -> bytes:
-        """The whole answer. Raises `EngineFailed` when there is not one vector for each input."""
+    def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
+        """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input, or not all
+        are of one size: agents with different models."""
         if len(vectors) != len(self.texts):
             raise EngineFailed(f"{len(self.texts)} inputs gave {len(vectors)} vectors; the agents' logs may say why.")
-        return msgspec.json.encode(embedding_list(vectors, usage, EmbeddingLabel(self.model, self.is_base64)))
+        if len(sizes := sorted({len(vector) // NUMBER_SIZE for vector in vectors})) > 1:
+            told = " and ".join(map(str, sizes))
+            raise EngineFailed(f"the inputs gave vectors of {told} dimensions: agents of this pool have other models.")
+        return embedding_chunks(vectors, usage, EmbeddingLabel(self.model, self.is_base64))
 
 
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
@@ -74,11 +85,12 @@ _decoder = msgspec.json.Decoder(EmbeddingRequest)
 def read_embedding_call(body: bytes) -> EmbeddingCall:
     """Decode, check and translate a body. Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
     request = decode_body(body, _decoder, {})
+    is_single = isinstance(request.input, str)
     if isinstance(request.input, str):
         texts = (_text("input", request.input),)
     else:
         texts = tuple(_text(f"input[{index}]", item) for index, item in enumerate(request.input))
-    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions)
+    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions, is_single)
 
 
 def _text(param: str, item: object) -> str:
@@ -93,17 +105,15 @@ def _text(param: str, item: object) -> str:
     return item
 
 
-def embedding_list(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLabel) -> dict[str, Any]:
-    """OpenAI's answer for the inputs from the label's `first` on."""
-    return {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": _number_form(vector, label)}
-            for index, vector in enumerate(vectors, label.first)
-        ],
-        "model": label.model,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
-    }
+def embedding_chunks(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLabel) -> Iterator[bytes]:
+    """OpenAI's answer for the inputs from the label's `first` on, in JSON, a vector or so at a time: the numbers of all
+    at once would be eight times as large as the vectors."""
+    yield b'{"object":"list","data":['
+    for number, vector in enumerate(vectors):
+        item = {"object": "embedding", "index": label.first + number, "embedding": _number_form(vector, label)}
+        yield (b"," if number else b"") + msgspec.json.encode(item)
+    total = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    yield b"]," + msgspec.json.encode({"model": label.model, "usage": total})[1:]
 
 
 def _number_form(vector: bytes, label: EmbeddingLabel) -> str | tuple[float, ...]:

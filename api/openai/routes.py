@@ -13,16 +13,17 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 
 from api.body import AnyRequest, read_json_body
-from api.exchange import StreamedAnswer, WholeAnswer
+from api.exchange import StreamedAnswer, Submit, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.openai.chat import read_chat_call
 from api.openai.choices import choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
-from api.openai.status import request_object
+from api.openai.status import request_chunks
 from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
@@ -45,7 +46,12 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         if call.n > 1:
             if how.idempotency_key:
                 raise InvalidField("`Idempotency-Key` needs `n` to be 1.", param="Idempotency-Key")
-            submits = [partial(gateway.submit, pool, one, how) for one in choice_payloads(call.payload, call.n)]
+            first, *others = choice_payloads(call.payload, call.n)
+            # As with embeddings: the deadline is for the call, and its client knows one id of several.
+            way = replace(how, can_be_resumed=False)
+            submits = [partial(gateway.submit, pool, first, way)]
+            way = replace(way, start_timeout_ms=0)
+            submits += [partial(gateway.submit, pool, one, way) for one in others]
             return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
         submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
@@ -55,7 +61,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         async with await submit() as reply:
             status = await gateway.status(reply.request_id)
         headers = {"location": f"/v1/requests/{reply.request_id}", "x-request-id": reply.request_id}
-        return ASGIResponse(body=msgspec.json.encode(request_object(status)), status_code=202, headers=headers)
+        return ASGIResponse(body=b"".join(request_chunks(status)), status_code=202, headers=headers)
 
     @post("/v1/embeddings", status_code=200)
     async def create_embeddings(request: AnyRequest) -> ASGIApp:
@@ -63,10 +69,17 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         call = read_embedding_call(body)
         how = read_options(request, body, label=b"")
         pool = await gateway.resolve(call.model)
+        has_key = bool(how.idempotency_key)
         # A repeat may find another number of slots, and its key must find the same inputs.
-        tickets = call.tickets(await gateway.num_slots(pool), is_one=bool(how.idempotency_key))
-        ways = [msgspec.structs.replace(how, label=encode_label(call.label(ticket))) for ticket in tickets]
-        submits = [partial(gateway.submit, pool, ticket, way) for ticket, way in zip(tickets, ways, strict=True)]
+        tickets = call.tickets(await gateway.num_slots(pool), is_one=has_key)
+        submits: list[Submit] = []
+        for ticket in tickets:
+            # The deadline is for the call, which has begun with its first ticket.
+            timeout_ms = how.start_timeout_ms if not submits else 0
+            label = encode_label(call.label(ticket))
+            # There is no stream, and the client knows one id of several: only a key brings it back.
+            way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key)
+            submits.append(partial(gateway.submit, pool, ticket, way))
         return GatheredAnswer(submits, call.gather, clock)
 
     @get("/v1/models")

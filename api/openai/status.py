@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from api.openai.completion import chat_completion, usage_object
-from api.openai.embeddings import embedding_list
+from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
 from api.openai.label import EmbeddingLabel, label_of
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
 
 
-def request_object(status: RequestStatus) -> dict[str, Any]:
-    """Times are seconds since the epoch. `response` is the chat completion, or the embeddings, of a request that is
-    done."""
-    usage = response = error = None
-    if status.end is not None:
-        usage = usage_object(status.end.usage)
-        if status.state == "done":
-            label = label_of(status)
-            if isinstance(label, EmbeddingLabel):
-                response = embedding_list(status.vectors, status.end.usage, label)
-            else:
-                response = chat_completion(status.request_id, status.tokens, status.end, label)
-    if status.error is not None:
-        error = error_object(error_of(status.error))["error"]
+def request_chunks(status: RequestStatus) -> Iterator[bytes]:
+    """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, or the
+    embeddings, of a request that is done."""
+    yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
+    if status.state != "done" or status.end is None:
+        yield b"null"
+    elif isinstance(label := label_of(status), EmbeddingLabel):
+        yield from embedding_chunks(status.vectors, status.end.usage, label)
+    else:
+        yield msgspec.json.encode(chat_completion(status.request_id, status.tokens, status.end, label))
+    yield b"}"
+
+
+def _without_response(status: RequestStatus) -> dict[str, Any]:
+    usage = usage_object(status.end.usage) if status.end is not None else None
+    error = error_object(error_of(status.error))["error"] if status.error is not None else None
     return {
         "id": status.request_id,
         "object": "request",
@@ -46,7 +51,6 @@ def request_object(status: RequestStatus) -> dict[str, Any]:
         "start_deadline_at": _seconds(status.start_deadline_ms),
         "usage": usage,
         "error": error,
-        "response": response,
         "stream_url": f"/v1/requests/{status.request_id}/stream",
     }
 

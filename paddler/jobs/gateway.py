@@ -80,10 +80,12 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
 
 
 class Submit(Struct, frozen=True, kw_only=True):
-    """How a request is to be treated. `hint` breaks ties between agents; `start_timeout_ms` None is the balancer's.
+    """How a request is to be treated. `hint` breaks ties between agents. `start_timeout_ms` None is the balancer's, 0
+    no deadline.
 
     `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
-    one request, unless it failed or was cancelled; their `fingerprint` must be the same."""
+    one request, unless it failed or was cancelled; their `fingerprint` must be the same. `can_be_resumed` False: its
+    client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away."""
 
     request_class: str = "normal"
     tenant: str = "anonymous"
@@ -94,6 +96,7 @@ class Submit(Struct, frozen=True, kw_only=True):
     idempotency_key: str = ""
     fingerprint: str = ""
     label: bytes = b""
+    can_be_resumed: bool = True
 
 
 class Gateway:
@@ -128,7 +131,8 @@ class Gateway:
         """End all open streams with `ShuttingDown`, give up the lease, stop.
 
         Their requests live on, for their clients to resume at another balancer; who does not within the grace time has
-        left an orphan, which the worker cancels (step 13). With `cancel_on_stop` they are cancelled."""
+        left an orphan, which the worker cancels (step 13). With `cancel_on_stop`, and where their clients cannot, they
+        are cancelled."""
         self.stop_accepting()
         for mailbox in self._inbox.mailboxes():
             self._leave(mailbox)
@@ -171,6 +175,7 @@ class Gateway:
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
+            mailbox.can_be_resumed = how.can_be_resumed
             try:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._submit_patiently(pool, submission)
@@ -230,7 +235,7 @@ class Gateway:
         """Raises `RequestNotFound`, `QueueUnavailable`, `ValueError` for what is no request id."""
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
-                return await read_status(self._store, self._views, request_id)
+                return await read_status(self._store, self._views, self._clock, request_id)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
@@ -294,14 +299,16 @@ class Gateway:
         chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
-        timeout_ms = settings.buffered_request_timeout_ms if how.start_timeout_ms is None else how.start_timeout_ms
+        timeout_ms = how.start_timeout_ms
+        if timeout_ms is None:
+            timeout_ms = 0 if is_batch else max(1, settings.buffered_request_timeout_ms)
         return Submission(
             request_id=new_request_id(pool),
             request_class=how.request_class,
             tenant=how.tenant,
             payload=encode_payload(payload),
             inbox=self._inbox.channel,
-            start_timeout_ms=0 if is_batch and how.start_timeout_ms is None else max(1, timeout_ms),
+            start_timeout_ms=timeout_ms,
             max_waiting=max_waiting,
             chain=pack_chain(chain, view.bytes_per_token),
             prompt_tokens=estimate_tokens(chain.num_bytes, view.bytes_per_token),
@@ -357,8 +364,9 @@ class Gateway:
         if (what := COUNTED_ENDS.get(type(mailbox.error))) is not None:
             self._tally.count(pool_of(mailbox.request_id), what)
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
+        is_sent_on = is_sent_on and mailbox.can_be_resumed
         if is_last and not (is_sent_on and not is_unsure):
-            may_come_back = may_come_back or isinstance(mailbox.error, QueueUnavailable)
+            may_come_back = may_come_back or (mailbox.can_be_resumed and isinstance(mailbox.error, QueueUnavailable))
             self._leaving.leave(mailbox.request_id, is_unsure=is_unsure, may_come_back=may_come_back)
 
     async def _tally_loop(self) -> None:

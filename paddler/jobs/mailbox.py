@@ -52,6 +52,7 @@ class Mailbox:
         self.start_deadline = start_deadline
         self.must_verify = False
         self.is_opened = False
+        self.can_be_resumed = True
         self.is_ended = False
         self.error: PaddlerError | None = None
         self.last_heard = now

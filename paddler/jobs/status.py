@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from paddler.clock import Clock
 from paddler.errors import RequestNotFound
 from paddler.ids import pool_of
 from paddler.jobs.fleet_view import FleetView
@@ -19,8 +20,8 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     """Times are ms since the epoch, by Redis's clock. `state` is waiting, assigned, running, done, failed or cancelled.
 
     While it waits, `position` is how many requests are before it and `estimated_wait_ms` what they need at the pool's
-    measured rate; both are None otherwise, the latter also when nobody has measured. `text` or `vectors` is what it has
-    said so far; `end` and `error` are the two forms of its terminal frame."""
+    measured rate; both are None otherwise, the latter also when nobody has measured. `tokens` or `vectors` is what it
+    has said so far; `end` and `error` are the two forms of its terminal frame."""
 
     request_id: str
     state: str
@@ -44,7 +45,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     error: Failed | None = None
 
 
-async def read_status(store: Store, views: FleetView, request_id: str) -> RequestStatus:
+async def read_status(store: Store, views: FleetView, clock: Clock, request_id: str) -> RequestStatus:
     """Raises `RequestNotFound`, `ValueError` for what is no request id, and what Redis raises."""
     pool = pool_of(request_id)
     keys = store.pool(pool).keys
@@ -65,6 +66,8 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
                 tokens.append(frame)
             case Vectors():
                 vectors += frame.vectors
+                # A journal of vectors may have 32 MiB, whose copying takes 0.2 s; other streams go on meanwhile.
+                await clock.sleep(0)
             case Finished():
                 end = frame
             case Failed():
@@ -102,7 +105,9 @@ async def read_status(store: Store, views: FleetView, request_id: str) -> Reques
 
 def not_found(request_id: str) -> RequestNotFound:
     return RequestNotFound(
-        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes.", param="id"
+        f"no request {request_id!r} is known; what has ended is forgotten after ten minutes, and a crash may "
+        "cost Redis its last second.",
+        param="id",
     )
 
 

@@ -1,11 +1,12 @@
 """Which request an agent takes, and which agent a request is offered to (life of a request, steps 2 and 4).
 
 Late binding with cache affinity: of what waits, an agent takes the request whose beginning its KV cache holds; a
-request whose beginning another agent holds is left to that agent for as long as computing it again would take, and
-no longer (delay scheduling, Zaharia et al., EuroSys'10, with the delay that each request is worth).
+request of which another agent holds more is left to that agent for as long as computing the difference would take, the
+shorter the more idle the agent that asks is (delay scheduling, Zaharia et al., EuroSys'10, with the delay that each
+request is worth). `docs/routing.md` has what each costs and brings.
 
-`store/lua/choice.lua` takes the same decisions inside Redis; a test holds the two together. So that they agree to
-the last bit, times are whole milliseconds, positions whole tokens, and ties are settled by id in byte order.
+`store/lua/choice.lua` and `place.lua` take the same decisions inside Redis; a test holds them together. So that they
+agree to the last bit, times are whole milliseconds, positions whole tokens, and ties are settled by id in byte order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ RequestClass = Literal["interactive", "normal", "batch"]
 WINDOW = 64
 MATCH_DIVISOR = 10  # a match counts from a tenth of the prompt; below, all agents share the system prompt's first lines
 OLDEST_EVERY = 8
+TENANT_QUANTUM = 1_024  # about three short requests: what a match may cost another tenant
 PROMOTE_LOOKS_AT = 16
 PROMOTIONS: tuple[tuple[RequestClass, RequestClass, int], ...] = (
     ("normal", "interactive", 30_000),
@@ -59,8 +61,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 class AgentView(Struct, frozen=True, kw_only=True):
     """An agent that asks. `held` are the prefix hashes in its KV cache, `num_claims` the tickets it has ever been
-    given, `reserved` the waiting request whose suitor it is, `num_slots` (of which `num_free` are free) what
-    `Rules.idle_are_impatient` goes by."""
+    given, `reserved` the waiting request whose suitor it is; of its `num_slots`, `num_free` are free."""
 
     id: str
     num_free: int
@@ -73,7 +74,8 @@ class AgentView(Struct, frozen=True, kw_only=True):
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """How far affinity goes. The defaults are the design's; `tests/bench/routing.py` measures the others.
+    """How far affinity goes. The defaults are what the scripts do; `tests/bench/routing.py` shows what they bring
+    beside the rules of the first design, which had none of them.
 
     `nets_own_match`: a match here shortens the time that a request is left to a longer one elsewhere, instead of ending
     it. `oldest_must_be_due`: every eighth claim takes the oldest that is not left to a holder. `idle_are_impatient`: an
@@ -81,11 +83,11 @@ class Rules(Struct, frozen=True, kw_only=True):
     moves a request before one of a higher class. `tenant_quantum`: nor before another tenant's by more than this many
     tokens of score."""
 
-    nets_own_match: bool = False
-    oldest_must_be_due: bool = False
-    idle_are_impatient: bool = False
-    class_by_class: bool = False
-    tenant_quantum: float | None = None
+    nets_own_match: bool = True
+    oldest_must_be_due: bool = True
+    idle_are_impatient: bool = True
+    class_by_class: bool = True
+    tenant_quantum: float | None = TENANT_QUANTUM
 
 
 RULES = Rules()
@@ -195,9 +197,14 @@ def choose(
     (accepted_ms, id).
 
     1. A request that this agent has reserved, or nothing, until its lane is empty.
-    2. At every eighth claim the oldest of all (of the first `WINDOW` that it may take), so that nothing starves.
-    3. The longest match held by this agent; else the first that no live agent holds; else the first that has waited
-       longer for its holders than computing the match here takes; else nothing, with the time until the next steal.
+    2. At every eighth claim the oldest of all (of the first `WINDOW` that it may take) that is due, so that nothing
+       starves.
+    3. Class by class, and in each first what stands at most `TENANT_QUANTUM` behind the first of another tenant: of
+       what is due the longest match held by this agent; else the first that no live agent holds; else the first; else
+       nothing, with the time until something is due.
+
+    A request is due once it has waited for longer than this agent would compute what its holders have more of it, times
+    the agent's patience: the part of its slots that would be busy with it. What nobody holds more of is due at once.
 
     A suspect goes only into an empty lane; an agent with other work reserves it instead.
     What another agent has reserved, or this one had to give up, is passed over."""

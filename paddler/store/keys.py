@@ -98,7 +98,7 @@ class PoolKeys:
 
     def request(self, request_id: str) -> str:
         """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
-        label · all scripts · TTL at the end."""
+        label, `marked` once one of what a choice goes by has changed · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:

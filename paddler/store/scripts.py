@@ -60,7 +60,7 @@ NAMES = (
     "requeue",
     "drop",
 )
-PRELUDE = ("common", "queue", "choice")
+PRELUDE = ("common", "queue", "choice", "place")
 
 BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue")
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""

@@ -12,7 +12,7 @@ from paddler.engine import Done, Embedded, Job
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions
 from paddler.testing.script import faults_of
-from paddler.vectors import pack_vector
+from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -26,11 +26,12 @@ class EmbedScript:
         self.job = job
         self._payload = payload
         check_dimensions(payload, DIMENSIONS)
-        for index, text in enumerate(payload.inputs, payload.first):
+        check_earlier_size(job, DIMENSIONS)
+        for index, text in enumerate(payload.inputs):
             if (num_tokens := len(text.split())) > context_size:
+                name = payload.name_of(index)
                 raise ContextExceeded(
-                    f"input[{index}] has {num_tokens} tokens, but at most {context_size} can be embedded",
-                    param=f"input[{index}]",
+                    f"{name} has {num_tokens} tokens, but at most {context_size} can be embedded", param=name
                 )
         text = "\n".join(payload.inputs)
         if "[[fail]]" in text:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct, field, structs
 
 from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained
+from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Embed, Generate, Sampling
 from paddler.wire.balancer import FinishReason, TokenLogprob
 
@@ -105,6 +106,7 @@ class EngineRun:
                 resume_text_length=len(outcome.text),
                 embedded=tuple(outcome.num_tokens),
                 resume_mu=outcome.mus[-1] if outcome.mus else None,
+                vector_size=len(outcome.vectors[0]) // NUMBER_SIZE if outcome.vectors else 0,
             )
             self.engine.start(job)
 
@@ -155,8 +157,11 @@ def make_job(
     )
 
 
-def embed_job(request_id: str, *inputs: str, embedded: tuple[int, ...] = (), **fields: Any) -> Job:
-    return Job(request_id=request_id, payload=Embed(inputs=inputs, **fields), embedded=embedded)
+def embed_job(
+    request_id: str, *inputs: str, embedded: tuple[int, ...] = (), vector_size: int = 0, **fields: Any
+) -> Job:
+    payload = Embed(inputs=inputs, **fields)
+    return Job(request_id=request_id, payload=payload, embedded=embedded, vector_size=vector_size)
 
 
 def is_stop(outcome: Outcome) -> bool:

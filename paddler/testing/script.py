@@ -128,7 +128,8 @@ class Script:
         return Progress(self.job.request_id, (token,), text, mu, logprobs)
 
     def done(self, reason: FinishReason) -> Done:
-        return Done(self.job.request_id, reason, self.usage, self._unsent + self._detokenizer.flush())
+        text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
+        return Done(self.job.request_id, reason, self.usage, text)
 
     def _reason_to_finish(self) -> FinishReason | None:
         if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:

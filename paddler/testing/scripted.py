@@ -125,7 +125,8 @@ class ScriptedEngine:
                 check_payload(job.payload)
                 script = self._script_of(job)
             except PaddlerError as error:
-                events.append(Rejected(job.request_id, error.code, error.message, error.status, error.param))
+                told = (error.code, error.message, error.status, error.param, job.earlier_usage)
+                events.append(Rejected(job.request_id, *told))
                 continue
             self._running.append(script)
             if (reason := _reason_to_finish(script)) is not None:

@@ -88,7 +88,8 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
 
     `normalization`: `l2` divides a vector by its length, `rms_norm` by the root of its mean square plus `rms_epsilon`.
     `dimensions` None means as many as the model has. `first` is the place of the first input among those of the client,
-    who sent them in several requests of the queue: errors name `input[i]` as it counts them.
+    who sent them in several requests of the queue: errors name `input[i]` as it counts them. `is_single`: it sent one
+    text and no list.
     """
 
     inputs: tuple[str, ...]
@@ -96,6 +97,11 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
     rms_epsilon: float = 1e-6
     dimensions: int | None = None
     first: int = 0
+    is_single: bool = False
+
+    def name_of(self, index: int) -> str:
+        """What the client calls the input that is number `index` here."""
+        return "input" if self.is_single else f"input[{self.first + index}]"
 
 
 Payload = Generate | Embed

@@ -78,7 +78,9 @@ class _BareTokens(Struct, frozen=True, array_like=True, tag="tokens"):
 
 
 class Vectors(Struct, frozen=True, array_like=True, tag="vectors"):
-    """Embeddings of the next inputs, in their order: little-endian float32 each, and how many tokens each input has."""
+    """Embeddings of the next inputs, in their order: little-endian float32 each, and how many tokens each input has.
+
+    Without any it is a sign of life of a job that needs long for one."""
 
     vectors: tuple[bytes, ...]
     num_tokens: tuple[int, ...]

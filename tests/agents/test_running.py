@@ -106,7 +106,7 @@ def test_whatever_the_engine_makes_of_a_cancelled_request_it_ends_as_cancelled(e
 
 def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_behind_them() -> None:
     running = Running("r", 1, OPENED)
-    running.take_event(Embedded("r", (b"\0",), (0,)))
+    running.take_event(Embedded("r", (bytes(8),), (0,)))
     first = running.emission()
     assert first is not None
     for number in (1, 2):
@@ -122,6 +122,26 @@ def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_be
 
     job = Running("r", 2, OPENED + first.frames + OPENED).job(Embed(inputs=("a", "b", "c")))
     assert job.embedded == (0,)
+    assert job.vector_size == 2
+
+
+def test_no_vector_yet_is_a_sign_of_life() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (), ()))
+    sign = running.emission()
+    assert sign is not None
+    assert list(decode_frames(sign.frames)) == [Vectors((), ())]
+    running.confirm(sign.offset + len(sign.frames))
+    assert running.emission() is None
+    job = Running("r", 2, OPENED + sign.frames).job(Embed(inputs=("a",)))
+    assert (job.embedded, job.vector_size) == ((), 0)
+
+
+def test_what_fails_is_charged_by_what_was_computed() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Embedded("r", (b"1",), (7,)))
+    running.take_event(Rejected("r", "engine_failed", "no", 500, usage=Usage(prompt_tokens=7)))
+    assert (running.outcome, running.usage.prompt_tokens) == (Outcome.FAILED, 7)
 
 
 def test_vectors_of_a_cancelled_request_do_not_follow_a_gap() -> None:

@@ -5,7 +5,8 @@
 1. latency: an open loop of streaming chat completions, from writing the request to the first byte of text, beside
    the same client against a server that answers at once (the client's own floor).
 2. frames: streams without pause, and paced: frames and tokens a second, CPU time a frame.
-3. scripts: submit, claim, open and settle with many requests waiting, and the memory of a waiting request.
+3. scripts: submit, claim, open and settle with many requests waiting, and the memory of a waiting request; submit and
+   claim with many agents.
 4. zero: requests against no agent; then agents come, and serve all in the order in which they were accepted.
 
 Rounds alternate between floor and balancer; figures are medians, with the lowest and the highest of the rounds.
@@ -27,6 +28,7 @@ import psutil
 import uvloop
 from msgspec import Struct
 
+from tests.bench.queue_crowd import measure_crowds
 from tests.bench.queue_fleet import fleet, valkey_version
 from tests.bench.queue_measure import measure_frames, measure_latency, measure_zero
 from tests.bench.queue_report import print_report
@@ -38,7 +40,7 @@ PARTS = ("latency", "frames", "scripts", "zero")
 
 class Sizes(Struct, frozen=True, kw_only=True):
     """`rates`: requests/s and seconds. `frames`: streams, ms a step, tokens a stream. `waiting`: how many wait while
-    the scripts are measured, over `cycles` each."""
+    the scripts are measured, over `cycles` each, and `crowds` how many agents are there."""
 
     rounds: int
     warmup_s: float
@@ -46,6 +48,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     frames: tuple[tuple[int, float, int], ...]
     frames_s: float
     waiting: tuple[int, ...]
+    crowds: tuple[int, ...]
     cycles: int
     zero_requests: int
     zero_agents: int
@@ -59,6 +62,7 @@ FULL = Sizes(
     frames=((8, 0.0, 4000), (32, 2.0, 500), (32, 20.0, 100)),
     frames_s=4.0,
     waiting=(10, 1_000, 10_000, 100_000),
+    crowds=(10, 100, 1_000),
     cycles=500,
     zero_requests=10_000,
     zero_agents=2,
@@ -71,6 +75,7 @@ SMOKE = Sizes(
     frames=((4, 0.0, 200), (4, 5.0, 20)),
     frames_s=0.3,
     waiting=(10, 200),
+    crowds=(2, 20),
     cycles=10,
     zero_requests=50,
     zero_agents=1,
@@ -109,6 +114,7 @@ def run(sizes: Sizes, parts: Sequence[str], *, is_smoke: bool) -> Report:
     if "scripts" in parts:
         _say("scripts")
         report.scripts = uvloop.run(measure_scripts(sizes.waiting, sizes.cycles))
+        report.crowds = uvloop.run(measure_crowds(sizes.crowds, sizes.cycles))
     if "zero" in parts:
         _say("zero")
         report.zero = measure_zero(sizes.zero_requests, agents=sizes.zero_agents, slots=sizes.zero_slots)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tests.bench.queue_client import Quantiles
+from tests.bench.queue_crowd import Crowd
 from tests.bench.queue_results import Frames, Latency, Report, Spread, Zero
 from tests.bench.queue_scripts import Scripts
 
@@ -21,6 +22,8 @@ def print_report(report: Report) -> None:
         _print_frames(row)
     if report.scripts is not None:
         _print_scripts(report.scripts)
+    if report.crowds:
+        _print_crowds(report.crowds)
     if report.zero is not None:
         _print_zero(report.zero)
     print()
@@ -67,6 +70,14 @@ def _print_scripts(scripts: Scripts) -> None:
         for kind, timings, last in (("cold", level.cold, memory), ("held", level.held, "")):
             cells = [f"{_pair(timings[name].caller_us)}  {_pair(timings[name].server_us)}" for name in names]
             print(f"  {level.waiting:<7}  {kind}  " + "".join(f"{cell:<27}" for cell in cells) + last)
+
+
+def _print_crowds(crowds: Sequence[Crowd]) -> None:
+    print("\nscripts where all agents hold what prompts begin with, us in the caller, p50 and p99")
+    print("  agents   submit, free slots   submit, all busy   claim by another")
+    for crowd in crowds:
+        cells = (_pair(crowd.submit_free_us), _pair(crowd.submit_busy_us), _pair(crowd.claim_us))
+        print(f"  {crowd.agents:<7}  {cells[0]:<21}{cells[1]:<19}{cells[2]}")
 
 
 def _print_zero(zero: Zero) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from tests.bench.queue_client import Measured
+from tests.bench.queue_crowd import Crowd
 from tests.bench.queue_scripts import Scripts
 
 
@@ -98,6 +99,7 @@ class Report(Struct, kw_only=True):
     latency: list[Latency] = []
     frames: list[Frames] = []
     scripts: Scripts | None = None
+    crowds: list[Crowd] = []
     zero: Zero | None = None
     goals: list[Goal] = []
 

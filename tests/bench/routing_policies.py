@@ -156,12 +156,9 @@ def score(beta: float) -> Pick:
 class Paddler:
     """The production policy around a buffer in memory; where the calls stand is where the scripts make them."""
 
-    def __init__(
-        self, fleet: Fleet, rules: policy.Rules = policy.RULES, *, promotes: bool = True, also_asks_freest: bool = False
-    ) -> None:
+    def __init__(self, fleet: Fleet, rules: policy.Rules = policy.RULES, *, also_asks_freest: bool = True) -> None:
         self._fleet = fleet
         self._rules = rules
-        self._promotes = promotes
         self._also_asks_freest = also_asks_freest
         self._vtimes: dict[RequestClass, float] = dict.fromkeys(policy.CLASSES, 0.0)
         self._tags: dict[tuple[RequestClass, str], float] = {}
@@ -216,8 +213,7 @@ class Paddler:
 
     def _claim(self, agent: Agent, limit: int) -> int:
         """Fill up to `limit` free slots; when nothing is given, come back when something may be stolen."""
-        if self._promotes:
-            self._promote()
+        self._promote()
         for given in range(limit):
             choice = self._choose(agent)
             if not isinstance(choice, Give):
@@ -298,13 +294,14 @@ class Paddler:
         del order[bisect.bisect_left(order, (waiting.score, waiting.id))]
 
 
-PROPOSED = policy.Rules(
-    nets_own_match=True,
-    oldest_must_be_due=True,
-    idle_are_impatient=True,
-    class_by_class=True,
-    tenant_quantum=4096,
+DESIGN = policy.Rules(
+    nets_own_match=False,
+    oldest_must_be_due=False,
+    idle_are_impatient=False,
+    class_by_class=False,
+    tenant_quantum=None,
 )
+"""The rules of the first design, as a contrast: any match here ends the waiting for a longer one elsewhere."""
 
 POLICIES: dict[str, Callable[[Fleet], Policy]] = {
     "round robin": lambda fleet: Push(fleet, round_robin()),
@@ -314,6 +311,6 @@ POLICIES: dict[str, Callable[[Fleet], Policy]] = {
     "cache aware, LocalAI (2, 1.5)": lambda fleet: Push(fleet, cache_aware(2, 1.5, 0.3)),
     "score, beta 1": lambda fleet: Push(fleet, score(1.0)),
     "blind pull": lambda fleet: BlindPull(fleet),
+    "Paddler, design rules": lambda fleet: Paddler(fleet, DESIGN, also_asks_freest=False),
     "Paddler": lambda fleet: Paddler(fleet),
-    "Paddler, proposed": lambda fleet: Paddler(fleet, PROPOSED, promotes=False, also_asks_freest=True),
 }

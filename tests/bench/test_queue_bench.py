@@ -43,6 +43,7 @@ def test_the_smallest_size_runs_without_an_error(tmp_path: Path) -> None:
         timings = [*level.cold.values(), *level.held.values()]
         assert all(0 < timing.server_us.p50 < timing.caller_us.p99 for timing in timings)
     assert [level.bytes_per_request is None for level in report.scripts.levels] == [True, False]
+    assert [crowd.agents for crowd in report.crowds] == [2, 20]
     assert report.zero is not None
     assert (report.zero.requests, report.zero.num_refused, report.zero.num_lost) == (50, 0, 0)
     assert (report.zero.num_left, report.zero.errors) == (0, [])

@@ -198,7 +198,9 @@ class Producer:
                 self.tally.violate(f"{who}: an innocent request was given up after {len(stream.text.split())} words")
             return
         self.tally.count(f"failed, {code}")
-        if not (self._order.may_forget and code in ("request_lost", "queue_unavailable")):
+        # Nobody is left who knows a request whose balancer was killed and which Redis forgot.
+        is_forgotten = code in ("request_lost", "queue_unavailable", "request_not_found")
+        if not (self._order.may_forget and is_forgotten):
             self.tally.violate(f"{who}: failed with {stream.error}")
 
 

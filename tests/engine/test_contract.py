@@ -157,6 +157,18 @@ def test_text_held_back_for_a_stop_string_is_flushed_at_the_end(make_engine: Mak
     assert outcome.text == free.text
 
 
+def test_text_held_back_is_not_released_by_a_cancel(make_engine: MakeEngine) -> None:
+    """Half a character, too, would be text that the uninterrupted run has not."""
+    beginning = "".join(free_text(make_engine, STORY, 12).pieces[:3])
+    run = EngineRun(make_engine(slots=1))
+    outcome = run.start(make_job("a", STORY, max_tokens=None, stop=(f"{beginning} and never that",)))
+    run.step_until(lambda: len(outcome.ids) == 1)
+    assert outcome.text == ""
+    run.engine.cancel("a")
+    run.step()
+    assert (outcome.done.reason, outcome.text) == (FinishReason.CANCELLED, "")
+
+
 def test_characters_are_never_cut(run: EngineRun) -> None:
     """The scripted engine says one byte a token; the model's emoji are several tokens too."""
     prompt = "[[say=🙂🙂🙂🙂🙂🙂]] 🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂"

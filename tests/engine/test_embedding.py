@@ -94,6 +94,17 @@ def test_a_continuation_does_only_what_is_left(run: EngineRun) -> None:
     assert (nothing.vectors, nothing.done.usage) == ([], whole.done.usage)
 
 
+def test_a_continuation_of_another_model_is_rejected(run: EngineRun) -> None:
+    [whole] = run.finish(embed_job("a", *TEXTS))
+    embedded, size = tuple(whole.num_tokens[:2]), len(whole.vectors[0]) // 4
+    [same] = run.finish(embed_job("b", *TEXTS, embedded=embedded, vector_size=size))
+    assert len(same.vectors) == len(TEXTS) - 2
+    [other] = run.finish(embed_job("c", *TEXTS, embedded=embedded, vector_size=size + 1))
+    assert (other.rejected.code, other.vectors) == ("engine_failed", [])
+    assert "another model" in other.rejected.message
+    assert other.rejected.usage.prompt_tokens == sum(embedded), "what was computed is charged"
+
+
 def test_cancel_frees_the_slot_by_the_next_step(make_engine: MakeEngine) -> None:
     run = EngineRun(make_engine(slots=1))
     for num_steps in (0, 1):
@@ -126,6 +137,9 @@ def test_an_input_longer_than_the_context_is_rejected_by_its_place(run: EngineRu
     assert "1024" in bad.rejected.message
     assert bad.vectors == []
     assert len(good.vectors) == len(TEXTS)
+    [alone] = run.finish(embed_job("alone", LONG * 6, is_single=True))
+    assert alone.rejected.param == "input"
+    assert alone.rejected.message.startswith("input has ")
     assert run.engine.num_free_slots == 4
 
 

@@ -155,6 +155,39 @@ def test_an_input_for_which_there_is_no_room_at_all_is_an_error(
     assert [event.code for event in events if isinstance(event, Rejected)] == ["engine_failed"] * 2
 
 
+def test_jobs_of_long_inputs_say_that_they_go_on(
+    make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, while none has a vector and not all have room: a balancer ends what is silent for long."""
+    monkeypatch.setattr("workers.agent.embedder.SIGN_S", 0.0)
+    embedder = make_embedder(token_s=1.0)
+    for name in "abc":
+        start(embedder, embed_job(name, LONG + STORY * 2))
+    events = embedder.step(20.0)
+    assert events == [Embedded(name, (), ()) for name in "abc"]
+    events += finish(embedder)
+    assert [vectors(events, name).shape[0] for name in "abc"] == [1, 1, 1]
+
+
+def test_what_fails_says_what_was_computed(
+    make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = make_embedder()
+    start(embedder, embed_job("a", "one", LONG + STORY * 2, LONG + STORY * 2))
+    events: list[Event] = []
+    while not events:
+        events += embedder.step(0.2)
+
+    def full(_: Context) -> Decoded:
+        return Decoded.NO_ROOM
+
+    monkeypatch.setattr(Context, "decode", full)
+    events += finish(embedder)
+    num_tokens = [number for event in events if isinstance(event, Embedded) for number in event.num_tokens]
+    [failed] = [event for event in events if isinstance(event, Rejected)]
+    assert failed.usage.prompt_tokens == sum(num_tokens) > 0
+
+
 def test_no_memory_for_a_context_fails_the_job_and_not_the_agent(
     make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from struct import pack
-from typing import Any
 
-import httpx
 import pytest
-from http_harness import HandAgent, HandRequest, HttpBalancer, NewAgent, NewBalancer
+from embedding_calls import BATCH, EMBEDDINGS, answer, embed, payload_of, refused
+from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer
 
 from paddler.errors import ContextExceeded
 from paddler.jobs import fleet_view
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Embed
-from paddler.wire.balancer import FinishReason, Usage, Vectors
 
 pytestmark = pytest.mark.anyio
-
-EMBEDDINGS = "/v1/embeddings"
-BATCH = [f"text {number}" for number in range(48)]
 
 
 @pytest.fixture(autouse=True)
@@ -28,37 +22,12 @@ def fresh_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_view, "REFRESH_S", 0)
 
 
-def embed(texts: str | list[str] = "hello", **fields: Any) -> dict[str, Any]:
-    return {"model": "default", "input": texts, **fields}
-
-
-def payload_of(request: HandRequest) -> Embed:
-    assert isinstance(request.payload, Embed)
-    return request.payload
-
-
-async def answer(request: HandRequest, *, reason: FinishReason = FinishReason.STOP) -> None:
-    """Each text's vector is its number."""
-    inputs = payload_of(request).inputs
-    numbers = [float(text.split()[-1]) if text[-1].isdigit() else 0.5 for text in inputs]
-    half = len(numbers) // 2
-    for part in (numbers[:half], numbers[half:]):
-        await request.emit(Vectors(tuple(pack("<f", number) for number in part), (2,) * len(part)))
-    await request.finish(reason, Usage(prompt_tokens=2 * len(inputs)))
-
-
-async def refused(asking: asyncio.Task[httpx.Response], status: int) -> dict[str, Any]:
-    told = await asking
-    assert told.status_code == status, told.text
-    return told.json()["error"]
-
-
 async def test_one_text(balancer: HttpBalancer, agent: HandAgent) -> None:
     for service in ("inference", "openai"):
         async with balancer.http(service) as http:
             asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed()))
             request = await agent.take()
-            assert payload_of(request) == Embed(inputs=("hello",))
+            assert payload_of(request) == Embed(inputs=("hello",), is_single=True)
             await answer(request)
             told = await asking
         assert told.status_code == 200

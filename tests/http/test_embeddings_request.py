@@ -23,7 +23,7 @@ def read(**fields: Any) -> EmbeddingCall:
 
 
 def test_what_is_accepted() -> None:
-    assert read() == EmbeddingCall("m", ("hello",), False, None)
+    assert read() == EmbeddingCall("m", ("hello",), False, None, is_single=True)
     assert read(input=["a", "b"], encoding_format="base64", dimensions=4, user="me", model="n") == EmbeddingCall(
         "n", ("a", "b"), True, 4
     )
@@ -73,6 +73,11 @@ def test_what_is_no_json() -> None:
         read_embedding_call(b"{")
 
 
+def test_a_text_alone_has_no_number() -> None:
+    assert [ticket.name_of(0) for ticket in read().tickets(4, is_one=False)] == ["input"]
+    assert [ticket.name_of(0) for ticket in read(input=["a"]).tickets(4, is_one=False)] == ["input[0]"]
+
+
 def test_tickets_are_even_and_know_their_place() -> None:
     call = read(input=[str(n) for n in range(50)], dimensions=7)
     tickets = call.tickets(8, is_one=False)
@@ -87,20 +92,25 @@ def test_tickets_are_even_and_know_their_place() -> None:
 def test_the_answer_in_both_forms() -> None:
     vectors = [pack("<2f", 1, -0.5), pack("<2f", 0.1, 0)]
     plain = CreateEmbeddingResponse.model_validate_json(
-        read(input=["a", "b"]).render(vectors, Usage(prompt_tokens=9)), strict=True
+        b"".join(read(input=["a", "b"]).render(vectors, Usage(prompt_tokens=9))), strict=True
     )
     assert (plain.object, plain.model) == ("list", "m")
     assert (plain.usage.prompt_tokens, plain.usage.total_tokens) == (9, 9)
     assert [(one.object, one.index) for one in plain.data] == [("embedding", 0), ("embedding", 1)]
     assert plain.data[0].embedding == [1.0, -0.5]
     assert pack("<2f", *plain.data[1].embedding) == vectors[1], "no bit is lost"
-    packed = json.loads(read(input=["a", "b"], encoding_format="base64").render(vectors, Usage()))
+    packed = json.loads(b"".join(read(input=["a", "b"], encoding_format="base64").render(vectors, Usage())))
     assert [base64.b64decode(one["embedding"]) for one in packed["data"]] == vectors
 
 
 def test_a_vector_that_is_missing_is_no_shorter_answer() -> None:
     with pytest.raises(EngineFailed, match="2 inputs gave 1"):
         read(input=["a", "b"]).render([b"1234"], Usage())
+
+
+def test_vectors_of_two_models_are_no_answer() -> None:
+    with pytest.raises(EngineFailed, match="vectors of 1 and 2 dimensions"):
+        read(input=["a", "b"]).render([b"1234", b"12345678"], Usage())
 
 
 def test_the_label_survives() -> None:

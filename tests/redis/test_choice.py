@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from queue_calls import LEASE, NOW, begin, finish, hold, leave, lose, register, serve_all, submit, take
+from queue_calls import (
+    IS_FULL,
+    LEASE,
+    NOW,
+    begin,
+    chain_of,
+    finish,
+    hashes_of,
+    hold,
+    leave,
+    lose,
+    register,
+    serve_all,
+    submit,
+    take,
+)
+from queue_policy import chain_of_packed
 
 from paddler.jobs.endings import CANCELLED_FRAME
+from paddler.routing.policy import TENANT_QUANTUM
 from paddler.store.client import Store
 from paddler.store.results import Admission, Cancelled, Claimed, Disposition
 from paddler.store.scripts import PoolScripts
@@ -138,6 +155,27 @@ async def test_a_tenant_with_many_waiting_does_not_delay_another_ones_single(poo
     assert served.index(single) <= 2
     assert sorted(served) == sorted([*many, single])
     assert [one for one in served if one != single] == many, "in order within a tenant"
+    await leave(pool, "a")
+
+
+async def test_a_flood_that_the_cache_prefers_passes_a_single_one_by_a_bounded_number_of_tokens(
+    pool: PoolScripts,
+) -> None:
+    """Many requests of which the agent holds all but the answer, before one of which nobody holds anything."""
+    await register(pool, "a", slots=1)
+    await hold(pool, "a", SYSTEM)
+    running, _ = await submit(pool, tenant="greedy", prompt=SYSTEM)
+    for number in range(10_000 if IS_FULL else 500):
+        await submit(pool, tenant="greedy", prompt=SYSTEM, output_tokens=256, now=NOW + number / 100)
+    single, _ = await submit(pool, tenant="modest", output_tokens=100, now=NOW + 200)
+    served: list[str] = []
+    while single not in served:
+        ((request_id, attempt),) = await take(pool, "a")
+        served.append(request_id)
+        await finish(pool, "a", request_id, attempt, now=NOW + 201)
+    assert served[0] == running
+    assert len(served) - 2 <= 1 + TENANT_QUANTUM // 256 + 1, "its turn, what a match may cost it, and one for its age"
+    await serve_all(pool, "a", now=NOW + 201)
     await leave(pool, "a")
 
 
@@ -294,14 +332,22 @@ async def test_a_leaving_agent_forgets_whom_it_kept_its_lane_for(pool: PoolScrip
     await leave(pool, "b")
 
 
-async def test_a_shorter_match_with_a_free_slot_comes_before_waiting_for_the_longest(pool: PoolScripts) -> None:
+async def test_a_shorter_match_waits_for_the_longest_while_that_saves_more(pool: PoolScripts) -> None:
+    """Who has a free slot and holds less is told how much longer, and so is the freest, which is less patient."""
     await register(pool, "deep", slots=1)
     await register(pool, "shallow", slots=1)
     await register(pool, "freest", slots=4)
     await hold(pool, "deep", SYSTEM + OTHER)
     await hold(pool, "shallow", SYSTEM)
     first, _ = await submit(pool, prompt=SYSTEM + OTHER)
-    second, _ = await submit(pool, prompt=SYSTEM + OTHER)
+    second, answer = await submit(pool, prompt=SYSTEM + OTHER)
+    assert answer.admission is Admission.WAITING
+    ends = dict(chain_of_packed(chain_of(SYSTEM + OTHER)))
+    whole, begun = max(ends.values()), max(ends.get(digest.encode(), 0) for digest in hashes_of(SYSTEM))
+    assert 0 < begun < whole
+    assert await pool.claim("shallow", now_ms=NOW) == Claimed(0, whole - begun + 1)
+    assert await pool.claim("freest", now_ms=NOW) == Claimed(0, whole // 4 + 1)
+    assert (await pool.claim("shallow", now_ms=NOW + whole - begun + 1)).num_given == 1
     assert await serve_all(pool, "shallow") == [second]
     assert await serve_all(pool, "deep") == [first]
     await leave(pool, "deep", "shallow", "freest")

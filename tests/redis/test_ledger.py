@@ -34,6 +34,7 @@ async def test_demand_is_waiting_plus_running_at_every_step(any_store: Store) ->
     await driver.finish()
     assert driver.model.ends["done"] > NUM_STEPS / 100, "it served"
     assert len(lengths) > 8, "and the ledger moved"
+    assert driver.num_chosen > NUM_STEPS / 400, "and claims chose"
     print(driver.summary())
 
 

@@ -79,10 +79,10 @@ async def build_waiting(
         assert answer.admission is Admission.WAITING
         key = pool.keys.request(request_id)
         if chance.random() < 0.1:
-            await pool.redis.hset(key, "avoid", chance.choice(agents))
+            await pool.redis.hset(key, mapping={"avoid": chance.choice(agents), "marked": 1})
         if chance.random() < 0.15:
             fruitless = chance.choice((0, 1, 2, 2))
-            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless})
+            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless, "marked": 1})
             if fruitless and chance.random() < 0.5 and num_reserved < len(agents):
                 await pool.redis.hset(key, "suitor", agents[num_reserved])
                 await set_agent(pool, agents[num_reserved], reserved=request_id)
@@ -158,16 +158,23 @@ def possible_agents(
         choose_agent(request, state.holders, free, hint=hint or None, draw=draw) for draw in range(len(free) or 1)
     }
     (placement,) = {target.placement for target in targets}
-    if placement is Placement.HOLDER_IS_BUSY:  # then the freest looks: only the oldest of all may be taken so soon
-        most = max(free.values(), default=0)
-        asked = {agent_id for agent_id, num in free.items() if num == most}
-    else:
-        asked = {target.agent_id for target in targets if target.agent_id}
-    found: set[str | None] = set() if asked else {None}
-    for agent_id in asked:
-        state.waiting, state.starts = {request.id: request}, {request.id: 0.0}
-        found.add(agent_id if state.claim(agent_id, now, limit=1).tickets else None)
-    return found, placement
+    most = max(free.values(), default=0)
+    freest = {agent_id for agent_id, num in free.items() if num == most}
+    asked = {target.agent_id for target in targets if target.agent_id}
+    if placement is Placement.HOLDER_IS_BUSY:
+        asked = freest
+
+    def taking(agent_ids: set[str]) -> set[str | None]:
+        found: set[str | None] = set()
+        for agent_id in agent_ids:
+            state.waiting, state.starts = {request.id: request}, {request.id: 0.0}
+            found.add(agent_id if state.claim(agent_id, now, limit=1).tickets else None)
+        return found
+
+    found = taking(asked)
+    if None in found:  # by a holder that holds less than somebody busy, and leaves it: the freest is asked as well
+        found |= taking(freest)
+    return found or {None}, placement
 
 
 async def test_every_new_request_goes_where_the_policy_says(any_store: Store, chance: random.Random) -> None:

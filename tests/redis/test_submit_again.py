@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from queue_calls import NOW, finish, leave, register, submit, take
+from queue_calls import LEASE, NOW, finish, leave, lose, register, submit, take
 
-from paddler.jobs.endings import CANCELLED_FRAME
+from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.store.client import Store
-from paddler.store.results import Admission, Cancelled
+from paddler.store.results import Admission, Cancelled, Disposition, Emission, Repair
 from paddler.store.scripts import PoolScripts
 from paddler.wire.balancer import Opened, Tokens, encode_frame
 
@@ -63,4 +63,33 @@ async def test_a_forgotten_request_comes_back_with_its_journal(pool: PoolScripts
     assert again.admission is Admission.KNOWN
     assert await pool.redis.get(pool.keys.journal(request_id)) == journal + frame
     await finish(pool, "a", request_id, 1)
+    await leave(pool, "a")
+
+
+async def test_what_redis_forgot_to_be_opened_does_not_expire(pool: PoolScripts) -> None:
+    """Redis forgot that it was opened, and the agent that goes on with it is lost: it has begun all the same."""
+    opened, said = encode_frame(Opened("a", 1)), encode_frame(Tokens((1, 2), "once upon"))
+    await register(pool, "a", slots=1)
+    request_id, _ = await submit(pool, start_timeout_ms=50)
+    assert await take(pool, "a") == [(request_id, 1)]
+    (placed,) = await pool.emit("a", [Emission(request_id, 1, 0, opened + said)], now_ms=NOW)
+    assert placed.disposition is Disposition.OK
+    state, deaths = await pool.redis.hmget(pool.keys.request(request_id), "state", "deaths")
+    assert (state, deaths) == (b"running", None)
+    assert (await lose(pool, "a", now=NOW + LEASE)).num_returned == 1
+    assert await pool.redis.hmget(pool.keys.request(request_id), "deaths", "fruitless") == [b"1", None]
+    assert await pool.expire(START_TIMEOUT_FRAME, now_ms=NOW + LEASE) == 0
+    await register(pool, "b", slots=1, now=NOW + LEASE)
+    await finish(pool, "b", request_id, 3, now=NOW + LEASE)
+    await leave(pool, "b")
+
+
+async def test_what_redis_forgot_to_be_given_does_not_expire(pool: PoolScripts) -> None:
+    """Redis forgot the claim and all that followed: a balancer writes back what it has forwarded."""
+    request_id, _ = await submit(pool, start_timeout_ms=50)
+    frames = encode_frame(Opened("gone", 1)) + encode_frame(Tokens((1, 2), "once upon"))
+    assert await pool.repair(request_id, 0, frames, now_ms=NOW) == (Repair.OK, len(frames))
+    assert await pool.expire(START_TIMEOUT_FRAME, now_ms=NOW + 60) == 0
+    await register(pool, "a", slots=1, now=NOW + 60)
+    await finish(pool, "a", request_id, 1, now=NOW + 60)
     await leave(pool, "a")

@@ -157,7 +157,7 @@ def test_a_request_whose_holders_are_gone_is_cold() -> None:
 @pytest.mark.parametrize(("num_claims", "given"), [(6, "2"), (7, "1"), (8, "2"), (15, "1")])
 def test_every_eighth_claim_takes_the_oldest_of_all(num_claims: int, given: str) -> None:
     many = [waits(f"x{number:03}", score=number) for number in range(WINDOW)]
-    old = waits("1", request_class="batch", score=9, accepted_ms=NOW - 5, chain=LADDER)
+    old = waits("1", request_class="batch", score=9, accepted_ms=NOW - 1_001, chain=LADDER)
     best = waits("2", chain=((b"mine", 400),))
     chosen = claim(agent(num_claims=num_claims, held={b"mine"}), *many, old, best, holders={A: ["b"]})
     assert isinstance(chosen, Give)
@@ -250,7 +250,7 @@ REQUESTS = st.lists(
         Waiting,
         id=st.uuids().map(str),
         request_class=st.sampled_from(CLASSES),
-        score=st.integers(0, 50).map(float),
+        score=st.integers(0, 9).map(lambda number: number * 256.0),
         accepted_ms=st.integers(NOW - 3_000, NOW),
         chain=CHAINS,
         num_tokens=st.integers(0, 800),
@@ -284,33 +284,50 @@ RULES = st.builds(
 
 
 def naive(who: AgentView, requests: list[Waiting], holders: Mapping[bytes, Sequence[str]]) -> Choice:
-    """The rules of section 6.4, word for word."""
+    """The rules word for word."""
 
     def longest(request: Waiting, held: Mapping[bytes, object] | frozenset[bytes]) -> int:
         ends = [end for digest, end in request.chain if digest in held and end * 10 >= request.num_tokens]
         return max(ends, default=0)
 
+    def place(request: Waiting) -> tuple[int, float, str]:
+        return CLASSES.index(request.request_class), request.score, request.id
+
     assert isinstance(who.held, frozenset)
     speed = who.prefill_tokens_per_s or UNMEASURED_PREFILL_TOKENS_PER_S
-    mine = [one for one in requests if one.suitor in (None, who.id) and one.avoid != who.id]
-    mine.sort(key=lambda one: (CLASSES.index(one.request_class), one.score, one.id))
-    if not mine:
-        return Nothing(None)
+    mine = sorted((one for one in requests if one.suitor in (None, who.id) and one.avoid != who.id), key=place)
     own = {one.id: longest(one, who.held) for one in mine}
-    elsewhere = {one.id: longest(one, holders) for one in mine}
-    left = {one.id: one.accepted_ms + elsewhere[one.id] * 1000 / speed - NOW for one in mine}
-    cold = [one for one in mine if elsewhere[one.id] == 0]
+    most = {one.id: max(own[one.id], longest(one, holders)) for one in mine}
+    part_busy = (who.num_slots - who.num_free + 1) / who.num_slots
+    left: dict[str, float] = {}
+    for one in mine:
+        saved = most[one.id] - own[one.id]
+        left[one.id] = one.accepted_ms + saved * 1000 / speed * part_busy - NOW if saved else -1.0
     due = [one for one in mine if left[one.id] < 0]
+
+    def is_far(request: Waiting) -> bool:
+        others = [
+            one.score for one in mine if one.request_class == request.request_class and one.tenant != request.tenant
+        ]
+        return bool(others) and request.score > min(others) + 1024
+
+    def preference(request: Waiting) -> tuple[object, ...]:
+        why = reason(request)
+        ranks = [Why.MATCH, Why.COLD, Why.STOLEN].index(why), -own[request.id]
+        return CLASSES.index(request.request_class), is_far(request), *ranks, place(request)
+
+    def reason(request: Waiting) -> Why:
+        if own[request.id]:
+            return Why.MATCH
+        return Why.STOLEN if most[request.id] else Why.COLD
+
+    if not due:
+        return Nothing(int(min(left.values())) + 1 if left else None)
     if who.num_claims % 8 == 7:
-        request, why = min(mine, key=lambda one: (one.accepted_ms, one.id)), Why.OLDEST
-    elif max(own.values()) > 0:
-        request, why = max(mine, key=lambda one: own[one.id]), Why.MATCH
-    elif cold:
-        request, why = cold[0], Why.COLD
-    elif due:
-        request, why = due[0], Why.STOLEN
+        request, why = min(due, key=lambda one: (one.accepted_ms, one.id)), Why.OLDEST
     else:
-        return Nothing(int(min(left.values())) + 1)
+        request = min(due, key=preference)
+        why = reason(request)
     return Reserve(request.id) if request.is_suspect and not who.lane_is_empty else Give(request.id, why)
 
 

@@ -94,7 +94,7 @@ def test_affinity_pays() -> None:
 
 def test_a_flood_of_one_tenant_does_not_starve_the_others() -> None:
     fleet = Fleet(FLOODED, 1)
-    measured = fleet.run(POLICIES["Paddler, proposed"](fleet))
+    measured = fleet.run(POLICIES["Paddler"](fleet))
     flood = [request for request in fleet.requests if request.session.tenant == FLOOD]
     assert len(flood) == FLOODED.num_flood
     last = max(request.started_s for request in flood)

@@ -13,6 +13,7 @@ from typing import Any
 
 from queue_calls import END, LEASE, NOW, USAGE, chain_of, hashes_of
 from queue_model import Agent, QueueModel, Request
+from queue_policy import read_policy_state
 from queue_seen import Seen, check_integrity, look
 
 from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME, MAX_DEATHS, START_TIMEOUT_FRAME
@@ -26,7 +27,7 @@ INBOXES = ("t:inbox:one", "t:inbox:two")
 SYSTEM, OTHER = "You are helpful. " * 40, "Translate this. " * 50
 PROMPTS = ("", SYSTEM, SYSTEM + "a" * 500, SYSTEM + "a" * 900, SYSTEM + "b" * 600, OTHER, OTHER + "c" * 400, "d" * 300)
 PAUSES = (0, 1, 40, 300, 900, 2_000, 4_999, 31_000, 125_000)
-MAX_AGENTS, MAX_WAITING, MAX_ENDED = 5, 16, 8
+MAX_AGENTS, MAX_SLOTS, MAX_WAITING, MAX_ENDED = 5, 6, 16, 8
 
 WEIGHTS = {
     "submit": 16,
@@ -59,6 +60,7 @@ class QueueDriver:
         self.tickets: list[Ticket] = []  # every one ever delivered, the latest last: zombies use old ones
         self.clocks = (0.0, 0.0, 0.0)
         self.num_agents = self.num_requests = self.num_steps = 0
+        self.num_chosen = 0  # tickets that an explicit claim gave, each as the policy says
         self.num_actions: Counter[str] = Counter()
         self.is_repeating = False
 
@@ -126,9 +128,20 @@ class QueueDriver:
         await self.check()
 
     async def claim(self, which: int) -> None:
+        """Of an agent that has got a slot more, behind the scripts' back: else they have given it all there is."""
         if agent_id := self._agent(which):
+            agent = self.model.agents[agent_id]
+            if agent.slots < MAX_SLOTS:
+                agent.slots += 1
+                await self.pool.redis.hset(self.pool.keys.agent(agent_id), "slots", agent.slots)
+            policy = await read_policy_state(self.pool, self.model.now)
+            before = await self._lane(agent_id)
             answer = await self._call(lambda: self.pool.claim(agent_id, now_ms=self.model.now), compare=None)
             assert (answer.num_given == -1) == (not self.model.is_leased(agent_id))
+            if agent_id in policy.agents:
+                tickets = policy.claim(agent_id, self.model.now).tickets
+                assert await self._lane(agent_id) == before + [request_id for request_id, _ in tickets], tickets
+                self.num_chosen += len(tickets)
             await self.check()
 
     async def deliver(self, which: int) -> None:

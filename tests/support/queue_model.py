@@ -126,6 +126,8 @@ class QueueModel:
         request = self.requests[request_id]
         answer, length = self.place(request, offset, frames)
         if answer is Disposition.OK and length > len(request.journal):
+            if request.state == "assigned":
+                request.state, request.opened, request.opened_at = "running", attempt, len(request.journal)
             request.journal += frames
             self._end_solo(agent_id, request_id)
         return answer, length
@@ -218,6 +220,7 @@ class QueueModel:
         if request.is_ended or length != len(request.journal):
             return Repair.ENDED if request.is_ended else Repair.MOVED, len(request.journal)
         request.journal += frames
+        request.deadline = 0
         return Repair.OK, len(request.journal)
 
     def _end(self, request: Request, state: str, frames: bytes) -> None:

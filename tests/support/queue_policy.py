@@ -173,4 +173,5 @@ async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting]) 
         num_claims=int(claims or 0),
         lane_is_empty=num_busy == 0,
         reserved=next((one.id for one in waiting.values() if one.suitor == agent_id), None),
+        num_slots=int(slots),
     )

@@ -16,7 +16,7 @@ from paddler.clock import Clock
 from paddler.engine import Done, Embedded, Event, Job, ModelError
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions, check_payload
-from paddler.vectors import pack_vector
+from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
@@ -31,6 +31,9 @@ MAX_SEQUENCES = 64
 """Inputs in one decode."""
 PREPARE_S = 0.05
 """Time of a step for turning inputs into tokens; at least one is done."""
+SIGN_S = 5.0
+"""After so long without a vector a job says that it goes on, also one whose input waits for the cells of another:
+each of eight jobs of long inputs on a slow CPU may need longer for one than a balancer waits for a sign of life."""
 MIN_TOKENS = 8
 """A smaller batch costs about as much as this one: the weights are read once a step either way."""
 
@@ -52,7 +55,7 @@ class Text(Struct):
 class Task:
     """One job. `texts` are the inputs that have tokens and no vector yet."""
 
-    def __init__(self, job: Job, payload: Embed) -> None:
+    def __init__(self, job: Job, payload: Embed, now: float) -> None:
         self.job = job
         self.payload = payload
         self.texts: list[Text] = []
@@ -60,13 +63,18 @@ class Task:
         self.num_prepared = len(job.embedded)
         self.num_tokens = list(job.embedded)
         """Of each input whose vector is out."""
+        self.said_at = now
 
     @property
     def is_prepared(self) -> bool:
         return self.is_checked and self.num_prepared >= len(self.payload.inputs)
 
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompt_tokens=sum(self.num_tokens))
+
     def done(self, reason: FinishReason) -> Done:
-        return Done(self.job.request_id, reason, Usage(prompt_tokens=sum(self.num_tokens)))
+        return Done(self.job.request_id, reason, self.usage)
 
 
 class Embedder:
@@ -98,7 +106,7 @@ class Embedder:
         return self._context is not None
 
     def start(self, job: Job, payload: Embed) -> None:
-        self._tasks.append(Task(job, payload))
+        self._tasks.append(Task(job, payload, self._clock.monotonic()))
 
     def cancel(self, request_id: str) -> None:
         # Tasks, not requests: the same request may be started again before the next step.
@@ -124,7 +132,7 @@ class Embedder:
                 log.error("no context for embeddings", reason=str(error))
                 failure = EngineFailed(f"this agent has no memory for embeddings: {error}")
                 for task in list(self._tasks):
-                    self._end(task, rejected(task.job, failure), events)
+                    self._end(task, rejected(task.job, failure, task.usage), events)
         for task in list(self._tasks):
             if task.is_prepared and not task.texts:
                 self._end(task, task.done(FinishReason.STOP), events)
@@ -155,6 +163,7 @@ class Embedder:
                 if not task.is_checked:
                     check_payload(task.payload)
                     check_dimensions(task.payload, self._model.embedding_size)
+                    check_earlier_size(task.job, self._model.embedding_size)
                     task.is_checked = True
                 while not task.is_prepared:
                     task.texts.append(Text(self._tokens(task)))
@@ -162,11 +171,11 @@ class Embedder:
                     if self._clock.monotonic() >= deadline:
                         return
             except Exception as failure:
-                self._end(task, rejected(task.job, failure), events)
+                self._end(task, rejected(task.job, failure, task.usage), events)
 
     def _tokens(self, task: Task) -> TokenArray:
         """Raises `ContextExceeded`, `EngineFailed`."""
-        name = f"input[{task.payload.first + task.num_prepared}]"
+        name = task.payload.name_of(task.num_prepared)
         text = task.payload.inputs[task.num_prepared]
         least = len(text.encode("utf-8", "replace")) // max(self._model.max_piece, 1)
         if least > self._max_tokens:
@@ -214,8 +223,9 @@ class Embedder:
             self._pool(context, text, num_tokens)
             if text.num_pending == 0:
                 self._release(text)
-        for task in tasks:
-            self._emit(task, events)
+        for task in self._tasks:
+            if task.is_prepared:
+                self._emit(task, events)
 
     def _begin(self, text: Text) -> bool:
         """Whether there is room for it from its first token to its last. When there is none no younger job begins
@@ -243,11 +253,13 @@ class Embedder:
         text.num_done += num_tokens
 
     def _emit(self, task: Task, events: list[Event]) -> None:
-        """The vectors that are complete; in order, as an input is only begun when the one before it is in the batch."""
+        """The vectors that are complete; in order, as an input is only begun when the one before it is in the batch.
+        After long without any: that it goes on."""
         ready: list[Text] = []
         while task.texts and task.texts[0].num_pending == 0:
             ready.append(task.texts.pop(0))
-        if ready:
+        if ready or self._clock.monotonic() - task.said_at >= SIGN_S:
+            task.said_at = self._clock.monotonic()
             vectors = tuple(pack_vector(text.pooled, task.payload) for text in ready if text.pooled is not None)
             num_tokens = tuple(len(text.tokens) for text in ready)
             task.num_tokens += num_tokens
@@ -266,7 +278,7 @@ class Embedder:
             if num_texts == 1:
                 error = EngineFailed("the memory of this model has no room for this input")
                 task = chunks[0][0]
-                self._end(task, rejected(task.job, error), events)
+                self._end(task, rejected(task.job, error, task.usage), events)
 
     def _observe(self, elapsed_s: float, num_tokens: int) -> None:
         """Slower is believed quickly, faster slowly: one mismeasured small batch must not allow a long step."""

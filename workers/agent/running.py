@@ -7,6 +7,7 @@ from math import inf
 from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.errors import leaves
 from paddler.store.results import Emission, Outcome
+from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Payload
 from paddler.wire.balancer import (
     Failed,
@@ -48,6 +49,7 @@ class Running:
         self._logprobs: list[TokenLogprob] = []
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
+        self._is_computing = False
         self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
         self._is_muted = False
@@ -58,6 +60,7 @@ class Running:
         text_length = 0
         embedded: list[int] = []
         mu: float | None = None
+        vector_size = 0
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
@@ -65,6 +68,7 @@ class Running:
                 mu = mu if frame.mu is None else frame.mu
             elif isinstance(frame, Vectors):
                 embedded.extend(frame.num_tokens)
+                vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
         return Job(
             request_id=self.request_id,
             payload=payload,
@@ -72,6 +76,7 @@ class Running:
             resume_text_length=text_length,
             embedded=tuple(embedded),
             resume_mu=mu,
+            vector_size=vector_size,
         )
 
     @property
@@ -101,6 +106,7 @@ class Running:
                 if not self._is_muted:
                     self._vectors.extend(vectors)
                     self._num_tokens.extend(num_tokens)
+                    self._is_computing = not vectors
             case Done(reason=reason, usage=usage, text=text):
                 self.usage = usage
                 if self._is_muted:
@@ -111,7 +117,8 @@ class Running:
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
             case Rejected() | Preempted() if self._is_muted:
                 self.end_cancelled()
-            case Rejected(code=code, message=message, status=status, param=param):
+            case Rejected(code=code, message=message, status=status, param=param, usage=usage):
+                self.usage = usage
                 retryable = code in leaves() and leaves()[code].retryable
                 self._final = Failed(code, message, status, retryable, param)
                 self.outcome = Outcome.FAILED
@@ -130,6 +137,7 @@ class Running:
         self._logprobs.clear()
         self._vectors.clear()
         self._num_tokens.clear()
+        self._is_computing = False
         self._final = None
         self.is_last = False
 
@@ -168,7 +176,8 @@ class Running:
             self._ids.clear()
             self._text.clear()
             self._logprobs.clear()
-        if self._vectors:
+        if self._vectors or self._is_computing:
+            self._is_computing = False
             self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))
             self._vectors.clear()
             self._num_tokens.clear()

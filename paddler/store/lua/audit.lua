@@ -62,11 +62,9 @@ local function mend_waiting(id, side, tenant, queue, entry)
   if delist(id, tenant, queue) + leave_other_side(id, tenant, side) == 0 and is_whole then return end
   if not is_whole then
     if entry then redis.call('XDEL', BUFFER, entry) end
-    local fields = redis.call('HMGET', request_key(id), 'score', 'accepted', 'deadline', 'opened', 'cost')
-    local deadline = tonumber(fields[3])
-    if fields[4] then deadline = 0 end
-    enter_buffer(id, side, tenant, queue, fields[1], fields[2], deadline, fields[5])
-    redis.call('DECRBY', backlog_key(side), fields[5]) -- the backlog is an item of its own
+    local fields = redis.call('HMGET', request_key(id), 'score', 'accepted', 'deadline', 'cost')
+    enter_buffer(id, side, tenant, queue, fields[1], fields[2], tonumber(fields[3]), fields[4])
+    redis.call('DECRBY', backlog_key(side), fields[4]) -- the backlog is an item of its own
   end
   repaired('repaired_buffer', id)
 end

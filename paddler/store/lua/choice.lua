@@ -1,19 +1,22 @@
 -- Key map: that of common.lua, which comes before this part of every script.
--- Steps 2 and 4: which agent for a request, which request for an agent. `paddler/routing/policy.py` is the same
+-- Step 4: which request for an agent; `place.lua` has the other direction. `paddler/routing/policy.py` is the same
 -- choice as a pure function, and a test holds the two together.
 
 local WINDOW = 64
 local MATCH_DIVISOR = 10 -- a match counts from a tenth of the prompt
 local OLDEST_EVERY = 8
-local NUM_TIES = 16
+local TENANT_QUANTUM = 1024 -- tokens of score by which a match may overtake another tenant
 local PROMOTE_LOOK = 16
 local PROMOTIONS = {{'normal', 'interactive', 30000}, {'batch', 'normal', 120000}} -- from, to, after so many ms
+local LOOK_EACH = 4 -- names that are not worth another question whether there are any
 local CHUNK = 1000 -- arguments of one command: Lua's stack ends at 8,000
 local DEFAULT_PREFILL = 500 -- tokens/s, until an agent has measured its own
 
 -- A packed prefix chain: per entry 11 characters of hash and the prompt tokens it covers (>I4), shallow first.
 local ENTRY, HASH = 15, 11
-local NOBODY = {}
+local NOBODY, SOMEBODY = 1, 2
+local PAGE = 8 -- holders looked at together
+local MAX_KNOWN = 512 -- prompts, of at most 64 entries each: 5 MB
 
 -- A prompt: its chain, the hashes of that, and its tokens.
 local function new_prompt(chain, tokens)
@@ -33,21 +36,38 @@ end
 -- What one script call has looked up: each thing once, whatever asks for it and however often.
 local function new_look() return {facts = {}, own = {}, live = {}, leased = {}} end
 
--- A waiting request, as far as a choice needs it: a prompt with more fields.
+-- What waits is looked at by one claim after another, and most of it never changes: the prompts read last, by key.
+local known, num_known = {}, 0
+
+local function remember(key, facts)
+  if num_known == MAX_KNOWN then known, num_known = {}, 0 end
+  known[key], num_known = facts, num_known + 1
+end
+
+-- A waiting request, as far as a choice needs it: a prompt with more fields. Who changes one of them sets `marked`.
 local function facts_of(look, id)
   local facts = look.facts[id]
   if facts then return facts end
-  local fields = redis.call('HMGET', request_key(id), 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted')
-  facts = new_prompt(fields[4] or '', tonumber(fields[5] or '0'))
-  facts.id, facts.is_suspect, facts.suitor, facts.avoid = id, is_suspect(fields[1]), fields[2], fields[3]
-  facts.accepted = tonumber(fields[6] or '0')
+  local key = request_key(id)
+  facts = known[key]
+  if not facts or redis.call('HEXISTS', key, 'marked') == 1 then
+    local fields = redis.call('HMGET', key, 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted', 'tenant')
+    local chain = fields[4] or ''
+    if not facts or facts.chain ~= chain then
+      facts = new_prompt(chain, tonumber(fields[5] or '0'))
+      remember(key, facts)
+    end
+    facts.id, facts.is_suspect, facts.suitor, facts.avoid = id, is_suspect(fields[1]), fields[2], fields[3]
+    facts.accepted, facts.tenant = tonumber(fields[6] or '0'), fields[7]
+  end
   look.facts[id] = facts
   return facts
 end
 
--- Add the hashes that are not in `known` yet to a list.
-local function add_unknown(list, known, hashes)
-  for _, hash in ipairs(hashes) do
+-- Add the hashes from the `first` one on that are not in `known` yet to a list.
+local function add_unknown(list, known, hashes, first)
+  for n = first or 1, #hashes do
+    local hash = hashes[n]
     if known[hash] == nil then
       known[hash] = false
       list[#list + 1] = hash
@@ -65,21 +85,21 @@ local function look_up_own(look, agent, hashes)
   end
 end
 
--- Tokens of the deepest entry of which `own` is true; 0 for less than a tenth of the prompt.
+-- Tokens of the deepest entry of which `own` is true, 0 for less than a tenth of the prompt; and which entry it is.
 local function deepest(own, prompt)
   for n = #prompt.hashes, 1, -1 do
     if own[prompt.hashes[n]] then
       local is_match, matched = is_long_enough(prompt, n)
-      return is_match and matched or 0
+      return is_match and matched or 0, n
     end
   end
-  return 0
+  return 0, 0
 end
 
 local function own_match(agent, prompt)
   local look = new_look()
   look_up_own(look, agent, prompt.hashes)
-  return deepest(look.own, prompt)
+  return (deepest(look.own, prompt))
 end
 
 -- Whether anybody holds, or has held, one of these: one look where there is nothing to find.
@@ -92,55 +112,36 @@ local function is_anything_held(hashes)
   return false
 end
 
--- The live holders of an entry.
-local function holders_of(look, hash)
-  local live = look.live[hash]
-  if live then return live end
-  live = {}
-  for _, agent in ipairs(redis.call('ZRANGEBYSCORE', holders_key(hash), '(' .. now, '+inf')) do
-    if look.leased[agent] == nil then look.leased[agent] = is_leased(agent) or false end
-    if look.leased[agent] then live[#live + 1] = agent end
+-- Whether a live agent holds this entry. Of a thousand holders one is enough to know, the last to say so.
+local function is_held(look, hash)
+  local found, first = look.live[hash], 0
+  while not found do
+    local page = redis.call('ZREVRANGEBYSCORE', holders_key(hash), '+inf', '(' .. now, 'LIMIT', first, PAGE)
+    for _, agent in ipairs(page) do
+      if look.leased[agent] == nil then look.leased[agent] = is_leased(agent) or false end
+      if look.leased[agent] then
+        found = SOMEBODY
+        break
+      end
+    end
+    if not found and #page < PAGE then found = NOBODY end
+    first = first + PAGE
   end
-  look.live[hash] = live
-  return live
+  look.live[hash] = found
+  return found == SOMEBODY
 end
 
--- Tokens of the deepest entry that any live agent but `except` holds; 0 when cold.
-local function foreign_match(look, except, prompt)
-  for n = #prompt.hashes, 1, -1 do
+-- Tokens of the deepest entry behind the `own_depth`-th that any live agent holds; 0 when there is none.
+local function foreign_match(look, prompt, own_depth)
+  for n = #prompt.hashes, own_depth + 1, -1 do
     local hash = prompt.hashes[n]
-    local live = look.live[hash]
-    if live ~= NOBODY then
+    if look.live[hash] ~= NOBODY then
       local is_match, matched = is_long_enough(prompt, n)
       if not is_match then return 0 end
-      live = holders_of(look, hash)
-      if #live > 1 or (#live == 1 and live[1] ~= except) then return matched end
+      if is_held(look, hash) then return matched end
     end
   end
   return 0
-end
-
-local function prefers(hint, one, other)
-  return redis.sha1hex(hint .. '\0' .. one) > redis.sha1hex(hint .. '\0' .. other)
-end
-
--- The agent with the most free slots; ties by the hint's rendezvous hash (Thaler and Ravishankar 1998), else at
--- random. Whoever cannot take work is removed on the way.
-local function freest(hint)
-  while true do
-    local top = redis.call('ZREVRANGE', FREE, 0, 0, 'WITHSCORES')
-    if #top == 0 then return nil end
-    local agent
-    if hint and hint ~= '' then
-      for _, tie in ipairs(redis.call('ZRANGEBYSCORE', FREE, top[2], top[2], 'LIMIT', 0, WINDOW)) do
-        if not agent or prefers(hint, tie, agent) then agent = tie end
-      end
-    else
-      local ties = redis.call('ZCOUNT', FREE, top[2], top[2])
-      agent = redis.call('ZRANGEBYSCORE', FREE, top[2], top[2], 'LIMIT', micros % ties, 1)[1]
-    end
-    if refresh_free(agent) >= tonumber(top[2]) then return agent end
-  end
 end
 
 -- Whether a promoted request of this tenant waits in a class still.
@@ -180,16 +181,6 @@ local function promote()
   end
 end
 
-local function window()
-  local ids = {}
-  for _, class in ipairs(CLASSES) do
-    if #ids < WINDOW then
-      for _, id in ipairs(redis.call('ZRANGE', order_key(class), 0, WINDOW - #ids - 1)) do ids[#ids + 1] = id end
-    end
-  end
-  return ids
-end
-
 -- A suspect that is reserved by another live agent is nobody else's; what this agent had to give up for want of room
 -- is not its own again yet.
 local function is_barred(agent, facts)
@@ -197,25 +188,111 @@ local function is_barred(agent, facts)
   return facts.is_suspect and facts.suitor and facts.suitor ~= agent and is_leased(facts.suitor)
 end
 
--- Of what may be taken, in order, the first that no live agent holds; else the first that has waited longer for its
--- holders than they save; else nil and the ms until there is one (0: none).
-local function cold_or_stolen(look, agent, open, prefill)
-  if #open == 0 then return nil, 0 end
-  local first, others = {}, {}
-  add_unknown(first, look.live, open[1].hashes)
-  if #first == #open[1].hashes and not is_anything_held(first) then return open[1].id, 'cold' end
-  -- Requests that begin alike share what is held; one look tells whether anything of the rest is.
-  for at = 2, #open do add_unknown(others, look.live, open[at].hashes) end
-  if not is_anything_held(others) then
-    for _, hash in ipairs(others) do look.live[hash] = NOBODY end
+-- Look up in as few calls as there can be what of these requests the agent holds.
+local function learn_own(look, agent, open)
+  local hashes = {}
+  if look.holds then
+    for _, facts in ipairs(open) do add_unknown(hashes, look.own, facts.hashes) end
+    if #hashes > 0 then look_up_own(look, agent, hashes) end
   end
-  local steal, hint = nil, 0
+  for _, facts in ipairs(open) do facts.own, facts.own_depth = deepest(look.own, facts) end
+end
+
+-- Mark what nobody holds of these hashes, by halves: `EXISTS` tells how many there are, and those that are stand together.
+local function find_held(look, hashes, names, first, last, num)
+  local size = last - first + 1
+  if size == 0 then return end
+  num = num or size <= CHUNK and redis.call('EXISTS', unpack(names, first, last))
+  if num == 0 then
+    for at = first, last do look.live[hashes[at]] = NOBODY end
+  elseif not num or num < size and size > LOOK_EACH then
+    local middle = math.floor((first + last) / 2)
+    local left = middle - first + 1 <= CHUNK and redis.call('EXISTS', unpack(names, first, middle))
+    find_held(look, hashes, names, first, middle, left)
+    find_held(look, hashes, names, middle + 1, last, num and left and num - left)
+  end
+end
+
+-- Requests that begin alike share what is held: a few looks tell whether anybody holds more of these than the agent.
+local function learn_holders(look, open)
+  local hashes, names = {}, {}
+  for _, facts in ipairs(open) do add_unknown(hashes, look.live, facts.hashes, facts.own_depth + 1) end
+  for at, hash in ipairs(hashes) do names[at] = holders_key(hash) end
+  find_held(look, hashes, names, 1, #hashes)
+end
+
+-- For how many ms the agent leaves a request to its holders, 0 when it is due; and tokens of the longest match of all.
+local function left_of(look, facts)
+  local most = math.max(facts.own, foreign_match(look, facts, facts.own_depth))
+  if most == facts.own then return 0, most end
+  -- In this order of operations, as the policy has it: else the last bit may be another.
+  local wait = math.floor((most - facts.own) * 1000 / look.prefill * look.patience) + 1
+  -- Rounded up as a whole: Redis cuts an answer of 0.4 ms to 0, which would mean that there is nothing to wait for.
+  return math.max(math.ceil(facts.accepted + wait - now), 0), most
+end
+
+-- The oldest of all that may be taken and is due, or nil. Usually that is the first.
+local function oldest(look, agent)
+  local rest = {}
+  local function first_due(open)
+    learn_own(look, agent, open)
+    learn_holders(look, open)
+    for _, facts in ipairs(open) do
+      if left_of(look, facts) == 0 then return facts.id end
+    end
+  end
+  local is_first = true
+  for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
+    local facts = facts_of(look, id)
+    if not is_barred(agent, facts) then
+      if not is_first then
+        rest[#rest + 1] = facts
+      elseif first_due({facts}) then
+        return id
+      end
+      is_first = false
+    end
+  end
+  return first_due(rest)
+end
+
+-- Of requests that the agent holds something of, in order, the longest match that is due; else nil and the ms until one
+-- is (0: none). Longest first, as it is mostly due: then the others need no look.
+local function own_of(look, open)
+  local matched, hint = {}, 0
+  for at, facts in ipairs(open) do
+    if facts.own > 0 then
+      facts.at = at
+      matched[#matched + 1] = facts
+    end
+  end
+  table.sort(matched, function(one, other)
+    if one.own ~= other.own then return one.own > other.own end
+    return one.at < other.at
+  end)
+  for at, facts in ipairs(matched) do
+    if at == 1 then learn_holders(look, {facts}) elseif at == 2 then learn_holders(look, matched) end
+    local left = left_of(look, facts)
+    if left == 0 then return facts.id, 0 end
+    if hint == 0 or left < hint then hint = left end
+  end
+  return nil, hint
+end
+
+-- Of what may be taken, in order, the longest match here that is due; else the first that no live agent holds; else the
+-- first that is due; else nil and the ms until there is one (0: none).
+local function cold_or_stolen(look, open)
+  local own, hint = own_of(look, open)
+  if own then return own, 'own' end
+  local foreign, steal = {}, nil
   for _, facts in ipairs(open) do
-    local matched = foreign_match(look, agent, facts)
-    if matched == 0 then return facts.id, 'cold' end
-    -- Rounded up as a whole: Redis cuts an answer of 0.4 ms to 0, which would mean that there is nothing to wait for.
-    local left = math.ceil(facts.accepted + math.floor(matched * 1000 / prefill) + 1 - now)
-    if left <= 0 then
+    if facts.own == 0 then foreign[#foreign + 1] = facts end
+  end
+  for at, facts in ipairs(foreign) do
+    if at == 1 then learn_holders(look, {facts}) elseif at == 2 then learn_holders(look, foreign) end
+    local left, most = left_of(look, facts)
+    if most == 0 then return facts.id, 'cold' end
+    if left == 0 then
       steal = steal or facts.id
     elseif hint == 0 or left < hint then
       hint = left
@@ -225,40 +302,61 @@ local function cold_or_stolen(look, agent, open, prefill)
   return nil, hint
 end
 
--- The next request for this agent: its id and by which rule, or nil and the ms until one may be stolen (0: none).
-local function choose(look, agent)
-  local fields = redis.call('HMGET', agent_key(agent), 'claims', 'prefill')
-  if (tonumber(fields[1] or '0') + 1) % OLDEST_EVERY == 0 then
-    for _, id in ipairs(redis.call('ZRANGE', AGE, 0, WINDOW - 1)) do
-      if not is_barred(agent, facts_of(look, id)) then return id, 'oldest' end
+-- Requests of one class, in order: those that stand at most the quantum behind the first of another tenant, then the
+-- others.
+local function by_quantum(open)
+  local first, other = open[1], nil
+  for _, facts in ipairs(open) do
+    if facts.tenant ~= first.tenant then
+      other = facts
+      break
     end
   end
-  local prefill = tonumber(fields[2] or '0')
-  if prefill <= 0 then prefill = DEFAULT_PREFILL end
+  if not other then return open, {} end
+  local near, far = {}, {}
+  for _, facts in ipairs(open) do
+    local ahead = facts.tenant == first.tenant and other or first
+    local group = facts.score <= ahead.score + TENANT_QUANTUM and near or far
+    group[#group + 1] = facts
+  end
+  return near, far
+end
+
+-- The next request for this agent, of whose slots so many are free: its id and by which rule, or nil and the ms until
+-- one is due (0: none).
+local function choose(look, agent, room)
+  local fields = redis.call('HMGET', agent_key(agent), 'claims', 'prefill', 'slots')
+  look.prefill = tonumber(fields[2] or '0')
+  if look.prefill <= 0 then look.prefill = DEFAULT_PREFILL end
+  local slots = tonumber(fields[3])
+  look.patience = (math.max(slots - room, 0) + 1) / slots
   if look.holds == nil then look.holds = redis.call('EXISTS', held_key(agent)) == 1 end
-  local open, hashes = {}, {}
-  for _, id in ipairs(window()) do
-    local facts = facts_of(look, id)
-    if not is_barred(agent, facts) then
-      open[#open + 1] = facts
-      if look.holds then
-        add_unknown(hashes, look.own, facts.hashes)
-      elseif #open == 1 and not is_anything_held(facts.hashes) then
+  if (tonumber(fields[1] or '0') + 1) % OLDEST_EVERY == 0 then
+    local id = oldest(look, agent)
+    if id then return id, 'oldest' end
+  end
+  local size, hint = 0, 0
+  for _, class in ipairs(CLASSES) do
+    local open, listed = {}, {}
+    if size < WINDOW then listed = redis.call('ZRANGE', order_key(class), 0, WINDOW - size - 1, 'WITHSCORES') end
+    for at = 1, #listed, 2 do
+      local facts = facts_of(look, listed[at])
+      if not is_barred(agent, facts) then
+        facts.score = tonumber(listed[at + 1])
+        open[#open + 1] = facts
         -- The usual case without affinity: the others need no look.
-        return id, 'cold'
+        if #open == 1 and not look.holds and not is_anything_held(facts.hashes) then return facts.id, 'cold' end
       end
     end
-  end
-  if #hashes > 0 then look_up_own(look, agent, hashes) end
-  local best, most = nil, 0
-  if look.holds then
-    for _, facts in ipairs(open) do
-      local matched = deepest(look.own, facts)
-      if matched > most then best, most = facts.id, matched end
+    size = size + #listed / 2
+    learn_own(look, agent, open)
+    for _, group in ipairs({by_quantum(open)}) do
+      local id, how = cold_or_stolen(look, group)
+      if id then return id, how end
+      if how > 0 and (hint == 0 or how < hint) then hint = how end
     end
   end
-  if best then return best, 'own' end
-  return cold_or_stolen(look, agent, open, prefill)
+  return nil, hint
 end
 
 -- The waiting request that this agent keeps its lane for. One that is gone (Redis may forget a second) binds nobody.
@@ -271,7 +369,7 @@ local function reservation(agent)
 end
 
 -- Step 4: fill up to `limit` free slots of one agent. Returns how many tickets it was given, and the ms until
--- something may be stolen (0: nothing to wait for).
+-- something is due (0: nothing to wait for).
 local function claim_for(agent, limit)
   local waiting = num_waiting()
   if waiting == 0 then
@@ -289,12 +387,13 @@ local function claim_for(agent, limit)
     refresh_free(agent)
     return 1, 0
   end
-  local room = math.min(refresh_free(agent), limit)
+  local free = refresh_free(agent)
+  local room = math.min(free, limit)
   if room == 0 or waiting == 0 then return 0, 0 end
   local given, hint, look = 0, 0, new_look()
   promote()
   while given < room do
-    local id, how = choose(look, agent)
+    local id, how = choose(look, agent, free - given)
     if not id then
       hint = how
       break
@@ -302,7 +401,7 @@ local function claim_for(agent, limit)
     local wants_lane = facts_of(look, id).is_suspect
     if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
-      redis.call('HSET', request_key(id), 'suitor', agent)
+      redis.call('HSET', request_key(id), 'suitor', agent, 'marked', 1)
       redis.call('HSET', agent_key(agent), 'reserved', id)
       refresh_free(agent)
       return given, 0
@@ -314,91 +413,4 @@ local function claim_for(agent, limit)
   end
   if given > 0 then refresh_free(agent) end
   return given, hint
-end
-
-local function poke(agent, steal)
-  if steal > 0 then redis.call('PUBLISH', control_key(agent), cmsgpack.pack({'poke', steal})) end
-end
-
--- Give waiting tickets to free agents, one each, the freest first, until one side runs out. An agent that may
--- take none of what waits does not keep the others from theirs.
-local function dispatch()
-  while num_waiting() > 0 do
-    local agent = freest()
-    if not agent then return end
-    local given, steal = claim_for(agent, 1)
-    if given == 0 then
-      for _, other in ipairs(redis.call('ZREVRANGE', FREE, 0, -1)) do
-        if num_waiting() > 0 then given = given + claim_for(other, 1) end
-      end
-      if given == 0 then
-        poke(agent, steal)
-        return
-      end
-    end
-  end
-end
-
--- The live holder with a free slot of the deepest entry that has one, the freest of them, and whether any agent holds
--- the request at all.
-local function free_holder(prompt, hint)
-  if not is_anything_held(prompt.hashes) then return nil, false end
-  local look, rooms, is_held = new_look(), {}, false
-  for n = #prompt.hashes, 1, -1 do
-    if not is_long_enough(prompt, n) then break end
-    local agent, most = nil, 0
-    for _, holder in ipairs(holders_of(look, prompt.hashes[n])) do
-      is_held = true
-      -- Whoever holds a deep entry holds those above it: each is looked at once.
-      rooms[holder] = rooms[holder] or refresh_free(holder)
-      local room = rooms[holder]
-      local is_tie = agent and room == most
-      if is_tie and hint ~= '' then is_tie = prefers(hint, holder, agent) elseif is_tie then is_tie = holder < agent end
-      if room > most or is_tie then agent, most = holder, room end
-    end
-    if agent then return agent, true end
-  end
-  return nil, is_held
-end
-
--- A request that comes while nobody waits need not enter the buffer to be taken out again: the agent that `place_new`
--- would give it to, and by which rule; nil where that takes a longer look. `is_held`: somebody may hold its beginning.
-local function place_at_once(prompt, hint, is_held)
-  local agent, least = nil, 1
-  if is_held then
-    agent, is_held = free_holder(prompt, hint)
-    if is_held and not agent then return nil end
-  end
-  if not agent then
-    local top = redis.call('ZREVRANGE', FREE, 0, NUM_TIES - 1, 'WITHSCORES')
-    local num_ties = 0
-    while num_ties * 2 < #top and top[num_ties * 2 + 2] == top[2] do num_ties = num_ties + 1 end
-    if num_ties == 0 or num_ties == NUM_TIES then return nil end
-    agent, least = top[(micros % num_ties) * 2 + 1], tonumber(top[2])
-    if hint ~= '' then
-      for at = 1, num_ties do
-        if prefers(hint, top[at * 2 - 1], agent) then agent = top[at * 2 - 1] end
-      end
-    end
-  end
-  local room, reserved, claims = num_free(agent)
-  if reserved or room < least then return nil end
-  local is_own = own_match(agent, prompt) > 0
-  if is_held and not is_own then return nil end
-  if (tonumber(claims or '0') + 1) % OLDEST_EVERY == 0 then return agent, 'oldest', room end
-  if is_own then return agent, 'own', room end
-  return agent, 'cold', room
-end
-
--- Step 2: find an agent for a request that has just entered the buffer, by the same choice as claim. Whoever may take
--- it might have to take others first, so this goes on until it is given or nobody is left who may take anything.
-local function place_new(id, prompt, hint)
-  while redis.call('HGET', request_key(id), 'state') == 'waiting' do
-    local agent = freest(hint)
-    if not agent then return end
-    agent = free_holder(prompt, hint) or agent
-    local given, steal = claim_for(agent, 1)
-    -- One that has just reserved a request is not free any more: the next may take what stands behind.
-    if given == 0 and redis.call('ZSCORE', FREE, agent) then return poke(agent, steal) end
-  end
 end

@@ -1,5 +1,5 @@
 -- Key map: KEYS[1] is the pool's base `<prefix>:{<pool>}`; the suffixes below are those of keys.py.
--- The beginning of the library, before queue.lua and choice.lua. Its variables outlive a call, and calls do not overlap:
+-- The beginning of the library, before queue, choice and place. Its variables outlive a call, and calls do not overlap:
 -- `begin` sets them for each. (As an `EVAL` script this part would run anew in every call, 30 to 80 us of each.)
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}

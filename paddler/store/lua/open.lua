@@ -9,7 +9,8 @@ local key = request_key(id)
 local length
 if tonumber(opened or '0') ~= attempt then
   length = append(id, frame)
-  redis.call('HSET', key, 'state', 'running', 'opened', attempt, 'opened_at', length, 'started', started or now)
+  redis.call('HSET', key, 'state', 'running', 'opened', attempt, 'opened_at', length, 'started', started or now,
+    'deadline', 0)
 end
 local journal = frame
 if length ~= #frame then journal = redis.call('GET', journal_key(id)) end

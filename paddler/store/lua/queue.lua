@@ -155,16 +155,15 @@ local function give(agent, id)
 end
 
 -- Return a ticket to the buffer at its old place; the raised attempt fences whoever had it.
--- A request that has been opened has no start deadline any more.
+-- `deadline` is 0 once it has begun.
 local function put_back(id)
   local key = request_key(id)
-  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'opened', 'cost', 'class',
+  local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'cost', 'class',
     'background')
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HDEL', key, 'agent')
-  local deadline = tonumber(fields[5])
-  if fields[6] then deadline = 0 end
-  enter_buffer(id, side_of(fields[8], fields[9]), fields[1], fields[2], fields[3], fields[4], deadline, fields[7])
+  enter_buffer(id, side_of(fields[7], fields[8]), fields[1], fields[2], fields[3], fields[4], tonumber(fields[5]),
+    fields[6])
 end
 
 -- A suspect has begun to speak, or is gone: the lane is open to others again.

@@ -9,5 +9,8 @@ local found = redis.call('STRLEN', journal_key(id))
 if is_terminal(state) then return {'ended', found} end
 if found ~= length then return {'moved', found} end
 append(id, frames)
+-- It has begun, although Redis has forgotten that too.
+redis.call('HSET', request_key(id), 'deadline', 0)
+redis.call('ZREM', DEADLINES, id)
 count('repaired')
 return {'ok', length + #frames}

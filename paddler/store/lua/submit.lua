@@ -63,7 +63,7 @@ end
 local prompt = new_prompt(chain, prompt_tokens)
 local is_held = is_anything_held(prompt.hashes)
 local cached = 0
-if is_held then cached = foreign_match(new_look(), '', prompt) end
+if is_held then cached = foreign_match(new_look(), prompt, 0) end
 local cost = math.max(1, math.floor(prompt_tokens - cached + output_tokens))
 local start, score = charge(class, tenant, cost, weight)
 
