@@ -18,7 +18,7 @@ MAX_BIAS_CHARS = 256
 MAX_BREAKERS = 16
 MAX_BREAKER_CHARS = 40
 
-_SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (-math.inf, 1e3),
     "top_k": (-(2**31), 2**31 - 1),
     "top_p": (0, 1),
@@ -93,7 +93,7 @@ def _check_generate(payload: Generate) -> None:
 
 def check_sampling(sampling: Sampling) -> None:
     """Raises `InvalidField` for values out of range, infinities and NaN: native code would not survive them all."""
-    for name, (low, high) in _SAMPLING_RANGES.items():
+    for name, (low, high) in SAMPLING_RANGES.items():
         value: float = getattr(sampling, name)
         if not low <= value <= high:
             raise InvalidField(f"{name} must be between {low:g} and {high:g}, not {value:g}", param=name)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paddler.errors import InvalidField
-from paddler.payload import check_sampling
+from paddler.payload import SAMPLING_RANGES, check_sampling
 from paddler.wire.agent import Sampling
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.samplers import Mirostat, SamplerChain
@@ -282,6 +282,32 @@ def test_penalties_are_those_of_llama_cpp(
         ours.accept(token)
     ours.apply(logits)
     assert logits == pytest.approx([candidate.logit for candidate in candidates], rel=1e-5, abs=1e-6)
+
+
+def extremes(name: str) -> st.SearchStrategy[float]:
+    low, high = SAMPLING_RANGES[name]
+    ends = [low, high, getattr(Sampling(), name), (low + high) / 2, low + (high - low) * 1e-3]
+    is_whole = isinstance(getattr(Sampling(), name), int)
+    return st.sampled_from([int(end) if is_whole else float(end) for end in ends if math.isfinite(end)])
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    fields=st.fixed_dictionaries({}, optional={name: extremes(name) for name in SAMPLING_RANGES}),
+    bias=st.lists(st.tuples(st.integers(0, 300), st.sampled_from([-100.0, 0.5, 100.0])), max_size=5),
+    temperature=st.sampled_from([0.0, 1e-4, 1.0, 1e3]),
+)
+def test_native_code_survives_what_is_accepted(
+    draw: Draw, fields: dict[str, Any], bias: list[tuple[int, float]], temperature: float
+) -> None:
+    """Infinite or undefined numbers would end the process."""
+    fields |= {"logit_bias": tuple(bias), "temperature": temperature}
+    check_sampling(Sampling(**{**PLAIN, **fields}))
+    drawn = draw(3, accepted=(5, 6, 5, 6, 5), **fields)
+    assert drawn.total() == 3
+    assert not {token for token, value in bias if value == -100} & set(drawn)
 
 
 def test_penalties_remember_more_tokens_than_they_had_room_for() -> None:

@@ -44,8 +44,8 @@ class SamplerChain:
             self._add(lib.llama_sampler_init_top_p(sampling.top_p, min_keep))
         if sampling.min_p > 0:
             self._add(lib.llama_sampler_init_min_p(sampling.min_p, min_keep))
-        self._has_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _XTC_OFF_ABOVE
-        if not self._has_xtc:
+        self.has_xtc = sampling.xtc_probability > 0 and sampling.xtc_threshold <= _XTC_OFF_ABOVE
+        if not self.has_xtc:
             self._add(self._temperature())
         self._num_fixed: int = lib.llama_sampler_chain_n(self.pointer)
         self._num_seeded = 0
@@ -54,12 +54,12 @@ class SamplerChain:
         """Seeds of the next token."""
         for _ in range(self._num_seeded):
             lib.llama_sampler_free(lib.llama_sampler_chain_remove(self.pointer, self._num_fixed))
-        if self._has_xtc:
+        if self.has_xtc:
             probability, threshold = self._sampling.xtc_probability, self._sampling.xtc_threshold
             self._add(lib.llama_sampler_init_xtc(probability, threshold, self._min_keep, _fixed_seed(xtc)))
             self._add(self._temperature())
         self._add(lib.llama_sampler_init_dist(_fixed_seed(draw)))
-        self._num_seeded = 3 if self._has_xtc else 1
+        self._num_seeded = 3 if self.has_xtc else 1
 
     def _temperature(self) -> Any:
         sampling = self._sampling

@@ -70,7 +70,8 @@ class Sampler:
             return self._mirostat.draw(logits, position_seed(self._seed, n))
         if self._chain is None:
             return int(logits.argmax())
-        self._chain.reseed(position_seed(self._seed, n), position_seed(self._seed, n + _XTC))
+        xtc = position_seed(self._seed, n + _XTC) if self._chain.has_xtc else 0
+        self._chain.reseed(position_seed(self._seed, n), xtc)
         return context.sample(self._chain.pointer, index)
 
     def close(self) -> None:
