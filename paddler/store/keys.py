@@ -98,7 +98,7 @@ class PoolKeys:
 
     def request(self, request_id: str) -> str:
         """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
-        label, `marked` once one of what a choice goes by has changed · all scripts · TTL at the end."""
+        label · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:
@@ -172,6 +172,11 @@ class PoolKeys:
     def balancers(self) -> str:
         """zset · balancer id by lease expiry (ms) · follow writes, orphan reads · no TTL · one member a balancer."""
         return f"{self.base}:balancers"
+
+    def marked(self) -> str:
+        """set · unfinished requests of which something has changed that a choice goes by: claims read them anew · reap,
+        release, requeue and claim add, whatever ends a request removes · no TTL · few."""
+        return f"{self.base}:marked"
 
     def counters(self) -> str:
         """hash · outcome -> how often since the pool began · all scripts write, metrics and `paddler queue` read · no

@@ -349,14 +349,15 @@ def test_scopes_share_nothing(run: EngineRun) -> None:
     assert again.done.usage.cached_tokens == again.done.usage.prompt_tokens - 1
 
 
-def test_what_makes_room_is_told_of_long_after_its_end(run: EngineRun) -> None:
+def test_what_makes_room_is_told_of_long_after_its_end(make_engine: MakeEngine) -> None:
+    run, prompt = EngineRun(make_engine(slots=2, context_size=512)), LONG[: len(LONG) // 2]
     for name in "abcdef":
-        run.finish(make_job(name, f"{name} {LONG}", max_tokens=3))
+        run.finish(make_job(name, f"{name} {prompt}", max_tokens=3))
     gone = [name for name in "abcdef" if told(run, name)[-1][0] == 0]
     assert gone == list("abcdef")[: len(gone)], "the least recently used first"
     assert 0 < len(gone) < 6
-    kept = run.finish(make_job("kept", f"f {LONG}", max_tokens=3))[0].done.usage
-    lost = run.finish(make_job("lost", f"a {LONG}", max_tokens=3))[0].done.usage
+    kept = run.finish(make_job("kept", f"f {prompt}", max_tokens=3))[0].done.usage
+    lost = run.finish(make_job("lost", f"a {prompt}", max_tokens=3))[0].done.usage
     assert kept.cached_tokens == kept.prompt_tokens - 1
     assert lost.cached_tokens == 0
 

@@ -79,10 +79,12 @@ async def build_waiting(
         assert answer.admission is Admission.WAITING
         key = pool.keys.request(request_id)
         if chance.random() < 0.1:
-            await pool.redis.hset(key, mapping={"avoid": chance.choice(agents), "marked": 1})
+            await pool.redis.hset(key, mapping={"avoid": chance.choice(agents)})
+            await pool.redis.sadd(pool.keys.marked(), request_id)
         if chance.random() < 0.15:
             fruitless = chance.choice((0, 1, 2, 2))
-            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless, "marked": 1})
+            await pool.redis.hset(key, mapping={"deaths": 3, "fruitless": fruitless})
+            await pool.redis.sadd(pool.keys.marked(), request_id)
             if fruitless and chance.random() < 0.5 and num_reserved < len(agents):
                 await pool.redis.hset(key, "suitor", agents[num_reserved])
                 await set_agent(pool, agents[num_reserved], reserved=request_id)

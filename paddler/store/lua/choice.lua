@@ -44,13 +44,18 @@ local function remember(key, facts)
   known[key], num_known = facts, num_known + 1
 end
 
--- A waiting request, as far as a choice needs it: a prompt with more fields. Who changes one of them sets `marked`.
+local function is_marked(look, id)
+  if look.has_marked == nil then look.has_marked = redis.call('EXISTS', MARKED) == 1 end
+  return look.has_marked and redis.call('SISMEMBER', MARKED, id) == 1
+end
+
+-- A waiting request, as far as a choice needs it: a prompt with more fields. Who changes one of them marks it.
 local function facts_of(look, id)
   local facts = look.facts[id]
   if facts then return facts end
   local key = request_key(id)
   facts = known[key]
-  if not facts or redis.call('HEXISTS', key, 'marked') == 1 then
+  if not facts or is_marked(look, id) then
     local fields = redis.call('HMGET', key, 'fruitless', 'suitor', 'avoid', 'chain', 'tokens', 'accepted', 'tenant')
     local chain = fields[4] or ''
     if not facts or facts.chain ~= chain then
@@ -401,7 +406,8 @@ local function claim_for(agent, limit)
     local wants_lane = facts_of(look, id).is_suspect
     if wants_lane and redis.call('XLEN', lane_key(agent)) > 0 then
       -- It wants a lane of its own: this agent claims nothing else until it can take it.
-      redis.call('HSET', request_key(id), 'suitor', agent, 'marked', 1)
+      redis.call('HSET', request_key(id), 'suitor', agent)
+      redis.call('SADD', MARKED, id)
       redis.call('HSET', agent_key(agent), 'reserved', id)
       refresh_free(agent)
       return given, 0

@@ -4,7 +4,7 @@
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -21,6 +21,7 @@ local function begin(KEYS, ARGV)
     BALANCERS = P .. ':balancers'
     ASIDE = P .. ':aside'
     COUNTERS = P .. ':counters'
+    MARKED = P .. ':marked'
   end
   local clock = redis.call('TIME')
   micros = tonumber(clock[2])

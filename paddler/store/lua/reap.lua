@@ -22,7 +22,7 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
       -- Whoever has said something new since it was opened is hardly what killed the agent.
       if redis.call('STRLEN', journal_key(id)) <= tonumber(fields[5]) then
         fruitless = redis.call('HINCRBY', key, 'fruitless', 1)
-        redis.call('HSET', key, 'marked', 1)
+        redis.call('SADD', MARKED, id)
       elseif fruitless > 0 then
         fruitless = 0
         redis.call('HDEL', key, 'fruitless')

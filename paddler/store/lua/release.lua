@@ -9,7 +9,8 @@ leave_lane(agent, redis.call('HGET', request_key(id), 'entry'))
 end_solo(agent, id)
 put_back(id)
 if redis.call('XLEN', lane_key(agent)) > 0 then
-  redis.call('HSET', request_key(id), 'avoid', agent, 'marked', 1)
+  redis.call('HSET', request_key(id), 'avoid', agent)
+  redis.call('SADD', MARKED, id)
   redis.call('SADD', preempted_key(agent), id)
 else
   -- Nothing runs that could end: what it gave up before would avoid an idle agent for ever.

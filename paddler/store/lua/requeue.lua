@@ -22,7 +22,8 @@ redis.call('HDEL', key, 'deaths', 'fruitless', 'opened', 'started', 'delivered',
 local start, score = charge(class, tenant, cost, tonumber(fields[4]))
 local entry = redis.call('XADD', demand_key(class), '*', 'id', id)
 redis.call('HSET', key, 'accepted', now, 'deadline', 0, 'score', score, 'start', start, 'demand', entry,
-  'background', 1, 'requeued', now, 'marked', 1)
+  'background', 1, 'requeued', now)
+redis.call('SADD', MARKED, id)
 redis.call('HINCRBY', key, 'attempt', 1)
 enter_buffer(id, 'background', tenant, class, score, now, 0, cost)
 count('requeued')
