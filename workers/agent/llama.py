@@ -1,6 +1,6 @@
-"""The only file that imports the binding: llama.cpp's C API as three small classes.
+"""The only file that imports the binding: llama.cpp's C API as two small classes; its samplers are in `samplers.py`.
 
-`Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits) and `SamplerChain`.
+`Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits).
 All of it belongs to one thread, except `Context.interrupt`. Sizes are in tokens.
 """
 
@@ -33,7 +33,6 @@ lib: Any = llama_cpp
 """The binding. Its annotations name C types where ctypes returns Python's, so they are not used."""
 LogitArray = NDArray[np.float32]
 
-_RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed instead
 _UBATCH = 512
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
@@ -329,36 +328,9 @@ class Context:
         """Abort the decode that runs now, else the next one. From any thread; CPU only."""
         self._flag.value = b"1"
 
-    def sample(self, chain: SamplerChain, index: int) -> int:
-        """Draw from the logits of the token at `index` of the last batch."""
-        return lib.llama_sampler_sample(chain.pointer, self._pointer, index)
-
-
-class SamplerChain:
-    """top_k, top_p, min_p, temperature, then a draw whose seed is given anew for every token."""
-
-    def __init__(self, *, top_k: int, top_p: float, min_p: float, temperature: float) -> None:
-        params = lib.llama_sampler_chain_default_params()
-        params.no_perf = True
-        self.pointer: Any = lib.llama_sampler_chain_init(params)
-        self.close = weakref.finalize(self, lib.llama_sampler_free, self.pointer)
-        if top_k > 0:
-            self._add(lib.llama_sampler_init_top_k(top_k))
-        if top_p < 1:
-            self._add(lib.llama_sampler_init_top_p(top_p, 1))
-        if min_p > 0:
-            self._add(lib.llama_sampler_init_min_p(min_p, 1))
-        self._add(lib.llama_sampler_init_temp(temperature))
-        self._draw_at: int = lib.llama_sampler_chain_n(self.pointer)
-        self._add(lib.llama_sampler_init_dist(0))
-
-    def reseed(self, seed: int) -> None:
-        """Seed of the next draw."""
-        lib.llama_sampler_free(lib.llama_sampler_chain_remove(self.pointer, self._draw_at))
-        self._add(lib.llama_sampler_init_dist(seed if seed != _RANDOM_SEED else _RANDOM_SEED - 1))
-
-    def _add(self, sampler: Any) -> None:
-        lib.llama_sampler_chain_add(self.pointer, sampler)
+    def sample(self, sampler: Any, index: int) -> int:
+        """Let llama.cpp's sampler choose from the logits of the token at `index` of the last batch, and accept it."""
+        return lib.llama_sampler_sample(sampler, self._pointer, index)
 
 
 class GrammarState:
