@@ -16,7 +16,7 @@ Leaving before the terminal frame, at whichever step and for whatever reason, ca
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, assert_never
 
 from litestar.types import Receive, Scope, Send
@@ -26,7 +26,7 @@ from paddler.clock import Clock
 from paddler.errors import EngineFailed, PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
 from paddler.logs import get_logger
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, Vectors
+from paddler.wire.balancer import Finished, FinishReason, Opened, TokenLogprob, Tokens, Usage, Vectors
 
 HOLD_BACK_S = 1.0
 KEEPALIVE_S = 15.0
@@ -41,13 +41,14 @@ _NO_HEADER = re.compile(r"[^\x21-\x7e]")
 _log = get_logger(__name__)
 
 Submit = Callable[[], Awaitable[Reply]]
+RenderWhole = Callable[[Reply, Sequence[Tokens], Finished], bytes]
 Position = Callable[[str], Awaitable[int | None]]
 
 
 class Rendering(Protocol):
     """A protocol's stream of one request. It does no I/O; every result is whole events, or nothing."""
 
-    def tokens(self, text: str) -> bytes: ...
+    def tokens(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes: ...
     def finished(self, reason: FinishReason, usage: Usage) -> bytes: ...
     def failed(self, error: PaddlerError) -> bytes: ...
     def over(self) -> bytes: ...
@@ -85,7 +86,7 @@ class StreamedAnswer:
         async for frame in reply:
             match frame:
                 case Tokens():
-                    if events := rendering.tokens(frame.text):
+                    if events := rendering.tokens(frame.text, frame.logprobs):
                         await stream.write_text(_with_id(events, reply))
                 case Opened():
                     stream.is_opened = True
@@ -153,8 +154,8 @@ class _Stream:
 class WholeAnswer:
     """Answers once, when the request has finished."""
 
-    def __init__(self, submit: Submit, render: Callable[[Reply, str, Finished], bytes], clock: Clock) -> None:
-        """`render` makes a JSON body of the request, the whole text and the terminal frame."""
+    def __init__(self, submit: Submit, render: RenderWhole, clock: Clock) -> None:
+        """`render` makes a JSON body of the request, all that it said and the terminal frame."""
         self._submit = submit
         self._render = render
         self._clock = clock
@@ -166,16 +167,16 @@ class WholeAnswer:
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         async with await self._submit() as reply:
             remember(scope, reply.request_id)
-            texts: list[str] = []
+            said: list[Tokens] = []
             async for frame in reply:
                 match frame:
                     case Tokens():
-                        texts.append(frame.text)
+                        said.append(frame)
                     case Opened() | Vectors():
                         pass
                     case Finished():
                         check_reason(frame)
-                        body = self._render(reply, "".join(texts), frame)
+                        body = self._render(reply, said, frame)
                         await out.start(200, _whole_headers(reply.request_id, len(body)) + _route_headers(reply))
                         await out.write(body, last=True)
                     case _:

@@ -1,4 +1,4 @@
-"""One HTTP request that several requests of the queue answer together: a batch of embeddings.
+"""One HTTP request that several requests of the queue answer together: a batch of embeddings, or several choices.
 
 1. Submit them in order, each once an agent has the one before it: of a batch at most one waits, however many slots are
    busy. What finds a free slot waits for nobody. The first is refused as any request; a later one that the buffer has
@@ -26,7 +26,7 @@ from api.pieces import write_json
 from paddler.clock import Clock
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
 from paddler.jobs.gateway import Reply
-from paddler.wire.balancer import Finished, Opened, Tokens, Usage, Vectors
+from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
 
 RETRY_S = 0.25
 """After about so long a part is submitted again that found the buffer full."""
@@ -38,7 +38,8 @@ class Part:
     def __init__(self, reply: Reply, news: asyncio.Event) -> None:
         self.reply = reply
         self.vectors: list[bytes] = []
-        self.usage = Usage()
+        self.tokens: list[Tokens] = []
+        self.end: Finished | None = None
         self.is_begun = reply.position is None
         """It does not wait: an agent was free for it at once, or has opened it."""
         self._news = news
@@ -59,7 +60,6 @@ class Part:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _listen(self) -> None:
-        is_finished = False
         async for frame in self.reply:
             match frame:
                 case Vectors(vectors):
@@ -68,14 +68,13 @@ class Part:
                     self.is_begun = True
                     self._news.set()
                 case Tokens():
-                    pass
+                    self.tokens.append(frame)
                 case Finished():
                     check_reason(frame)
-                    self.usage = frame.usage
-                    is_finished = True
+                    self.end = frame
                 case _:
                     assert_never(frame)
-        if not is_finished:
+        if self.end is None:
             raise RequestLost("Redis lost this request's answer; send it again.")
 
 
@@ -83,10 +82,9 @@ class GatheredAnswer:
     """Answers once, when all of the requests have finished."""
 
     def __init__(
-        self, submits: Sequence[Submit], render: Callable[[Sequence[bytes], Usage], Iterable[bytes]], clock: Clock
+        self, submits: Sequence[Submit], render: Callable[[Sequence[Part]], Iterable[bytes]], clock: Clock
     ) -> None:
-        """`render` makes the chunks of a JSON body of all vectors in order and the sum of the usages; what it raises,
-        it raises before the first."""
+        """`render` makes the chunks of a JSON body of all parts in order; what it raises comes before the first."""
         self._submits = submits
         self._render = render
         self._clock = clock
@@ -98,8 +96,7 @@ class GatheredAnswer:
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         async with AsyncExitStack() as stack:
             parts = await self._gather(scope, stack)
-            vectors = [vector for part in parts for vector in part.vectors]
-            chunks = self._render(vectors, _sum([part.usage for part in parts]))
+            chunks = self._render(parts)
             headers: Headers = [(b"x-request-id", parts[0].reply.request_id.encode())]
             await write_json(out, headers + _route_headers([part.reply for part in parts]), chunks, self._clock)
 
@@ -140,14 +137,6 @@ def _check(scope: Scope, parts: Sequence[Part]) -> None:
         except Exception:
             remember(scope, part.reply.request_id)
             raise
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-    )
 
 
 def _route_headers(replies: Sequence[Reply]) -> Headers:

@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from paddler.wire.agent import Payload
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -28,6 +28,8 @@ class Job(Struct, frozen=True, kw_only=True):
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
     emitted: the engine goes on with the next. `vector_size` is how many numbers each of those vectors has, 0 without
     any; an engine whose model makes others rejects the job.
+
+    `resume_mu` is the `mu` of the last `Progress` that had one (see `wire.balancer.Tokens`).
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
     resume_ids: tuple[int, ...] = ()
     resume_text_length: int = 0
     embedded: tuple[int, ...] = ()
+    resume_mu: float | None = None
     vector_size: int = 0
 
     @property
@@ -49,6 +52,8 @@ class Progress(Struct, frozen=True):
     request_id: str
     ids: tuple[int, ...]
     text: str
+    mu: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Embedded(Struct, frozen=True):

@@ -5,12 +5,22 @@ from __future__ import annotations
 import math
 
 from paddler.errors import InvalidField
+from paddler.structure.gbnf import check_gbnf
+from paddler.structure.rules import GrammarError
 from paddler.wire.agent import Embed, Generate, Payload, Sampling
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096
+MAX_LOGPROBS = 20
+MAX_BIASES = 1024
+MAX_BIAS = 100.0
+BAN = -MAX_BIAS
+"""A bias that means: never."""
+MAX_BIAS_CHARS = 256
+MAX_BREAKERS = 16
+MAX_BREAKER_CHARS = 40
 
-_SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (-math.inf, 1e3),
     "top_k": (-(2**31), 2**31 - 1),
     "top_p": (0, 1),
@@ -20,6 +30,20 @@ _SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "penalty_frequency": (-1e3, 1e3),
     "penalty_presence": (-1e3, 1e3),
     "seed": (0, 2**32 - 1),
+    "min_keep": (0, 2**31 - 1),
+    "typical_p": (0, 1),
+    "top_n_sigma": (-1e3, 1e3),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "dynatemp_range": (0, 1e3),
+    "dynatemp_exponent": (0, 100),
+    "dry_multiplier": (0, 1e3),
+    "dry_base": (1, 100),
+    "dry_allowed_length": (0, 2**31 - 1),
+    "dry_penalty_last_n": (-1, 2**31 - 1),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, 100),
+    "mirostat_eta": (0, 1),
 }
 
 
@@ -62,12 +86,49 @@ def _check_generate(payload: Generate) -> None:
         raise InvalidField(f"at most {MAX_STOPS} stop strings are allowed, not {len(payload.stop)}", param="stop")
     if not all(0 < len(stop) <= MAX_STOP_CHARS for stop in payload.stop):
         raise InvalidField(f"a stop string must have 1 to {MAX_STOP_CHARS} characters", param="stop")
+    if payload.logprobs is not None and not 0 <= payload.logprobs <= MAX_LOGPROBS:
+        raise InvalidField(
+            f"top_logprobs must be between 0 and {MAX_LOGPROBS}, not {payload.logprobs}", param="top_logprobs"
+        )
     check_sampling(payload.sampling)
+    if payload.grammar is not None:
+        check_grammar(payload.grammar, "grammar")
+
+
+def check_grammar(grammar: str, param: str) -> None:
+    """Raises `InvalidField`."""
+    try:
+        check_gbnf(grammar)
+    except GrammarError as error:
+        raise InvalidField(f"`{param}`: {error}.", param=param) from None
 
 
 def check_sampling(sampling: Sampling) -> None:
     """Raises `InvalidField` for values out of range, infinities and NaN: native code would not survive them all."""
-    for name, (low, high) in _SAMPLING_RANGES.items():
+    for name, (low, high) in SAMPLING_RANGES.items():
         value: float = getattr(sampling, name)
         if not low <= value <= high:
             raise InvalidField(f"{name} must be between {low:g} and {high:g}, not {value:g}", param=name)
+    if sampling.logit_bias:
+        _check_bias(sampling.logit_bias)
+    breakers = sampling.dry_sequence_breakers
+    if len(breakers) > MAX_BREAKERS or not all(0 < len(breaker) <= MAX_BREAKER_CHARS for breaker in breakers):
+        raise InvalidField(
+            f"dry_sequence_breakers must be at most {MAX_BREAKERS} texts of 1 to {MAX_BREAKER_CHARS} characters",
+            param="dry_sequence_breakers",
+        )
+
+
+def _check_bias(biases: tuple[tuple[int | str, float], ...]) -> None:
+    if len(biases) > MAX_BIASES:
+        raise InvalidField(f"at most {MAX_BIASES} tokens may have a bias, not {len(biases)}", param="logit_bias")
+    for entry, bias in biases:
+        is_text = isinstance(entry, str)
+        if is_text and not 0 < len(entry) <= MAX_BIAS_CHARS:
+            raise InvalidField(f"a text in logit_bias must have 1 to {MAX_BIAS_CHARS} characters", param="logit_bias")
+        if not is_text and not 0 <= entry < 2**31:
+            raise InvalidField(f"logit_bias names token {entry}, which no model has", param="logit_bias")
+        if not -MAX_BIAS <= bias <= MAX_BIAS:
+            raise InvalidField(
+                f"a bias must be between {-MAX_BIAS:g} and {MAX_BIAS:g}, not {bias:g}", param="logit_bias"
+            )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Struct
 
+from api.openai.sampling import read_sampling
 from api.openai.schema import NOT_YET, ChatMessage, ChatRequest, ContentPart
+from api.openai.structure import read_grammar
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
-from paddler.wire.agent import Generate, Message, Sampling
+from paddler.wire.agent import Generate, Message
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 
@@ -27,6 +27,7 @@ class ChatCall(Struct, frozen=True):
     include_usage: bool
     is_background: bool = False
     cache_key: str | None = None
+    n: int = 1
 
 
 def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
@@ -35,8 +36,6 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
     request = decode_body(body, _decoder, NOT_YET)
-    if request.logprobs:
-        raise unsupported("logprobs")
     options = request.stream_options
     if options is not None and not request.stream:
         raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")
@@ -47,7 +46,9 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         messages=tuple(_message(index, message) for index, message in enumerate(request.messages)),
         max_tokens=_max_tokens(request),
         stop=_stop(request),
-        sampling=_sampling(request, random_seed),
+        sampling=read_sampling(request, random_seed),
+        grammar=read_grammar(request),
+        logprobs=_logprobs(request),
     )
     return ChatCall(
         model=request.model,
@@ -56,6 +57,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         include_usage=options is not None and bool(options.include_usage),
         is_background=bool(request.background),
         cache_key=request.prompt_cache_key,
+        n=_num_choices(request),
     )
 
 
@@ -87,31 +89,37 @@ def _part(param: str, part: ContentPart) -> str:
 
 
 def _max_tokens(request: ChatRequest) -> int | None:
+    """What the three names for it say; -1 of `n_predict` is no bound."""
     old, new = request.max_tokens, request.max_completion_tokens
     if old is not None and new is not None and old != new:
         raise InvalidField(
             "`max_tokens` and `max_completion_tokens` differ; send only `max_completion_tokens`.", param="max_tokens"
         )
-    return old if new is None else new
+    given = old if new is None else new
+    if request.n_predict is None or request.n_predict == given:
+        return given
+    if given is not None:
+        raise InvalidField("`n_predict` and `max_tokens` differ; send one of them.", param="n_predict")
+    return None if request.n_predict < 0 else request.n_predict
+
+
+def _num_choices(request: ChatRequest) -> int:
+    n = request.n or 1
+    if n > 1 and (request.stream or request.background):
+        field = "stream" if request.stream else "background"
+        raise unsupported("n", f"`n` other than 1 together with `{field}`")
+    return n
+
+
+def _logprobs(request: ChatRequest) -> int | None:
+    if not request.logprobs:
+        if request.top_logprobs:
+            raise InvalidField("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+        return None
+    return request.top_logprobs or 0
 
 
 def _stop(request: ChatRequest) -> tuple[str, ...]:
     if request.stop is None:
         return ()
     return (request.stop,) if isinstance(request.stop, str) else tuple(dict.fromkeys(request.stop))
-
-
-def _sampling(request: ChatRequest, random_seed: int) -> Sampling:
-    """What the request leaves out keeps the wire's default. A seed is taken modulo 2**32."""
-    given: dict[str, Any] = {
-        "temperature": request.temperature,
-        "top_k": None if request.top_k is None else max(request.top_k, 0),
-        "top_p": request.top_p,
-        "min_p": request.min_p,
-        "penalty_last_n": request.repeat_last_n,
-        "penalty_repeat": request.repeat_penalty,
-        "penalty_frequency": request.frequency_penalty,
-        "penalty_presence": request.presence_penalty,
-    }
-    seed = random_seed if request.seed is None else request.seed % 2**32
-    return Sampling(seed=seed, **{name: value for name, value in given.items() if value is not None})

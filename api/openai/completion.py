@@ -6,14 +6,16 @@ for every frame.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from api.openai.errors import error_object
 from api.openai.label import ChatLabel
+from api.openai.logprobs import LogprobStream, logprobs_object
 from paddler.errors import PaddlerError
-from paddler.wire.balancer import Finished, FinishReason, Usage
+from paddler.wire.balancer import Finished, FinishReason, TokenLogprob, Tokens, Usage
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,9 +26,11 @@ _ROLE = b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logp
 class ChatStream:
     """Renders one request as `text/event-stream`. It does no I/O; every result is whole events.
 
-    `is_begun`: it goes on from a later offset, its client has had the role."""
+    `is_begun`: it goes on from a later offset, its client has had the role, and `earlier`."""
 
-    def __init__(self, request_id: str, label: ChatLabel, *, is_begun: bool = False) -> None:
+    def __init__(
+        self, request_id: str, label: ChatLabel, *, is_begun: bool = False, earlier: Iterable[Tokens] = ()
+    ) -> None:
         head = _encode(_origin(request_id, "chat.completion.chunk", label))
         self._head = b"data: " + head[:-1]
         self._include_usage = label.include_usage
@@ -35,9 +39,13 @@ class ChatStream:
         self._before_text = self._head + b',"choices":[{"index":0,"delta":{"content":'
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
         self._is_begun = is_begun
+        self._logprobs = LogprobStream(earlier) if label.has_logprobs else None
 
-    def tokens(self, text: str) -> bytes:
+    def tokens(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         """The events for newly released text; nothing for none. The first has the role before it."""
+        if self._logprobs is not None and (content := self._logprobs.push(text, logprobs)):
+            told = b'},"logprobs":' + _encode(logprobs_object(content)) + b',"finish_reason":null}]'
+            return self._begin() + self._before_text + _encode(text) + told + self._tail
         if not text:
             return b""
         return self._begin() + self._before_text + _encode(text) + self._after_text
@@ -66,10 +74,14 @@ class ChatStream:
         return self._head + _ROLE + self._tail
 
 
-def chat_completion(request_id: str, text: str, end: Finished, label: ChatLabel) -> dict[str, Any]:
+def chat_completion(request_id: str, said: Sequence[Tokens], end: Finished, label: ChatLabel) -> dict[str, Any]:
     """The whole answer."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.reason.value}
+    logprobs = None
+    if label.has_logprobs:
+        stream = LogprobStream()
+        logprobs = logprobs_object([one for frame in said for one in stream.push(frame.text, frame.logprobs)])
+    message = {"role": "assistant", "content": "".join(frame.text for frame in said), "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": end.reason.value}
     origin = _origin(request_id, "chat.completion", label)
     return origin | {"choices": [choice], "usage": usage_object(end.usage)}
 

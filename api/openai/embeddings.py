@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from api.gathered import Part
 from api.openai.label import EmbeddingLabel
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
@@ -58,6 +59,14 @@ class EmbeddingCall(Struct, frozen=True):
 
     def label(self, ticket: Embed) -> EmbeddingLabel:
         return EmbeddingLabel(self.model, self.is_base64, ticket.first)
+
+    def gather(self, parts: Sequence[Part]) -> Iterator[bytes]:
+        """The chunks of the answer of finished requests; see `render`."""
+        usages = [part.end.usage for part in parts if part.end is not None]
+        usage = Usage(
+            sum(usage.prompt_tokens for usage in usages), cached_tokens=sum(usage.cached_tokens for usage in usages)
+        )
+        return self.render([vector for part in parts for vector in part.vectors], usage)
 
     def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
         """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input, or not all

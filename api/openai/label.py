@@ -10,11 +10,12 @@ from paddler.jobs.gateway import Reply, RequestStatus
 
 
 class ChatLabel(Struct, frozen=True, array_like=True, tag="chat"):
-    """`model` as the client called it, `created` in seconds since the epoch."""
+    """`model` as the client called it, `created` in seconds since the epoch; whether it wants log probabilities."""
 
     model: str
     created: int
     include_usage: bool = False
+    has_logprobs: bool = False
 
 
 class EmbeddingLabel(Struct, frozen=True, array_like=True, tag="embeddings"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, Submit, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.openai.chat import read_chat_call
+from api.openai.choices import choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
@@ -26,7 +28,7 @@ from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
 from paddler.jobs.gateway import Gateway, PoolModel, Reply
-from paddler.wire.balancer import Finished
+from paddler.wire.balancer import Finished, Tokens
 
 
 def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
@@ -36,9 +38,21 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = read_chat_call(body, secrets.randbits(32))
-        label = encode_label(ChatLabel(call.model, int(clock.wall()), call.include_usage))
+        has_logprobs = call.payload.logprobs is not None
+        chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
+        label = encode_label(chat_label)
         how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
+        if call.n > 1:
+            if how.idempotency_key:
+                raise InvalidField("`Idempotency-Key` needs `n` to be 1.", param="Idempotency-Key")
+            first, *others = choice_payloads(call.payload, call.n)
+            # As with embeddings: the deadline is for the call, and its client knows one id of several.
+            way = replace(how, can_be_resumed=False)
+            submits = [partial(gateway.submit, pool, first, way)]
+            way = replace(way, start_timeout_ms=0)
+            submits += [partial(gateway.submit, pool, one, way) for one in others]
+            return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
         submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
             return StreamedAnswer(submit, render_stream, gateway.position, clock)
@@ -66,7 +80,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             # There is no stream, and the client knows one id of several: only a key brings it back.
             way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key)
             submits.append(partial(gateway.submit, pool, ticket, way))
-        return GatheredAnswer(submits, call.render, clock)
+        return GatheredAnswer(submits, call.gather, clock)
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -85,11 +99,11 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
 
 def render_stream(reply: Reply) -> ChatStream:
     """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
-    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0)
+    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier)
 
 
-def render_whole(reply: Reply, text: str, end: Finished) -> bytes:
-    return msgspec.json.encode(chat_completion(reply.request_id, text, end, _chat_label(reply)))
+def render_whole(reply: Reply, said: Sequence[Tokens], end: Finished) -> bytes:
+    return msgspec.json.encode(chat_completion(reply.request_id, said, end, _chat_label(reply)))
 
 
 def _chat_label(reply: Reply) -> ChatLabel:

@@ -10,12 +10,22 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from paddler.payload import MAX_BIAS, MAX_BIAS_CHARS, MAX_BIASES, MAX_BREAKER_CHARS, MAX_BREAKERS, MAX_LOGPROBS
+
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 StopString = Annotated[str, Meta(min_length=1, max_length=4096)]
 Nothing = Annotated[list[object], Meta(max_length=0)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+BiasValue = Annotated[float, Meta(ge=-MAX_BIAS, le=MAX_BIAS)] | bool
+BiasText = Annotated[str, Meta(min_length=1, max_length=MAX_BIAS_CHARS)]
+BiasMap = Annotated[dict[str, BiasValue], Meta(max_length=MAX_BIASES)]
+BiasList = Annotated[list[tuple[Count | BiasText, BiasValue]], Meta(max_length=MAX_BIASES)]
+Breaker = Annotated[str, Meta(min_length=1, max_length=MAX_BREAKER_CHARS)]
+Breakers = Annotated[list[Breaker], Meta(max_length=MAX_BREAKERS)]
 
+MAX_CHOICES = 8
 MAX_STOP = 16
 """OpenAI allows 4; users of llama.cpp send more."""
 
@@ -47,8 +57,21 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     include_obfuscation: bool | None = None
 
 
+class NamedSchema(Struct, forbid_unknown_fields=True):
+    """`name`, `description` and `strict` change nothing: a schema is always enforced in full."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    schema: object = None
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Struct, forbid_unknown_fields=True):
-    type: Literal["text"]
+    """`schema` beside `json_object` is llama.cpp's."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+    schema: object = None
 
 
 class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -68,16 +91,43 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
 
     # How the request is treated.
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
     background: bool | None = None
+
+    # What the answer has to look like; at most one of them.
+    response_format: ResponseFormat | None = None
+    json_schema: object = None
+    grammar: Annotated[str, Meta(min_length=1)] | None = None
 
     # As llama.cpp's server names them.
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Unit | None = None
     repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
     repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    n_predict: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    logit_bias: BiasMap | BiasList | None = None
+    ignore_eos: bool | None = None
+    min_keep: Count | None = None
+    typical_p: Unit | None = None
+    top_n_sigma: Annotated[float, Meta(ge=-1000, le=1000)] | None = None
+    xtc_probability: Unit | None = None
+    xtc_threshold: Unit | None = None
+    dynatemp_range: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    dynatemp_exponent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=1000)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: Count | None = None
+    dry_penalty_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    dry_sequence_breakers: Breakers | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: Annotated[float, Meta(ge=0, le=100)] | None = None
+    mirostat_eta: Unit | None = None
 
     # Accepted without effect.
     user: str | None = None
@@ -93,11 +143,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     tools: Nothing | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
-    n: Literal[1] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Literal[0] | None = None
-    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
-    response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
 
     audio: None = None
@@ -112,16 +157,13 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 _LLAMA_CPP = (
-    *("cache_prompt", "chat_template_kwargs", "dry_allowed_length", "dry_base", "dry_multiplier"),
-    *("dry_penalty_last_n", "dry_sequence_breakers", "dynatemp_exponent", "dynatemp_range", "grammar", "id_slot"),
-    *("ignore_eos", "json_schema", "lora", "min_keep", "mirostat", "mirostat_eta", "mirostat_tau", "n_keep"),
-    *("n_predict", "n_probs", "parse_tool_calls", "post_sampling_probs", "reasoning_format", "return_progress"),
-    *("return_tokens", "samplers", "t_max_predict_ms", "timings_per_token", "top_n_sigma", "typical_p"),
-    *("xtc_probability", "xtc_threshold"),
+    *("cache_prompt", "chat_template_kwargs", "id_slot", "lora", "n_keep"),
+    *("n_probs", "parse_tool_calls", "post_sampling_probs", "reasoning_format", "return_progress"),
+    *("return_tokens", "samplers", "t_max_predict_ms", "timings_per_token"),
 )
 
 _PLAIN = (
-    *("tools", "functions", "function_call", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "audio"),
+    *("tools", "functions", "function_call", "tool_choice", "audio"),
     *("moderation", "prediction", "prompt_cache_options", "prompt_cache_retention"),
     *("reasoning_effort", "safety_identifier", "verbosity", "web_search_options"),
     *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].tool_calls"),
@@ -131,8 +173,5 @@ _PLAIN = (
 
 NOT_YET: dict[str, str] = {
     **{name: f"`{name.rpartition('[].')[2]}`" for name in (*_PLAIN, *_LLAMA_CPP)},
-    "n": "`n` other than 1",
-    "response_format.type": "`response_format` other than `text`",
-    "response_format.json_schema": "`response_format` other than `text`",
     "modalities[]": "A modality other than `text`",
 }

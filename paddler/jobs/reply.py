@@ -78,8 +78,13 @@ class Reply:
         self.offset = offset
         self.position = position
         self.route = Route()
+        had: list[Tokens] = []
         for frame in earlier:
             self.route.note(frame)
+            if isinstance(frame, Tokens):
+                had.append(frame)
+        self.earlier = tuple(had)
+        """What of the answer is before `offset`."""
 
     async def __aenter__(self) -> Self:
         return self

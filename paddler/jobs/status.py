@@ -20,8 +20,8 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     """Times are ms since the epoch, by Redis's clock. `state` is waiting, assigned, running, done, failed or cancelled.
 
     While it waits, `position` is how many requests are before it and `estimated_wait_ms` what they need at the pool's
-    measured rate; both are None otherwise, the latter also when nobody has measured. `text` or `vectors` is what it has
-    said so far; `end` and `error` are the two forms of its terminal frame."""
+    measured rate; both are None otherwise, the latter also when nobody has measured. `tokens` or `vectors` is what it
+    has said so far; `end` and `error` are the two forms of its terminal frame."""
 
     request_id: str
     state: str
@@ -39,7 +39,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     position: int | None = None
     estimated_wait_ms: int | None = None
     route: Route
-    text: str
+    tokens: tuple[Tokens, ...]
     vectors: tuple[bytes, ...] = ()
     end: Finished | None = None
     error: Failed | None = None
@@ -56,14 +56,14 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
     fields: dict[str, bytes] = {name.decode(): value for name, value in answers[0].items()}
     if not fields:
         raise not_found(request_id)
-    route, texts, vectors = Route(), list[str](), list[bytes]()
+    route, tokens, vectors = Route(), list[Tokens](), list[bytes]()
     end: Finished | None = None
     error: Failed | None = None
     for frame in decode_frames(answers[1] or b""):
         route.note(frame)
         match frame:
             case Tokens():
-                texts.append(frame.text)
+                tokens.append(frame)
             case Vectors():
                 vectors += frame.vectors
                 # A journal of vectors may have 32 MiB, whose copying takes 0.2 s; other streams go on meanwhile.
@@ -96,7 +96,7 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
         position=position,
         estimated_wait_ms=wait_ms,
         route=route,
-        text="".join(texts),
+        tokens=tuple(tokens),
         vectors=tuple(vectors),
         end=end,
         error=error,

@@ -10,7 +10,7 @@ from msgspec import Struct, field, structs
 from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained
 from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Embed, Generate, Sampling
-from paddler.wire.balancer import FinishReason
+from paddler.wire.balancer import FinishReason, TokenLogprob
 
 
 class Outcome(Struct):
@@ -24,6 +24,8 @@ class Outcome(Struct):
     num_preempted: int = 0
     vectors: list[bytes] = field(default_factory=list[bytes])
     num_tokens: list[int] = field(default_factory=list[int])
+    mus: list[float | None] = field(default_factory=list[float | None])
+    logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
 
     @property
     def text(self) -> str:
@@ -70,9 +72,11 @@ class EngineRun:
             outcome = self.outcomes[event.request_id]
             assert outcome.end is None, f"{event} after the end"
             match event:
-                case Progress(_, ids, text):
+                case Progress(_, ids, text, mu, logprobs):
                     outcome.ids += ids
                     outcome.pieces.append(text)
+                    outcome.mus.append(mu)
+                    outcome.logprobs += logprobs
                     outcome.steps.append(self.num_steps)
                 case Embedded():
                     outcome.vectors += event.vectors
@@ -101,6 +105,7 @@ class EngineRun:
                 resume_ids=tuple(outcome.ids),
                 resume_text_length=len(outcome.text),
                 embedded=tuple(outcome.num_tokens),
+                resume_mu=outcome.mus[-1] if outcome.mus else None,
                 vector_size=len(outcome.vectors[0]) // NUMBER_SIZE if outcome.vectors else 0,
             )
             self.engine.start(job)
@@ -132,13 +137,14 @@ def make_job(
     max_tokens: int | None = 16,
     stop: tuple[str, ...] = (),
     sampling: Sampling | None = None,
+    logprobs: int | None = None,
     resume: Outcome | None = None,
     resume_at: int = 0,
 ) -> Job:
     """A job with a raw prompt, greedy without penalties unless said. With `resume` it continues that outcome as
     if its agent had been lost after `resume_at` tokens."""
     sampling = sampling or Sampling(temperature=0, penalty_last_n=0)
-    payload = Generate(prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling)
+    payload = Generate(prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling, logprobs=logprobs)
     if resume is None:
         return Job(request_id=request_id, payload=payload)
     text = "".join(resume.pieces[:resume_at])
@@ -147,6 +153,7 @@ def make_job(
         payload=payload,
         resume_ids=tuple(resume.ids[:resume_at]),
         resume_text_length=len(text),
+        resume_mu=resume.mus[resume_at - 1] if resume_at else None,
     )
 
 

@@ -1,7 +1,8 @@
 """One job of the scripted engine: what it will say, how far it is, and what its prompt tells the engine to do.
 
-Word `n` is a function of the prompt, the seed (with temperature 0: of the prompt alone) and `n`, so `whole` can tell
-what any stream must be, whatever happened to the agents on the way.
+Word `n` is a function of the prompt, the seed (with temperature 0: of the prompt alone), `n` and whatever the request
+says of sampling, so `whole` can tell what any stream must be, whatever happened to the agents on the way. Of sampling
+are meant what they say: a ban in `logit_bias`, `ignore_eos`, and that mirostat has a state.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from paddler.detokenizer import Detokenizer
 from paddler.engine import Done, Job, Progress
 from paddler.errors import ContextExceeded, EngineFailed, InvalidField
-from paddler.wire.agent import Generate
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.payload import BAN
+from paddler.wire.agent import DEFAULT_TEMPERATURE, Generate, Sampling
+from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
 NUM_WORDS = 50_000
 """Tokens below are words, the 256 from here on are bytes."""
@@ -42,6 +45,8 @@ class Script:
         default_tokens: int = DEFAULT_TOKENS,
         context_size: int = DEFAULT_CONTEXT,
     ) -> None:
+        if payload.grammar is not None:
+            raise InvalidField("the scripted engine has no model that could follow a grammar", param="grammar")
         self.job = job
         self.payload = payload
         text = prompt_text(payload)
@@ -70,7 +75,11 @@ class Script:
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         sampling = payload.sampling
         self._text = text
-        self._source = f"{sampling.seed if sampling.temperature > 0 else ''}\0{text}".encode()
+        self._source = f"{sampling.seed if sampling.temperature > 0 else ''}\0{text}".encode() + _unusual(sampling)
+        self._banned = _banned(sampling)
+        self._mu = 2 * sampling.mirostat_tau if job.resume_mu is None else job.resume_mu
+        if sampling.ignore_eos:
+            self._num_script = self._max_output + 1
         self._num_prefilled = 0
         self.num_cached = 0
         self._ids = list(job.resume_ids)
@@ -113,7 +122,12 @@ class Script:
         text = self._unsent + self._detokenizer.push(_piece(token))
         self._unsent = ""
         self.finished = self._reason_to_finish()
-        return Progress(self.job.request_id, (token,), text)
+        mu = None
+        if self.payload.sampling.mirostat:
+            mu = self._mu = self._mu + token % 7 - 3
+        num_top = self.payload.logprobs
+        logprobs = () if num_top is None else (_logprob(token, num_top),)
+        return Progress(self.job.request_id, (token,), text, mu, logprobs)
 
     def done(self, reason: FinishReason) -> Done:
         text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
@@ -125,10 +139,16 @@ class Script:
         return FinishReason.LENGTH if len(self._ids) >= self._max_output else None
 
     def _token(self, n: int) -> int:
-        if self._said is not None:
+        if self._said is not None and n < len(self._said):
             return self._said[n]
-        digest = hashlib.blake2b(self._source + n.to_bytes(4, "big"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % NUM_WORDS
+        source = self._source + n.to_bytes(4, "big")
+        if self.payload.sampling.mirostat:
+            source += str(self._mu).encode()
+        digest = hashlib.blake2b(source, digest_size=8).digest()
+        token = int.from_bytes(digest, "big") % NUM_WORDS
+        while token in self._banned:
+            token = (token + 1) % NUM_WORDS
+        return token
 
 
 class Whole(Struct, frozen=True):
@@ -155,6 +175,30 @@ def prompt_text(payload: Generate) -> str:
     if payload.prompt is not None:
         return payload.prompt
     return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+
+
+def _logprob(token: int, num_top: int) -> TokenLogprob:
+    """A function of the token; the alternatives are the tokens behind it."""
+    best = -(token % 64) / 64
+    top = tuple((_piece(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
+    return TokenLogprob(_piece(token), best, top)
+
+
+def _unusual(sampling: Sampling) -> bytes:
+    """What a request asks of sampling beside temperature and seed; nothing for one that asks for nothing."""
+    asked = structs.replace(sampling, temperature=DEFAULT_TEMPERATURE, seed=0)
+    return b"" if asked == Sampling() else msgspec.msgpack.encode(asked)
+
+
+def _banned(sampling: Sampling) -> frozenset[int]:
+    """Raises `InvalidField` for tokens that there are not."""
+    banned: set[int] = set()
+    for entry, bias in sampling.logit_bias:
+        if isinstance(entry, str) or entry >= NUM_WORDS + 256:
+            raise InvalidField(f"logit_bias names {entry!r}, which is no token here", param="logit_bias")
+        if bias <= BAN:
+            banned.add(entry)
+    return frozenset(banned)
 
 
 def _piece(token: int) -> bytes:

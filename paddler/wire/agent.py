@@ -29,6 +29,9 @@ class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
     `penalty_last_n` is the number of recent tokens the penalties look at; -1 is the whole context.
     `seed` is always set by the balancer, so that a hand-over continues the same random stream: token
     number `n` of the output is drawn with a generator seeded by `(seed, n)`.
+
+    The rest are llama.cpp's, off by default; `docs/sampling.md` says what each does. `logit_bias` adds to the logits of
+    tokens, named by id or by text (of which every token counts); -100 or less bans them.
     """
 
     temperature: float = DEFAULT_TEMPERATURE
@@ -40,14 +43,32 @@ class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
     penalty_frequency: float = 0.0
     penalty_presence: float = 0.8
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
+    logit_bias: tuple[tuple[int | str, float], ...] = ()
+    ignore_eos: bool = False
+    min_keep: int = 0
+    typical_p: float = 1.0
+    top_n_sigma: float = -1.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dynatemp_range: float = 0.0
+    dynatemp_exponent: float = 1.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = 64
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
 
 
 class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="generate"):
     """Generate text from a conversation (`messages`) or a raw prompt (`prompt`); exactly one is set.
 
     `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
-    part of it. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the operator
-    lets tenants share.
+    part of it. `grammar`, in GBNF with the rule `root`, is what the whole output has to be, or begin when it is cut
+    by `max_tokens`. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the
+    operator lets tenants share. `logprobs` asks for log probabilities, with so many alternatives for each token.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -57,6 +78,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     sampling: Sampling = Sampling()
     add_generation_prompt: bool = True
     cache_scope: str = ""
+    grammar: str | None = None
+    logprobs: int | None = None
 
 
 Normalization = Literal["l2", "none", "rms_norm"]

@@ -48,11 +48,30 @@ class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     cached_tokens: int
 
 
+class TokenLogprob(Struct, frozen=True, array_like=True):
+    """Bytes and log probability of a sampled token, and of the likeliest ones at its place, the best first."""
+
+    piece: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
 class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
     """Tokens sampled since the last frame, and the text they released.
 
-    `text` may lag behind `ids`: incomplete UTF-8 and a possible beginning of a stop string are held back.
+    `text` may lag behind `ids`: incomplete UTF-8 and a possible beginning of a stop string are held back. `mu` is
+    mirostat's state behind these tokens, with which another agent goes on. `logprobs` are those of `ids`, if asked for;
+    what ends the output has none. What is absent is not written.
     """
+
+    ids: tuple[int, ...]
+    text: str
+    mu: float | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class _BareTokens(Struct, frozen=True, array_like=True, tag="tokens"):
+    """`Tokens` without what is absent: nearly all there are, and what older processes write."""
 
     ids: tuple[int, ...]
     text: str
@@ -91,7 +110,10 @@ _decoder = msgspec.msgpack.Decoder(Frame)
 
 
 def encode_frame(frame: Frame) -> bytes:
-    body = _encoder.encode(frame)
+    if isinstance(frame, Tokens) and frame.mu is None and not frame.logprobs:
+        body = _encoder.encode(_BareTokens(frame.ids, frame.text))
+    else:
+        body = _encoder.encode(frame)
     return _LENGTH.pack(len(body)) + body
 
 

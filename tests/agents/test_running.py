@@ -6,8 +6,18 @@ import pytest
 
 from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected
 from paddler.store.results import Outcome
-from paddler.wire.agent import Embed
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, Vectors, decode_frames, encode_frame
+from paddler.wire.agent import Embed, Generate
+from paddler.wire.balancer import (
+    Finished,
+    FinishReason,
+    Opened,
+    TokenLogprob,
+    Tokens,
+    Usage,
+    Vectors,
+    decode_frames,
+    encode_frame,
+)
 from workers.agent.running import Running
 
 OPENED = encode_frame(Opened("agent", 1))
@@ -41,6 +51,32 @@ def test_what_redis_forgot_is_sent_again_from_there() -> None:
     again = running.emission()
     assert again is not None
     assert list(decode_frames(again.frames)) == [Tokens((1,), "1 "), Tokens((2,), "2 ")]
+
+
+def test_log_probabilities_go_with_their_tokens() -> None:
+    running = Running("r", 1, OPENED)
+    one, two = TokenLogprob(b"one ", -0.5), TokenLogprob(b"two", -1.0, ((b"too", -0.5),))
+    running.take_event(Progress("r", (1,), "one ", logprobs=(one,)))
+    running.take_event(Progress("r", (2,), "", logprobs=(two,)))
+    sent = running.emission()
+    assert sent is not None
+    assert list(decode_frames(sent.frames)) == [Tokens((1, 2), "one ", None, (one, two))]
+    running.confirm(sent.offset + len(sent.frames))
+    running.take_event(Progress("r", (3,), "two three"))
+    again = running.emission()
+    assert again is not None
+    assert list(decode_frames(again.frames)) == [Tokens((3,), "two three")]
+
+
+def test_the_next_agent_gets_the_state_of_mirostat_as_it_was_behind_the_last_token() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Progress("r", (1,), "one ", 9.5))
+    running.take_event(Progress("r", (2,), "", 8.25))
+    sent = running.emission()
+    assert sent is not None
+    assert list(decode_frames(sent.frames)) == [Tokens((1, 2), "one ", 8.25)]
+    job = Running("r", 2, OPENED + sent.frames + encode_frame(Opened("other", 2))).job(Generate(prompt="p"))
+    assert (job.resume_ids, job.resume_mu) == ((1, 2), 8.25)
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,7 @@ WRONG: dict[str, Generate] = {
     "top_p": Generate(prompt=STORY, sampling=Sampling(top_p=float("inf"))),
     "penalty_repeat": Generate(prompt=STORY, sampling=Sampling(penalty_repeat=0.0)),
     "prompt": Generate(prompt=""),
+    "grammar": Generate(prompt=STORY, grammar="root ::= root"),
 }
 
 
@@ -220,6 +221,19 @@ def test_a_wrong_field_is_rejected_by_name_and_hurts_nobody(run: EngineRun, para
     good, bad = run.finish(make_job("good", STORY, max_tokens=3), Job(request_id="bad", payload=WRONG[param]))
     assert (bad.rejected.code, bad.rejected.status, bad.rejected.param) == ("invalid_field", 400, param)
     assert len(good.ids) == 3
+
+
+def test_a_grammar_is_followed_or_refused_by_name(run: EngineRun) -> None:
+    good, held = run.finish(
+        make_job("good", STORY, max_tokens=3),
+        Job(request_id="held", payload=Generate(prompt=STORY, grammar='root ::= ("yes" | "no")')),
+    )
+    assert len(good.ids) == 3
+    if isinstance(held.end, Done):
+        assert is_stop(held)
+        assert held.text in ("yes", "no")
+    else:
+        assert (held.rejected.code, held.rejected.status, held.rejected.param) == ("invalid_field", 400, "grammar")
 
 
 def test_prompt_and_messages_together_are_rejected(run: EngineRun) -> None:

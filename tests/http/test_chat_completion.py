@@ -13,7 +13,7 @@ from api.exchange import Rendering
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.label import ChatLabel
 from paddler.errors import BufferFull, InvalidField
-from paddler.wire.balancer import Finished, FinishReason, Usage
+from paddler.wire.balancer import Finished, FinishReason, Tokens, Usage
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=4)
 WILD = 'quote " backslash \\ newline \n zero \x00 snow ☃ pair 😀 </script>'
@@ -102,7 +102,7 @@ def test_the_official_models_take_every_chunk(include_usage: bool) -> None:
 
 def test_golden_answer() -> None:
     body = msgspec.json.encode(
-        chat_completion("default.abc", WILD, Finished(FinishReason.STOP, USAGE), ChatLabel("m", 1234))
+        chat_completion("default.abc", [Tokens((1,), WILD)], Finished(FinishReason.STOP, USAGE), ChatLabel("m", 1234))
     )
     assert json.loads(body) == {
         "id": "chatcmpl-default.abc",

@@ -103,6 +103,14 @@ def test_streaming() -> None:
     assert read(stream=True, stream_options={"include_usage": True, "include_obfuscation": False}).include_usage
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [({"logprobs": True}, 0), ({"logprobs": True, "top_logprobs": 20}, 20), ({"logprobs": False}, None), ({}, None)],
+)
+def test_logprobs(fields: dict[str, Any], expected: int | None) -> None:
+    assert read(**fields).payload.logprobs == expected
+
+
 def test_roles_and_text_parts() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     call = read(
@@ -157,21 +165,13 @@ def test_null_means_absent(field: str) -> None:
         ("tool_choice", {"type": "function"}, "tool_choice"),
         ("functions", [{}], "functions"),
         ("function_call", {"name": "f"}, "function_call"),
-        ("n", 2, "n"),
-        ("logprobs", True, "logprobs"),
-        ("top_logprobs", 3, "top_logprobs"),
-        ("logit_bias", {"5": 1}, "logit_bias"),
-        ("response_format", {"type": "json_object"}, "response_format.type"),
-        ("response_format", {"json_schema": {}, "type": "json_schema"}, "response_format.json_schema"),
         ("modalities", ["text", "audio"], "modalities[1]"),
         ("audio", {"voice": "x"}, "audio"),
         ("reasoning_effort", "low", "reasoning_effort"),
         ("prompt_cache_options", {}, "prompt_cache_options"),
         ("web_search_options", {}, "web_search_options"),
         ("stream_options", {"include_obfuscation": True}, "stream_options.include_obfuscation"),
-        ("grammar", "root ::= x", "grammar"),
-        ("json_schema", {}, "json_schema"),
-        ("mirostat", 1, "mirostat"),
+        ("samplers", ["top_k"], "samplers"),
     ],
 )
 def test_what_comes_later_is_refused_by_name(field: str, value: Any, param: str) -> None:
@@ -231,6 +231,12 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"stream": "yes"}, "stream", "got `str`"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "needs `stream`"),
         ({"stream": True, "stream_options": {"usage": 1}}, "stream_options.usage", "Unknown field"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs `logprobs`"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "<= 20"),
+        ({"n": 0}, "n", ">= 1"),
+        ({"n": 9}, "n", "<= 8"),
+        ({"n": 2, "stream": True}, "n", "together with `stream`"),
+        ({"n": 2, "background": True}, "n", "together with `background`"),
         ({"prompt_cache_key": "k" * 1025}, "prompt_cache_key", "length <= 1024"),
         ({"background": "yes"}, "background", "got `str`"),
         ({"metadata": {"k": 1}}, "metadata[...]", "got `int`"),

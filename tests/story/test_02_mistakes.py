@@ -19,12 +19,24 @@ async def test_a_field_out_of_range_is_named(client: AsyncOpenAI, queue: Queue) 
 
 
 async def test_what_is_not_supported_yet_is_refused(client: AsyncOpenAI) -> None:
-    """A client that asks for JSON and gets prose is worse off than one that is told."""
+    """A client that asks for speech and gets text is worse off than one that is told."""
     with pytest.raises(BadRequestError, match="not supported yet") as refused:
+        await client.chat.completions.create(model="default", messages=asking("hi"), modalities=["text", "audio"])
+    assert refused.value.param == "modalities[1]"
+
+
+async def test_a_form_that_cannot_be_enforced_is_refused(client: AsyncOpenAI, queue: Queue) -> None:
+    """An answer is valid for its schema or there is none: no keyword is left out in silence."""
+    known = await queue.requests()
+    schema: dict[str, object] = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    with pytest.raises(BadRequestError, match="`uniqueItems` cannot be enforced") as refused:
         await client.chat.completions.create(
-            model="default", messages=asking("hi"), response_format={"type": "json_object"}
+            model="default",
+            messages=asking("hi"),
+            response_format={"type": "json_schema", "json_schema": {"name": "list", "schema": schema}},
         )
-    assert refused.value.param == "response_format.type"
+    assert refused.value.param == "response_format.json_schema.schema"
+    assert await queue.requests() == known
 
 
 async def test_an_unknown_model_is_a_404_that_lists_the_known(client: AsyncOpenAI) -> None:

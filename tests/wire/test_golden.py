@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import pack
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,6 +30,7 @@ from paddler.wire.balancer import (
     Frame,
     Opened,
     Prefilled,
+    TokenLogprob,
     Tokens,
     Usage,
     Vectors,
@@ -41,6 +43,11 @@ FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
     (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
+    (Tokens((7,), "a", 2.5), "0000001695a6746f6b656e739107a161cb400400000000000090"),
+    (
+        Tokens((7,), "a", None, (TokenLogprob(b"a", -0.5, ((b"a", -0.5), (b"\xff", -2.0))),)),
+        "0000003695a6746f6b656e739107a161c09193c40161cbbfe00000000000009292c40161cbbfe000000000000092c401ffcbc000000000000000",
+    ),
     (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
     (
@@ -69,6 +76,27 @@ def test_payload() -> None:
         "sampling": {"temperature": 0.0, "seed": 9},
     }
     assert decode_payload(encoded) == payload
+
+
+def test_a_payload_with_a_grammar() -> None:
+    payload = Generate(prompt="x", grammar='root ::= "a"')
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "x", "grammar": 'root ::= "a"'}
+    assert decode_payload(encoded) == payload
+
+
+def test_sampling_as_llama_cpp_names_it() -> None:
+    fields: dict[str, Any] = {
+        "logit_bias": ((5, -100.0), ("no", 1.5)), "ignore_eos": True, "min_keep": 2, "typical_p": 0.5,
+        "top_n_sigma": 1.0, "xtc_probability": 0.5, "xtc_threshold": 0.2, "dynatemp_range": 0.5,
+        "dynatemp_exponent": 2.0, "dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3,
+        "dry_penalty_last_n": -1, "dry_sequence_breakers": ("x",), "mirostat": 2, "mirostat_tau": 3.0,
+        "mirostat_eta": 0.2,
+    }  # fmt: skip
+    encoded = encode_payload(Generate(prompt="p", sampling=Sampling(**fields)))
+    in_lists = fields | {"logit_bias": [[5, -100.0], ["no", 1.5]], "dry_sequence_breakers": ["x"]}
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "p", "sampling": in_lists}
+    assert decode_payload(encoded) == Generate(prompt="p", sampling=Sampling(**fields))
 
 
 def test_a_payload_to_embed() -> None:

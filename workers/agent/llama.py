@@ -1,6 +1,6 @@
-"""The only file that imports the binding: llama.cpp's C API as three small classes.
+"""The only file that imports the binding: llama.cpp's C API as two small classes; its samplers are in `samplers.py`.
 
-`Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits) and `SamplerChain`.
+`Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits).
 All of it belongs to one thread, except `Context.interrupt`. Sizes are in tokens.
 """
 
@@ -33,7 +33,6 @@ lib: Any = llama_cpp
 """The binding. Its annotations name C types where ctypes returns Python's, so they are not used."""
 LogitArray = NDArray[np.float32]
 
-_RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: llama.cpp draws a random seed instead
 _UBATCH = 512
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
@@ -130,19 +129,24 @@ class Model:
         self.pooling = _pooling(self.metadata)
         template = lib.llama_model_chat_template(pointer, None)
         self.chat_template = template.decode("utf-8", "replace") if template else None
-        self._vocab: Any = lib.llama_model_get_vocab(pointer)
-        self.vocab_size: int = lib.llama_vocab_n_tokens(self._vocab)
-        self.bos: int = lib.llama_vocab_bos(self._vocab)
-        self.eos: int = lib.llama_vocab_eos(self._vocab)
-        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self._vocab)
+        self.vocab: Any = lib.llama_model_get_vocab(pointer)
+        self.vocab_size: int = lib.llama_vocab_n_tokens(self.vocab)
+        self.bos: int = lib.llama_vocab_bos(self.vocab)
+        self.eos: int = lib.llama_vocab_eos(self.vocab)
+        self.adds_bos: bool = lib.llama_vocab_get_add_bos(self.vocab)
         self.pieces = [self.piece(token) for token in range(self.vocab_size)]
         """Output bytes of every token; control tokens have none."""
         self.max_piece = max(map(len, self.pieces))
         self.end_tokens = frozenset(
-            token for token in range(self.vocab_size) if lib.llama_vocab_is_eog(self._vocab, token)
+            token for token in range(self.vocab_size) if lib.llama_vocab_is_eog(self.vocab, token)
         )
         """Tokens that end the output."""
-        self.suppressed = _suppressed(self._vocab)
+        self.candidates = Candidates(self.vocab_size)
+        self.silent = tuple(
+            token for token, piece in enumerate(self.pieces) if not piece and token not in self.end_tokens
+        )
+        """Tokens that neither give text nor end it."""
+        self.suppressed = _suppressed(self.vocab)
         """Tokens the model's author forbids as output."""
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -152,7 +156,7 @@ class Model:
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
-            written = lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, special)
+            written = lib.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
             if written >= 0:
                 return buffer.raw[:written]
             size = -written
@@ -165,7 +169,7 @@ class Model:
         while True:
             tokens = np.empty(size, np.int32)
             into = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            written = lib.llama_tokenize(self._vocab, data, len(data), into, size, adds_special, True)
+            written = lib.llama_tokenize(self.vocab, data, len(data), into, size, adds_special, True)
             if written >= 0:
                 return tokens[:written].copy()
             size = -written
@@ -324,36 +328,42 @@ class Context:
         """Abort the decode that runs now, else the next one. From any thread; CPU only."""
         self._flag.value = b"1"
 
-    def sample(self, chain: SamplerChain, index: int) -> int:
-        """Draw from the logits of the token at `index` of the last batch."""
-        return lib.llama_sampler_sample(chain.pointer, self._pointer, index)
+    def sample(self, sampler: Any, index: int) -> int:
+        """Let llama.cpp's sampler choose from the logits of the token at `index` of the last batch, and accept it."""
+        return lib.llama_sampler_sample(sampler, self._pointer, index)
 
 
-class SamplerChain:
-    """top_k, top_p, min_p, temperature, then a draw whose seed is given anew for every token."""
+class GrammarState:
+    """A grammar in GBNF and where in it a text is. Raises `ValueError` for a grammar that llama.cpp refuses."""
 
-    def __init__(self, *, top_k: int, top_p: float, min_p: float, temperature: float) -> None:
-        params = lib.llama_sampler_chain_default_params()
-        params.no_perf = True
-        self.pointer: Any = lib.llama_sampler_chain_init(params)
-        self.close = weakref.finalize(self, lib.llama_sampler_free, self.pointer)
-        if top_k > 0:
-            self._add(lib.llama_sampler_init_top_k(top_k))
-        if top_p < 1:
-            self._add(lib.llama_sampler_init_top_p(top_p, 1))
-        if min_p > 0:
-            self._add(lib.llama_sampler_init_min_p(min_p, 1))
-        self._add(lib.llama_sampler_init_temp(temperature))
-        self._draw_at: int = lib.llama_sampler_chain_n(self.pointer)
-        self._add(lib.llama_sampler_init_dist(0))
+    def __init__(self, model: Model, gbnf: str) -> None:
+        self._candidates = model.candidates
+        _last_problems.clear()
+        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), b"root")
+        if not self._pointer:
+            raise ValueError(_problems())
+        self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)
 
-    def reseed(self, seed: int) -> None:
-        """Seed of the next draw."""
-        lib.llama_sampler_free(lib.llama_sampler_chain_remove(self.pointer, self._draw_at))
-        self._add(lib.llama_sampler_init_dist(seed if seed != _RANDOM_SEED else _RANDOM_SEED - 1))
+    def allowed(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of the tokens may be next. An end-of-generation token: whether the text is complete."""
+        rows, struct = self._candidates.rows[: len(tokens)], self._candidates.struct
+        rows["id"], rows["logit"] = tokens, 0
+        struct.size, struct.selected, struct.sorted = len(rows), -1, False
+        lib.llama_sampler_apply(self._pointer, ctypes.byref(struct))
+        return rows["logit"] == 0
 
-    def _add(self, sampler: Any) -> None:
-        lib.llama_sampler_chain_add(self.pointer, sampler)
+    def accept(self, token: int) -> None:
+        """Go on behind a token that is `allowed`: llama.cpp ends the process for another one."""
+        lib.llama_sampler_accept(self._pointer, token)
+
+
+class Candidates:
+    """Room for every token of a vocabulary, filled through a numpy view."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self.rows = np.zeros(vocab_size, np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)]))
+        data = _pointer(self.rows, lib.llama_token_data)
+        self.struct = lib.llama_token_data_array(data=data, size=0, selected=-1, sorted=False)
 
 
 def generates_text(metadata: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
+from paddler.errors import EngineFailed
 from paddler.payload import check_payload
 from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import FinishReason, Usage
@@ -20,11 +21,10 @@ from workers.agent.embedder import Embedder
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import name_of
-from workers.agent.prompt import PromptEncoder
+from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
 from workers.agent.sequence import Sequence
-from workers.agent.templates import ChatTemplate, TemplateError
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class LlamaEngine:
             build=build_info(),
             bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
         )
-        template = _template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
+        template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
         self._scheduler = Scheduler(
             num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
@@ -230,7 +230,11 @@ class LlamaEngine:
             sequence = self._sequences[key]
             if not sequence.is_prefilled:
                 events.append(sequence.prefilled())
-            events.append(sequence.sample(self._context, index, logits[row]))
+            try:
+                events.append(sequence.sample(self._context, index, logits[row]))
+            except EngineFailed as failure:
+                self._end(key, failure, events)
+                continue
             if sequence.finished is not None:
                 self._end(key, sequence.finished, events)
 
@@ -260,9 +264,10 @@ class LlamaEngine:
         sequence.close()
         self.num_preempted += 1
 
-    def _end(self, key: int, reason: FinishReason, events: list[Event]) -> None:
+    def _end(self, key: int, reason: FinishReason | EngineFailed, events: list[Event]) -> None:
         sequence = self._sequences.pop(key)
-        events.append(sequence.done(reason))
+        is_done = isinstance(reason, FinishReason)
+        events.append(sequence.done(reason) if is_done else rejected(sequence.job, reason))
         events += self._kv.park(sequence)
         sequence.close()
 
@@ -284,14 +289,3 @@ class LlamaEngine:
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ModelError(f"{name} must be between {low} and {high}, not {value}")
-
-
-def _template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:
-    if model.chat_template is None:
-        return None
-    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
-    try:
-        return ChatTemplate(model.chat_template, bos=bos, eos=eos, today=today)
-    except TemplateError as error:
-        log.warning("chat requests will be refused", reason=str(error))
-        return None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 import numpy as np
+import structlog
 
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate
 from workers.agent.llama import Model
-from workers.agent.templates import ChatTemplate
+from workers.agent.templates import ChatTemplate, TemplateError
 from workers.agent.tokens import TokenArray
+
+log = structlog.get_logger(__name__)
 
 
 class PromptEncoder:
@@ -57,3 +63,15 @@ class PromptEncoder:
             f"the prompt has {num_tokens} tokens, but the context holds {self._max_tokens}, the output included",
             param=param,
         )
+
+
+def template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:
+    """The model's own; None when it has none that can be used."""
+    if model.chat_template is None:
+        return None
+    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
+    try:
+        return ChatTemplate(model.chat_template, bos=bos, eos=eos, today=today)
+    except TemplateError as error:
+        log.warning("chat requests will be refused", reason=str(error))
+        return None

@@ -14,6 +14,7 @@ from paddler.wire.balancer import (
     Finished,
     FinishReason,
     Prefilled,
+    TokenLogprob,
     Tokens,
     Usage,
     Vectors,
@@ -44,6 +45,8 @@ class Running:
         self._confirmed = len(journal)
         self._ids: list[int] = []
         self._text: list[str] = []
+        self._mu: float | None = None
+        self._logprobs: list[TokenLogprob] = []
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
         self._is_computing = False
@@ -56,11 +59,13 @@ class Running:
         ids: list[int] = []
         text_length = 0
         embedded: list[int] = []
+        mu: float | None = None
         vector_size = 0
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
                 text_length += len(frame.text)
+                mu = mu if frame.mu is None else frame.mu
             elif isinstance(frame, Vectors):
                 embedded.extend(frame.num_tokens)
                 vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
@@ -70,6 +75,7 @@ class Running:
             resume_ids=tuple(ids),
             resume_text_length=text_length,
             embedded=tuple(embedded),
+            resume_mu=mu,
             vector_size=vector_size,
         )
 
@@ -90,10 +96,12 @@ class Running:
 
     def take_event(self, event: Event) -> None:
         match event:
-            case Progress(ids=ids, text=text):
+            case Progress(ids=ids, text=text, mu=mu, logprobs=logprobs):
                 if not self._is_muted:
                     self._ids.extend(ids)
                     self._text.append(text)
+                    self._mu = mu
+                    self._logprobs.extend(logprobs)
             case Embedded(vectors=vectors, num_tokens=num_tokens):
                 if not self._is_muted:
                     self._vectors.extend(vectors)
@@ -126,6 +134,7 @@ class Running:
         del self._journal[self._confirmed :]
         self._ids.clear()
         self._text.clear()
+        self._logprobs.clear()
         self._vectors.clear()
         self._num_tokens.clear()
         self._is_computing = False
@@ -163,9 +172,10 @@ class Running:
             if self._prefilled is not None:
                 self._journal += encode_frame(self._prefilled)
                 self._prefilled = None
-            self._journal += encode_frame(Tokens(tuple(self._ids), text))
+            self._journal += encode_frame(Tokens(tuple(self._ids), text, self._mu, tuple(self._logprobs)))
             self._ids.clear()
             self._text.clear()
+            self._logprobs.clear()
         if self._vectors or self._is_computing:
             self._is_computing = False
             self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))

@@ -1,57 +1,125 @@
-"""Choosing one token from logits, as one request asks: penalties -> top_k -> top_p -> min_p -> temperature -> draw.
+"""Choosing one token from logits, as one request asks, in llama.cpp's order: bias -> penalties -> dry -> top_n_sigma ->
+top_k -> typical_p -> top_p -> min_p -> xtc -> temperature -> draw, or greedy, or mirostat after the first three.
 
 A request that moves to another agent must go on as if nothing had happened, so nothing here depends on how
-often a generator was used: token `n` of the output is drawn with a seed made of (seed, n), and the penalties
-are a function of the tokens accepted so far.
+often a generator was used: token `n` of the output is drawn with a seed made of (seed, n); the penalties
+and the state of a grammar are a function of the tokens accepted so far. What is not, mirostat's `mu`, travels with the
+tokens.
+
+A grammar is asked about the one token that was drawn; only when it refuses it, it is asked about others, and the draw
+is repeated among those it allows (as llama.cpp's `common_sampler` does).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
+from paddler.errors import EngineFailed
 from paddler.wire.agent import Sampling
-from workers.agent.llama import Context, LogitArray, SamplerChain
+from workers.agent.bias import Bias, has_bias
+from workers.agent.dry import Dry, has_dry
+from workers.agent.grammar import Constraint
+from workers.agent.llama import Context, LogitArray, Model
+from workers.agent.samplers import GREEDY_BELOW, Mirostat, SamplerChain
+from workers.agent.tokens import TokenArray
 
-_GREEDY_BELOW = 1e-4  # dividing logits by less than this overflows to infinity
+_AGAIN = 1 << 30  # beyond any position
 _MASK64 = (1 << 64) - 1
+_XTC = 1 << 31  # added to the position, so that xtc does not see the number of the draw
 
 
 class Sampler:
-    """The sampling state of one sequence. `accept` every output token, also those of an earlier attempt."""
+    """The sampling state of one sequence. `accept` every output token, also those of an earlier attempt; `mu` is what
+    that left behind. `max_tokens` bounds prompt and output. Raises `InvalidField` for what the model cannot do."""
 
-    def __init__(self, sampling: Sampling, *, suppressed: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        model: Model,
+        *,
+        prompt: TokenArray,
+        max_tokens: int,
+        mu: float | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
+        self._constraint = constraint
         self._seed = sampling.seed
+        self._bias = Bias(sampling, model) if has_bias(sampling, model) else None
         self._penalties = Penalties(sampling) if has_penalties(sampling) else None
-        self._suppressed = np.array(suppressed, np.int64)
+        self._dry: Dry | None = None
+        if has_dry(sampling):
+            self._dry = Dry(sampling, partial(model.piece, special=True), max_tokens=max_tokens)
+            self._dry.accept(prompt.tolist())
         self._chain: SamplerChain | None = None
-        if sampling.temperature >= _GREEDY_BELOW:
-            self._chain = SamplerChain(
-                top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p, temperature=sampling.temperature
-            )
+        self._mirostat: Mirostat | None = None
+        if sampling.mirostat and sampling.temperature >= GREEDY_BELOW:
+            self._mirostat = Mirostat(sampling, model.vocab_size, mu)
+        elif sampling.temperature + sampling.dynatemp_range >= GREEDY_BELOW:
+            self._chain = SamplerChain(sampling)
+        self._least_ratio = 1.0
+        """Of the likeliest token's probability: what is less likely is not drawn. 1: greedy."""
+        if self._mirostat is not None:
+            self._least_ratio = 0.0
+        elif self._chain is not None:
+            self._least_ratio = sampling.min_p if sampling.min_keep <= 1 else 0.0
 
-    def accept(self, tokens: Iterable[int]) -> None:
+    @property
+    def mu(self) -> float | None:
+        return None if self._mirostat is None else self._mirostat.mu
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Raises `EngineFailed` for tokens that the grammar does not allow."""
         if self._penalties is not None:
             for token in tokens:
                 self._penalties.accept(token)
+        if self._dry is not None:
+            self._dry.accept(tokens)
+        if self._constraint is not None:
+            self._constraint.accept(tokens)
 
     def draw(self, context: Context, index: int, logits: LogitArray, n: int) -> int:
         """Token `n` of the output, from the logits of the batch's token `index`; `logits` is their row, which
-        is changed. Does not accept it."""
-        if len(self._suppressed):
-            logits[self._suppressed] = -np.inf
+        is changed. Does not accept it. Raises `EngineFailed` when the grammar allows none."""
+        if self._bias is not None:
+            self._bias.apply(logits)
         if self._penalties is not None:
             self._penalties.apply(logits)
+        if self._dry is not None:
+            self._dry.apply(logits)
+        mu = self.mu
+        token = self._choose(context, index, logits, n)
+        if self._constraint is None or self._constraint.allows(token):
+            return token
+        self._constraint.mask(logits, min_p=self._least_ratio)
+        if self._mirostat is not None and mu is not None:
+            self._mirostat.mu = mu
+        # Another random number: the first one has led to a token that is not there any more, and would lead to those
+        # near to it more often than to others.
+        token = self._choose(context, index, logits, n | _AGAIN)
+        if not self._constraint.allows(token):
+            raise EngineFailed("this model has no token that the grammar allows here")
+        return token
+
+    def _choose(self, context: Context, index: int, logits: LogitArray, n: int) -> int:
+        if self._mirostat is not None:
+            return self._mirostat.draw(logits, position_seed(self._seed, n))
         if self._chain is None:
             return int(logits.argmax())
-        self._chain.reseed(position_seed(self._seed, n))
-        return context.sample(self._chain, index)
+        xtc = position_seed(self._seed, n + _XTC) if self._chain.has_xtc else 0
+        self._chain.reseed(position_seed(self._seed, n), xtc)
+        return context.sample(self._chain.pointer, index)
 
     def close(self) -> None:
+        if self._constraint is not None:
+            self._constraint.close()
         if self._chain is not None:
             self._chain.close()
+        if self._mirostat is not None:
+            self._mirostat.close()
 
 
 class Penalties:

@@ -8,8 +8,10 @@ from paddler.detokenizer import Detokenizer
 from paddler.engine import Done, Job, Progress, Retained
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
+from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, Model
+from workers.agent.logprobs import token_logprob
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
 from workers.agent.tokens import TokenArray
@@ -42,7 +44,10 @@ class Sequence:
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
         self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
-        self._sampler = Sampler(payload.sampling, suppressed=model.suppressed)
+        constraint = Constraint(payload.grammar, model) if payload.grammar is not None else None
+        self._sampler = Sampler(
+            payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
+        )
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
@@ -78,6 +83,8 @@ class Sequence:
 
     def sample(self, context: Context, index: int, logits: LogitArray) -> Progress:
         """Draw and take the next output token; see `Sampler.draw`. Sets `finished` when it was the last."""
+        num_top = self._payload.logprobs
+        kept = None if num_top is None else logits.copy()
         token = self._sampler.draw(context, index, logits, self._num_output)
         self._sampler.accept((token,))
         self._tokens[self.work.num_total] = token
@@ -86,7 +93,10 @@ class Sequence:
         text = self._unsent + self._detokenizer.push(self._model.pieces[token])
         self._unsent = ""
         self.finished = self._reason_to_finish(token)
-        return Progress(self.job.request_id, (token,), text)
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if num_top is not None and kept is not None and token not in self._model.end_tokens:
+            logprobs = (token_logprob(kept, token, min(num_top, self._model.vocab_size), self._model),)
+        return Progress(self.job.request_id, (token,), text, self._sampler.mu, logprobs)
 
     def done(self, reason: FinishReason) -> Done:
         """The last event of the job; a cancelled one releases no more text."""

@@ -1,0 +1,73 @@
+"""An answer in the form that a program needs: what does not fit cannot be said, whatever the model would rather say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Literal
+
+import pytest
+from openai import AsyncOpenAI
+from pydantic import BaseModel, Field
+from story_harness import CommandFleet, Heard, Queue, asking
+
+from paddler.testing.waiting import wait_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+
+
+class Animal(BaseModel):
+    name: str = Field(max_length=20)
+    legs: int = Field(ge=0, le=8)
+    size: Literal["small", "large"]
+
+
+async def test_the_official_client_gets_its_own_type_back(client: AsyncOpenAI) -> None:
+    """pydantic writes the schema, the balancer makes a grammar of it, and the agent draws only tokens that fit: even a
+    model of 135 million parameters fills the form."""
+    answer = await client.chat.completions.parse(
+        model="default", messages=asking("Describe a spider."), response_format=Animal, max_tokens=200
+    )
+    animal = answer.choices[0].message.parsed
+    assert animal is not None
+    assert 0 <= animal.legs <= 8
+    assert answer.choices[0].finish_reason == "stop"
+
+
+async def test_a_grammar_of_ones_own(client: AsyncOpenAI) -> None:
+    """In GBNF, as llama.cpp's server takes it."""
+    answer = await client.chat.completions.create(
+        model="default", messages=asking("Is snow white?"), extra_body={"grammar": 'root ::= "yes" | "no" | "maybe"'}
+    )
+    assert answer.choices[0].message.content in ("yes", "no", "maybe")
+
+
+async def test_what_is_cut_off_says_so(client: AsyncOpenAI) -> None:
+    """`max_tokens` ends an answer in the middle of the form: then it is none, and `finish_reason` is `length`."""
+    answer = await client.chat.completions.create(
+        model="default", messages=asking("Hi"), response_format={"type": "json_object"}, max_tokens=2
+    )
+    assert answer.choices[0].finish_reason == "length"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.choices[0].message.content or "")
+
+
+async def test_a_killed_agent_leaves_the_form_to_another(
+    fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue
+) -> None:
+    """How far the grammar had come is no state of the agent's: the next one reads it off the tokens already sent."""
+    agents = {name: await fleet.agent(name, "--slots", "1", "--threads", "1") for name in ("one", "two")}
+    schema = {"type": "object", "properties": {"poem": {"type": "string", "minLength": 200, "maxLength": 220}}}
+    form = {"type": "json_schema", "json_schema": {"name": "poem", "schema": {**schema, "required": ["poem"]}}}
+    asked: dict[str, Any] = {"response_format": form, "temperature": 0, "max_tokens": 300}
+    uninterrupted = await Heard().ask(patient, "A poem, please.", **asked)
+    assert 200 <= len(json.loads(uninterrupted.text)["poem"]) <= 220
+
+    told = Heard()
+    telling = asyncio.create_task(told.ask(patient, "A poem, please.", **asked))
+    await wait_until(lambda: len(told.text) > 80, timeout_s=30, what="it is within the poem")
+    agents[(await fleet_queue.agent_names(told.request_id))[-1]].kill()
+    await telling
+    assert told.text == uninterrupted.text
+    assert told.finish_reasons == ["stop"]
+    assert told.offsets == await fleet_queue.text_offsets(told.request_id)

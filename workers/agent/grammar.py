@@ -1,0 +1,59 @@
+"""Holding the output of one sequence to its grammar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from paddler.errors import EngineFailed, InvalidField
+from workers.agent.llama import GrammarState, LogitArray, Model
+
+LIKELY = (256, 4096)
+"""How many tokens are compared with the grammar before all are: 49,152 take 30 to 75 ms, as long as several decodes."""
+
+
+class Constraint:
+    """What may come next of an output. Raises `InvalidField` for a grammar that llama.cpp refuses.
+
+    Its state is a function of the tokens accepted. Tokens that give no text are refused, whatever llama.cpp takes their
+    names for; those that end the output are allowed when it is complete, and change nothing.
+    """
+
+    def __init__(self, gbnf: str, model: Model) -> None:
+        try:
+            self._state = GrammarState(model, gbnf)
+        except ValueError as error:
+            raise InvalidField(f"llama.cpp refuses the grammar: {error}", param="grammar") from None
+        self._model = model
+        self._silent = np.array(model.silent, np.int64)
+        self.close = self._state.close
+
+    def allows(self, token: int) -> bool:
+        is_heard = token in self._model.end_tokens or bool(self._model.pieces[token])
+        return is_heard and bool(self._state.allowed(np.array([token]))[0])
+
+    def mask(self, logits: LogitArray, *, min_p: float) -> None:
+        """Make every token impossible that may not be next, or that is less than `min_p` times as likely as the
+        likeliest that may: those need not be compared with the grammar. 1 keeps one that no other beats."""
+        logits[self._silent] = -np.inf
+        for size in LIKELY:
+            if size >= len(logits) or not min_p:
+                break
+            likely = np.argpartition(logits, -size)[-size:]
+            values = logits[likely]
+            allowed = self._state.allowed(likely)
+            if allowed.any() and values.min() <= values[allowed].max() + math.log(min_p):
+                logits.fill(-np.inf)
+                logits[likely[allowed]] = values[allowed]
+                return
+        logits[~self._state.allowed(np.arange(len(logits)))] = -np.inf
+
+    def accept(self, tokens: Iterable[int]) -> None:
+        """Raises `EngineFailed` for a token that may not be next: llama.cpp would end the process."""
+        for token in tokens:
+            if not self.allows(token):
+                raise EngineFailed("the output does not follow its grammar")
+            if token not in self._model.end_tokens:
+                self._state.accept(token)
