@@ -144,6 +144,9 @@ class _Line:
         self._give_up(error)
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
+        # A reader that is cancelled before its first turn has cleaned nothing up.
+        with contextlib.suppress(RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
 
     async def _read(self) -> None:
         error: BaseException = ConnectionError("closed")

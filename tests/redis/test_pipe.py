@@ -180,3 +180,17 @@ async def test_a_payload_does_not_stand_before_tokens(any_store: Store) -> None:
     assert not any_store._bulk.is_connected
     await pool.open("nobody", "default.x", 1, b"frame")
     assert any_store._bulk.is_connected
+
+
+async def test_a_pipe_that_is_closed_at_once_leaves_no_connection(own_store: Store) -> None:
+    """Its reader was cancelled before its first turn, in which it would have seen to that."""
+    made: list[Any] = []
+
+    def make() -> PipedConnection:
+        made.append(own_store.new_connection())
+        return made[-1]
+
+    pipe = Pipe(make, timeout_s=5)
+    await pipe._open()
+    await pipe.close()
+    assert not made[0].is_connected
