@@ -56,6 +56,7 @@ class Pipe:
         self.retry = retry
         self._line: _Line | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def is_connected(self) -> bool:
@@ -76,6 +77,8 @@ class Pipe:
         return await self.retry.call_with_retry(lambda: self._ask(packed), self._failed)
 
     async def close(self) -> None:
+        """For good: a call that is under way would else connect again, and nobody would close that."""
+        self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
@@ -83,6 +86,8 @@ class Pipe:
             await self._line.close(ConnectionError("closed"))
 
     async def _ask(self, packed: bytes) -> Any:
+        if self._is_closed:
+            raise ConnectionError("closed")
         if self._line is None or not self._line.is_open:
             await self._connect()
         assert self._line is not None

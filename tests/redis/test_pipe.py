@@ -194,3 +194,14 @@ async def test_a_pipe_that_is_closed_at_once_leaves_no_connection(own_store: Sto
     await pipe._open()
     await pipe.close()
     assert not made[0].is_connected
+
+
+async def test_a_call_under_way_does_not_connect_a_closed_pipe_again(own_store: Store) -> None:
+    pipe = own_store.pipe
+    await pipe.call("PING")
+    pending = asyncio.create_task(pipe.call("BLPOP", "nothing", 0))
+    await checkpoint()
+    await pipe.close()
+    with pytest.raises(ConnectionError):
+        await pending
+    assert not pipe.is_connected
