@@ -21,7 +21,8 @@ from typing import assert_never
 from litestar.types import Receive, Scope, Send
 
 from api.connection import Headers, Outgoing, run_while_connected
-from api.exchange import Submit, check_reason, header_value, remember
+from api.event_stream import header_value
+from api.exchange import Submit, check_reason, remember
 from api.pieces import write_json
 from paddler.clock import Clock
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
