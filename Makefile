@@ -33,7 +33,7 @@ format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-engine: setup ## tokens/s of the engine beside the bare llama_decode loop; ARGS=--prefix: the prefix cache
+bench-engine: setup ## the engine beside the bare llama_decode loop; ARGS=--http: the fleet beside llama-server; --prefix
 	@$(BIN)/python -m tests.bench.engine $(ARGS)
 
 bench-queue: setup ## latency that the queue adds, with the scripted engine

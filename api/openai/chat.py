@@ -105,9 +105,8 @@ def _max_tokens(request: ChatRequest) -> int | None:
 
 def _num_choices(request: ChatRequest) -> int:
     n = request.n or 1
-    if n > 1 and (request.stream or request.background):
-        field = "stream" if request.stream else "background"
-        raise unsupported("n", f"`n` other than 1 together with `{field}`")
+    if n > 1 and request.background:
+        raise unsupported("n", "`n` other than 1 together with `background`")
     return n
 
 

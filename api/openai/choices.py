@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from api.gathered import Part
-from api.openai.completion import chat_completion
+from api.openai.completion import ChatStream, chat_completion
 from api.openai.label import ChatLabel
-from paddler.errors import EngineFailed
+from api.parts import Part
+from paddler.errors import EngineFailed, PaddlerError
 from paddler.wire.agent import Generate
-from paddler.wire.balancer import Finished, Usage
+from paddler.wire.balancer import Finished, Tokens, Usage
 
 _SEED_STEP = 0x9E3779B1  # odd, so that no two of 2**32 are equal
 
@@ -26,18 +26,40 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
     ends = [part.end for part in parts if part.end is not None]
     if len(ends) != len(parts):
         raise EngineFailed(f"{len(parts)} choices were asked for, {len(ends)} came; the agents' logs may say why.")
-    usage = Usage(
-        ends[0].usage.prompt_tokens,
-        sum(end.usage.completion_tokens for end in ends),
-        min(end.usage.cached_tokens for end in ends),
-    )
     request_id = parts[0].reply.request_id
-    whole = chat_completion(request_id, parts[0].tokens, Finished(ends[0].reason, usage), label)
+    whole = chat_completion(request_id, parts[0].tokens, Finished(ends[0].reason, _usage(ends)), label)
     for index, (part, end) in enumerate(zip(parts, ends, strict=True)):
         if index:
             (choice,) = chat_completion(request_id, part.tokens, end, label)["choices"]
             whole["choices"].append(choice | {"index": index})
     return [msgspec.json.encode(whole)]
+
+
+class ChoiceStream:
+    """Renders several choices as `text/event-stream`, each chunk with the index of its choice. It does no I/O."""
+
+    def __init__(self, request_id: str, label: ChatLabel, n: int) -> None:
+        self._choices = [ChatStream(request_id, label, index=index) for index in range(n)]
+
+    def tokens(self, index: int, frame: Tokens) -> bytes:
+        return self._choices[index].tokens(frame.text, frame.logprobs)
+
+    def finished(self, index: int, end: Finished) -> bytes:
+        return self._choices[index].finish(end.reason)
+
+    def over(self, ends: Sequence[Finished]) -> bytes:
+        return self._choices[0].over(_usage(ends))
+
+    def failed(self, error: PaddlerError) -> bytes:
+        return self._choices[0].failed(error)
+
+
+def _usage(ends: Sequence[Finished]) -> Usage:
+    return Usage(
+        ends[0].usage.prompt_tokens,
+        sum(end.usage.completion_tokens for end in ends),
+        min(end.usage.cached_tokens for end in ends),
+    )
 
 
 def _with_seed(payload: Generate, seed: int) -> Generate:

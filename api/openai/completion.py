@@ -20,23 +20,31 @@ from paddler.wire.balancer import Finished, FinishReason, TokenLogprob, Tokens, 
 _encode = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
-_ROLE = b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
+_ROLE = b'{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
 
 
 class ChatStream:
     """Renders one request as `text/event-stream`. It does no I/O; every result is whole events.
 
-    `is_begun`: it goes on from a later offset, its client has had the role, and `earlier`."""
+    `is_begun`: it goes on from a later offset, its client has had the role, and `earlier`. `index` is which choice it
+    is of the chat completion."""
 
     def __init__(
-        self, request_id: str, label: ChatLabel, *, is_begun: bool = False, earlier: Iterable[Tokens] = ()
+        self,
+        request_id: str,
+        label: ChatLabel,
+        *,
+        is_begun: bool = False,
+        earlier: Iterable[Tokens] = (),
+        index: int = 0,
     ) -> None:
         head = _encode(_origin(request_id, "chat.completion.chunk", label))
         self._head = b"data: " + head[:-1]
         self._include_usage = label.include_usage
         # With `include_usage` every chunk but the last says that it has none.
         self._tail = b',"usage":null}\n\n' if label.include_usage else b"}\n\n"
-        self._before_text = self._head + b',"choices":[{"index":0,"delta":{"content":'
+        self._before_delta = self._head + b',"choices":[{"index":%d,"delta":' % index
+        self._before_text = self._before_delta + b'{"content":'
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
         self._is_begun = is_begun
         self._logprobs = LogprobStream(earlier) if label.has_logprobs else None
@@ -52,26 +60,28 @@ class ChatStream:
 
     def finished(self, reason: FinishReason, usage: Usage) -> bytes:
         """The last events of a stream that ended as asked."""
-        reason_json = _encode(reason.value)
-        last = b',"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":' + reason_json + b"}]"
-        events = self._begin() + self._head + last + self._tail
-        if self._include_usage:
-            events += self._head + b',"choices":[],"usage":' + _encode(usage_object(usage)) + b"}\n\n"
-        return events + DONE
+        return self.finish(reason) + self.over(usage)
+
+    def finish(self, reason: FinishReason) -> bytes:
+        """The last event of its choice."""
+        last = b'{},"logprobs":null,"finish_reason":' + _encode(reason.value) + b"}]"
+        return self._begin() + self._before_delta + last + self._tail
 
     def failed(self, error: PaddlerError) -> bytes:
         """The last events of a stream that failed after its headers went out."""
         return b"data: " + _encode(error_object(error)) + b"\n\n" + DONE
 
-    def over(self) -> bytes:
-        """What to say when there is nothing more."""
-        return DONE
+    def over(self, usage: Usage | None = None) -> bytes:
+        """What to say when there is nothing more; `usage` for a client that has not had it yet."""
+        if usage is None or not self._include_usage:
+            return DONE
+        return self._head + b',"choices":[],"usage":' + _encode(usage_object(usage)) + b"}\n\n" + DONE
 
     def _begin(self) -> bytes:
         if self._is_begun:
             return b""
         self._is_begun = True
-        return self._head + _ROLE + self._tail
+        return self._before_delta + _ROLE + self._tail
 
 
 def chat_completion(request_id: str, said: Sequence[Tokens], end: Finished, label: ChatLabel) -> dict[str, Any]:

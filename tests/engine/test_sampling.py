@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from paddler.errors import InvalidField
@@ -299,6 +299,7 @@ def extremes(name: str) -> st.SearchStrategy[float]:
     bias=st.lists(st.tuples(st.integers(0, 300), st.sampled_from([-100.0, 0.5, 100.0])), max_size=5),
     temperature=st.sampled_from([0.0, 1e-4, 1.0, 1e3]),
 )
+@example(fields={"xtc_probability": 1.0, "xtc_threshold": 0.0}, bias=[(0, -100.0)], temperature=1e-4)
 def test_native_code_survives_what_is_accepted(
     draw: Draw, fields: dict[str, Any], bias: list[tuple[int, float]], temperature: float
 ) -> None:

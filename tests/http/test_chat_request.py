@@ -235,7 +235,6 @@ def test_turns_that_come_later_are_refused_by_name(turn: dict[str, Any], param: 
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "<= 20"),
         ({"n": 0}, "n", ">= 1"),
         ({"n": 9}, "n", "<= 8"),
-        ({"n": 2, "stream": True}, "n", "together with `stream`"),
         ({"n": 2, "background": True}, "n", "together with `background`"),
         ({"prompt_cache_key": "k" * 1025}, "prompt_cache_key", "length <= 1024"),
         ({"background": "yes"}, "background", "got `str`"),

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from http_harness import HandAgent, HandRequest, HttpBalancer, NewAgent, NewBalancer, chat, read_events
 
-from api import exchange
+from api import event_stream
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.testing.waiting import wait_until
 from paddler.wire.balancer import FinishReason
@@ -174,8 +174,8 @@ async def test_scale_from_zero(balancer: HttpBalancer, new_agent: NewAgent) -> N
 async def test_waiting_is_told_from_a_long_prefill(
     balancer: HttpBalancer, new_agent: NewAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HOLD_BACK_S", 0.1)
-    monkeypatch.setattr(exchange, "KEEPALIVE_S", 0.1)
+    monkeypatch.setattr(event_stream, "HOLD_BACK_S", 0.1)
+    monkeypatch.setattr(event_stream, "KEEPALIVE_S", 0.1)
     async with balancer.http() as http:
         answer = await http.send(http.build_request("POST", CHAT, json=chat(stream=True)), stream=True)
         pieces = answer.aiter_bytes()
@@ -192,7 +192,7 @@ async def test_waiting_is_told_from_a_long_prefill(
 async def test_a_silent_stream_is_kept_alive(
     balancer: HttpBalancer, agent: HandAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "KEEPALIVE_S", 0.1)
+    monkeypatch.setattr(event_stream, "KEEPALIVE_S", 0.1)
     async with balancer.http() as http:
         answer, request = await begin(http, agent, "zero ")
         pieces = answer.aiter_bytes()

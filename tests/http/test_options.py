@@ -9,7 +9,7 @@ import httpx
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat, read_events
 
-from api import exchange
+from api import event_stream
 from api.connection import Outgoing
 from paddler.testing.waiting import wait_until
 from paddler.wire.balancer import Prefilled, Usage
@@ -137,7 +137,7 @@ async def test_headers_tell_which_way_a_request_went(balancer: HttpBalancer, age
 async def test_what_headers_could_not_say_yet_is_a_comment(
     balancer: HttpBalancer, new_agent: NewAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "HOLD_BACK_S", 0.1)
+    monkeypatch.setattr(event_stream, "HOLD_BACK_S", 0.1)
     async with balancer.http() as http:
         first = asyncio.create_task(http.post(CHAT, json=chat("first")))
         await wait_until(balancer.num_waiting)
@@ -163,7 +163,7 @@ async def test_the_official_client_reads_a_stream_with_ids_and_comments(
     balancer: HttpBalancer, agent: HandAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps the last id, and would take an empty line after a comment for an event."""
-    monkeypatch.setattr(exchange, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(event_stream, "KEEPALIVE_S", 0.05)
     said: list[bytes] = []
     write = Outgoing.write
 
@@ -185,7 +185,7 @@ async def test_the_official_client_reads_a_stream_with_ids_and_comments(
         async for chunk in stream:
             texts.append(chunk.choices[0].delta.content or "")
             if texts[-1] == "one ":
-                await wait_until(lambda: said.count(exchange.KEEPALIVE) >= 2)
+                await wait_until(lambda: said.count(event_stream.KEEPALIVE) >= 2)
                 await request.say("two")
                 await request.finish()
         assert "".join(texts) == "one two"

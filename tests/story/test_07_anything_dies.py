@@ -30,9 +30,9 @@ async def kill(up: Up, name: str) -> None:
     await wait_until(lambda: up.pids().get(name, old) != old, what=f"{name} is started again")
 
 
-async def begin(client: AsyncOpenAI) -> tuple[Told, asyncio.Task[Told]]:
+async def begin(client: AsyncOpenAI, num_tokens: int = NUM_TOKENS) -> tuple[Told, asyncio.Task[Told]]:
     told = Told()
-    telling = asyncio.create_task(told.ask(client, STORY, max_tokens=NUM_TOKENS, seed=5))
+    telling = asyncio.create_task(told.ask(client, STORY, max_tokens=num_tokens, seed=5))
     await wait_until(lambda: len(told.text) > 20, timeout_s=30, what="the story has begun")
     return told, telling
 
@@ -40,8 +40,10 @@ async def begin(client: AsyncOpenAI) -> tuple[Told, asyncio.Task[Told]]:
 async def test_the_valkey(up: Up, client: AsyncOpenAI) -> None:
     """The agent goes on computing and keeps what it cannot tell; the new server reads the queue from its append-only
     file, and the stream goes on where it stopped."""
-    _, telling = await begin(client)
-    uninterrupted = await telling
+    # Once more, so that both times all of the prompt but its last token is in the cache: llama.cpp adds up a token that
+    # is computed alone in another order than one among others.
+    await (await begin(client))[1]
+    uninterrupted = await (await begin(client))[1]
     told, telling = await begin(client)
     await kill(up, "valkey")
     assert not told.finish_reasons, "it was killed too late"
@@ -73,7 +75,7 @@ async def test_the_worker(up: Up, client: AsyncOpenAI) -> None:
 async def test_the_balancer(up: Up, client: AsyncOpenAI, queue: Queue) -> None:
     """The connections break. A client that tries again, as the official one does by itself, finds the next process on
     the same address; what it had asked before does not stay in the queue for ever."""
-    _, telling = await begin(client)
+    _, telling = await begin(client, 10 * NUM_TOKENS)
     os.kill(up.pids()["balancer"], signal.SIGKILL)
     with pytest.raises(APIError) as broken:
         await telling

@@ -55,7 +55,9 @@ class SamplerChain:
         for _ in range(self._num_seeded):
             lib.llama_sampler_free(lib.llama_sampler_chain_remove(self.pointer, self._num_fixed))
         if self.has_xtc:
-            probability, threshold = self._sampling.xtc_probability, self._sampling.xtc_threshold
+            probability = self._sampling.xtc_probability
+            # At 0 it would leave only the least likely of all: one that is banned, or that the grammar does not allow.
+            threshold = max(self._sampling.xtc_threshold, _LEAST_P)
             self._add(lib.llama_sampler_init_xtc(probability, threshold, self._min_keep, _fixed_seed(xtc)))
             self._add(self._temperature())
         self._add(lib.llama_sampler_init_dist(_fixed_seed(draw)))
