@@ -57,11 +57,17 @@ class Progress(Struct, frozen=True):
 
 
 class Embedded(Struct, frozen=True):
-    """The next inputs of a job as vectors (see `wire.balancer.Vectors`); none: it goes on."""
+    """The next inputs of a job as vectors (see `wire.balancer.Vectors`)."""
 
     request_id: str
     vectors: tuple[bytes, ...]
     num_tokens: tuple[int, ...]
+
+
+class Working(Struct, frozen=True):
+    """The job goes on, though it has had nothing to show for some seconds."""
+
+    request_id: str
 
 
 class Done(Struct, frozen=True):
@@ -104,7 +110,7 @@ class Preempted(Struct, frozen=True):
     request_id: str
 
 
-Event = Progress | Embedded | Done | Rejected | Retained | Preempted
+Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

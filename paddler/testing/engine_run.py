@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
-from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained
+from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained, Working
 from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Embed, Generate, Sampling
 from paddler.wire.balancer import FinishReason, TokenLogprob
@@ -66,6 +66,8 @@ class EngineRun:
         events = self.engine.step()
         self.num_steps += 1
         for event in events:
+            if isinstance(event, Working):
+                continue
             if isinstance(event, Retained):
                 self.retained.setdefault(event.request_id, []).append(event)
                 continue

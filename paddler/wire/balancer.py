@@ -80,7 +80,7 @@ class _BareTokens(Struct, frozen=True, array_like=True, tag="tokens"):
 class Vectors(Struct, frozen=True, array_like=True, tag="vectors"):
     """Embeddings of the next inputs, in their order: little-endian float32 each, and how many tokens each input has.
 
-    Without any it is a sign of life of a job that needs long for one."""
+    Without any it is a sign of life of a job of whatever kind that needs long for what it says next."""
 
     vectors: tuple[bytes, ...]
     num_tokens: tuple[int, ...]

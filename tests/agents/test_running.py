@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected
+from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected, Working
 from paddler.store.results import Outcome
 from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import (
@@ -125,9 +125,9 @@ def test_vectors_gather_while_a_call_is_under_way_and_another_attempt_goes_on_be
     assert job.vector_size == 2
 
 
-def test_no_vector_yet_is_a_sign_of_life() -> None:
+def test_a_sign_of_life_says_nothing_else() -> None:
     running = Running("r", 1, OPENED)
-    running.take_event(Embedded("r", (), ()))
+    running.take_event(Working("r"))
     sign = running.emission()
     assert sign is not None
     assert list(decode_frames(sign.frames)) == [Vectors((), ())]
@@ -135,6 +135,8 @@ def test_no_vector_yet_is_a_sign_of_life() -> None:
     assert running.emission() is None
     job = Running("r", 2, OPENED + sign.frames).job(Embed(inputs=("a",)))
     assert (job.embedded, job.vector_size) == ((), 0)
+    job = Running("r", 2, OPENED + sign.frames).job(Generate(prompt="a"))
+    assert (job.resume_ids, job.resume_text_length) == ((), 0)
 
 
 def test_what_fails_is_charged_by_what_was_computed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from paddler.clock import SystemClock
-from paddler.engine import Embedded, Event, Job, Rejected
+from paddler.engine import Embedded, Event, Job, Rejected, Working
 from paddler.testing.engine_run import EngineRun, embed_job
 from paddler.wire.agent import Embed
 from workers.agent.embedder import Embedder
@@ -164,7 +164,7 @@ def test_jobs_of_long_inputs_say_that_they_go_on(
     for name in "abc":
         start(embedder, embed_job(name, LONG + STORY * 2))
     events = embedder.step(20.0)
-    assert events == [Embedded(name, (), ()) for name in "abc"]
+    assert events == [Working(name) for name in "abc"]
     events += finish(embedder)
     assert [vectors(events, name).shape[0] for name in "abc"] == [1, 1, 1]
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from paddler.clock import SystemClock
-from paddler.engine import ModelError
+from paddler.engine import ModelError, Progress, Working
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import Usage
@@ -52,6 +52,21 @@ def test_in_usual_batches_a_job_goes_on_with_the_same_bits(make_llama: MakeLlama
         busy.start(make_job(str(number), STORY, max_tokens=40, sampling=replace(RANDOM, seed=number)))
     [rest] = busy.finish(make_job("b", prompt, max_tokens=80, sampling=RANDOM, resume=whole, resume_at=60))
     assert rest.ids == whole.ids[60:]
+
+
+def test_a_long_prompt_says_that_it_goes_on(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so does one that waits in its slot for what it computes; once they speak there are no more signs."""
+    monkeypatch.setattr("workers.agent.signs.SIGN_S", 0.0)
+    engine = make_llama()
+    engine._scheduler = Scheduler(num_cells=1024, max_batch=64, prefill_token_s=1e-6)
+    for name in "ab":
+        engine.start(make_job(name, STORY * 20, max_tokens=4))
+    steps = list(iter(engine.step, []))
+    has_spoken = [any(isinstance(event, Progress) for event in events) for events in steps]
+    num_silent = has_spoken.index(True)
+    assert num_silent > 2
+    assert all(events == [Working("a"), Working("b")] for events in steps[:num_silent])
+    assert not any(isinstance(event, Working) for events in steps[num_silent + 1 :] for event in events)
 
 
 @pytest.mark.parametrize("sampling", [None, RANDOM], ids=["greedy", "random"])

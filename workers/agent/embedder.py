@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from paddler.clock import Clock
-from paddler.engine import Done, Embedded, Event, Job, ModelError
+from paddler.engine import Done, Embedded, Event, Job, ModelError, Working
 from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions, check_payload
 from paddler.vectors import check_earlier_size, pack_vector
@@ -21,6 +21,7 @@ from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
 from workers.agent.rejecting import rejected
+from workers.agent.signs import SIGN_S
 from workers.agent.tokens import TokenArray
 
 log = structlog.get_logger(__name__)
@@ -31,9 +32,6 @@ MAX_SEQUENCES = 64
 """Inputs in one decode."""
 PREPARE_S = 0.05
 """Time of a step for turning inputs into tokens; at least one is done."""
-SIGN_S = 5.0
-"""After so long without a vector a job says that it goes on, also one whose input waits for the cells of another:
-each of eight jobs of long inputs on a slow CPU may need longer for one than a balancer waits for a sign of life."""
 MIN_TOKENS = 8
 """A smaller batch costs about as much as this one: the weights are read once a step either way."""
 
@@ -258,8 +256,12 @@ class Embedder:
         ready: list[Text] = []
         while task.texts and task.texts[0].num_pending == 0:
             ready.append(task.texts.pop(0))
-        if ready or self._clock.monotonic() - task.said_at >= SIGN_S:
-            task.said_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        if not ready and now - task.said_at >= SIGN_S:
+            task.said_at = now
+            events.append(Working(task.job.request_id))
+        elif ready:
+            task.said_at = now
             vectors = tuple(pack_vector(text.pooled, task.payload) for text in ready if text.pooled is not None)
             num_tokens = tuple(len(text.tokens) for text in ready)
             task.num_tokens += num_tokens

@@ -25,6 +25,7 @@ from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
 from workers.agent.sequence import Sequence
+from workers.agent.signs import SignsOfLife
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +114,7 @@ class LlamaEngine:
         self._sequences: dict[int, Sequence] = {}
         """By sequence id, the oldest first."""
         self._cancelled: set[int] = set()
+        self._signs = SignsOfLife()
         self.num_preempted = 0
 
     @property
@@ -148,6 +150,9 @@ class LlamaEngine:
     def step(self) -> list[Event]:
         began_at = self._clock.monotonic()
         events = self._generate()
+        silent = [job.request_id for job, _ in self._started.values()]
+        silent += [sequence.job.request_id for sequence in self._sequences.values() if not sequence.is_prefilled]
+        events += self._signs.look(silent, self._clock.monotonic())
         if self._embedder.num_jobs:
             left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained
+from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained, Working
 from paddler.errors import leaves
 from paddler.store.results import Emission, Outcome
 from paddler.vectors import NUMBER_SIZE
@@ -106,7 +106,8 @@ class Running:
                 if not self._is_muted:
                     self._vectors.extend(vectors)
                     self._num_tokens.extend(num_tokens)
-                    self._is_computing = not vectors
+            case Working():
+                self._is_computing = not self._is_muted
             case Done(reason=reason, usage=usage, text=text):
                 self.usage = usage
                 if self._is_muted:

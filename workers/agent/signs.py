@@ -1,0 +1,25 @@
+"""Saying that a job goes on which has nothing to show yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from paddler.engine import Working
+
+SIGN_S = 5.0
+"""A long prompt or input on a slow CPU, or one that waits in its slot for another's cells, may take longer than a
+balancer waits for a sign of life (`--inference-item-timeout`)."""
+
+
+class SignsOfLife:
+    """`look` after every step, at the jobs that have said nothing yet."""
+
+    def __init__(self) -> None:
+        self._said_at: dict[str, float] = {}
+
+    def look(self, silent: Iterable[str], now: float) -> list[Working]:
+        """A sign for each that has been silent for `SIGN_S` since it was first seen here, or since its last sign."""
+        self._said_at = {request_id: self._said_at.get(request_id, now) for request_id in silent}
+        due = [request_id for request_id, said_at in self._said_at.items() if now - said_at >= SIGN_S]
+        self._said_at.update(dict.fromkeys(due, now))
+        return [Working(request_id) for request_id in due]
