@@ -14,6 +14,16 @@ from paddler.testing.leaks import leaked_keys
 from paddler.testing.servers import RedisServer
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of an `xdist_group` share costly fixtures and rest on one worker: say so when they would not get one."""
+    if not config.getoption("loadgroup", default=False):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError(f"pytest {pytest.__version__} ignores the groups of pytest-xdist: {item.nodeid}")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
