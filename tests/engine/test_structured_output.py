@@ -22,7 +22,7 @@ from workers.agent.llama_engine import LlamaEngine
 
 MakeLlama = Callable[..., LlamaEngine]
 
-NUM_SCHEMAS = 200 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 15
+NUM_SCHEMAS = 200 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 8
 SEED = int(os.environ.get("PADDLER_TEST_SEED", "7"))
 PERSON = {
     "type": "object",
