@@ -65,6 +65,11 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     is_flag=True,
     help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
 )
+@option(
+    "--share-prefix-cache",
+    is_flag=True,
+    help="Let tenants use each other's cached prompts: the time a prompt takes then tells what others have asked.",
+)
 @redis_options
 @log_options
 def command(
@@ -79,6 +84,7 @@ def command(
     tenant_share: float,
     max_batch_requests: int,
     cancel_on_stop: bool,
+    share_prefix_cache: bool,
     max_body: int,
     redis_url: str,
     redis_prefix: str,
@@ -105,6 +111,7 @@ def command(
             tenant_share=tenant_share,
             max_batch_requests=max_batch_requests,
             cancel_on_stop=cancel_on_stop,
+            shares_prefix_cache=share_prefix_cache,
         ),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from redis.exceptions import OutOfMemoryError
 
@@ -42,7 +43,7 @@ from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
 from paddler.store.tally import Tally
-from paddler.wire.agent import Payload, encode_payload
+from paddler.wire.agent import Generate, Payload, encode_payload
 from paddler.wire.balancer import Frame, decode_placed
 
 __all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "RequestStatus", "Submit"]
@@ -68,7 +69,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """`buffered_request_timeout_ms` 0: a request that no free slot takes at once ends with `StartTimeout`.
 
     `max_estimated_wait_ms` 0 and `tenant_share` 1.0 switch those bounds off. `cancel_on_stop`: requests do not outlive
-    this balancer, as there is no other one to resume them at."""
+    this balancer, as there is no other one to resume them at. `shares_prefix_cache`: a tenant's prompt may begin with
+    cells that were computed for another tenant, which tells both by the time it takes what the other has asked."""
 
     max_buffered_requests: int = 30
     max_batch_requests: int = 100_000
@@ -77,6 +79,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     max_estimated_wait_ms: int = 0
     tenant_share: float = 1.0
     cancel_on_stop: bool = False
+    shares_prefix_cache: bool = False
 
 
 class Submit(Struct, frozen=True, kw_only=True):
@@ -296,6 +299,8 @@ class Gateway:
 
     def _submission(self, pool: str, payload: Payload, how: Submit, view: PoolView) -> Submission:
         settings = self._settings
+        if isinstance(payload, Generate) and not settings.shares_prefix_cache:
+            payload = msgspec.structs.replace(payload, cache_scope=how.tenant)
         chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
@@ -55,7 +56,7 @@ class Fleet:
         self.agents: list[RunningAgent] = []
         self._stack = stack
 
-    async def gateway(self, *, cancel_on_stop: bool = True, **settings: int) -> Gateway:
+    async def gateway(self, *, cancel_on_stop: bool = True, **settings: Any) -> Gateway:
         store = connect(self.url, self.prefix)
         gateway = Gateway(store, GatewaySettings(cancel_on_stop=cancel_on_stop, **settings), SystemClock())
         await gateway.start()
