@@ -82,16 +82,21 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             submits.append(partial(gateway.submit, pool, ticket, way))
         return GatheredAnswer(submits, call.gather, clock)
 
+    async def model_object(entry: PoolModel) -> dict[str, Any]:
+        abilities = await gateway.abilities(entry.pool)
+        known = {} if abilities is None else {"abilities": sorted(abilities)}
+        return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler", **known}
+
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model_object(entry) for entry in await gateway.models()]}
+        return {"object": "list", "data": [await model_object(entry) for entry in await gateway.models()]}
 
     @get("/v1/models/{model_path:path}")
     async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:
-                return _model_object(entry)
+                return await model_object(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     return [create_chat_completion, create_embeddings, list_models, get_model]
@@ -111,7 +116,3 @@ def _chat_label(reply: Reply) -> ChatLabel:
     if isinstance(label, EmbeddingLabel):
         raise InvalidField("Embeddings have no stream; GET /v1/requests/<id> has them when they are done.", param="id")
     return label
-
-
-def _model_object(entry: PoolModel) -> dict[str, Any]:
-    return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler"}

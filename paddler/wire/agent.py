@@ -108,6 +108,14 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
 
 Payload = Generate | Embed
 
+Ability = Literal["generate", "embed", "rerank"]
+"""What an agent can do: a kind of payload. Agents that publish none are older, and can do all there was."""
+
+
+def ability_for(payload: Payload) -> Ability:
+    """What an agent must be able to do for it."""
+    return "generate" if isinstance(payload, Generate) else "embed"
+
 
 class Poke(Struct, frozen=True, array_like=True, tag="poke"):
     """Something is waiting that may be stolen after so many ms (0: now)."""

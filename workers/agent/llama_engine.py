@@ -18,9 +18,11 @@ from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import Embedder
+from workers.agent.embedding_engine import EmbeddingEngine
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
-from workers.agent.naming import name_of
+from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.pooling import abilities_of, is_embedding_model, pooling_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
@@ -38,10 +40,6 @@ EMBED_S = 0.05
 MAX_THREADS = 512
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
-SAMPLE_TEXT = (
-    "A fleet of machines serves open-weight language models. Each request waits in a queue until an agent has a free "
-    'slot; then {"tokens": 42} come back one by one, as text - in order, none missing.\n'
-) * 3
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -56,12 +54,24 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     threads: int | None = None
     n_gpu_layers: int = 0
     model_name: str | None = None
+    pooling: str | None = None
+    """`none`, `mean`, `cls`, `last` or `rank`; None is the model's own, else the mean."""
 
 
-def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine:
+def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine | EmbeddingEngine:
     """Load the model and warm it up; takes seconds to minutes. `on_progress` gets 0..1; an exception from it
     stops the loading. Raises `ModelError`."""
     model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
+    if is_embedding_model(model):
+        return EmbeddingEngine(
+            model,
+            SystemClock(),
+            name=settings.model_name or name_of(model),
+            slots=settings.slots,
+            context_size=min(settings.context_size, EMBEDDING_CONTEXT),
+            num_threads=num_usable_cores() if settings.threads is None else settings.threads,
+            pooling=pooling_of(model, settings.pooling),
+        )
     return LlamaEngine(model, settings, SystemClock())
 
 
@@ -74,6 +84,7 @@ class LlamaEngine:
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
+        pooling = pooling_of(model, settings.pooling)
         max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
         self._context = Context(
             model,
@@ -93,7 +104,8 @@ class LlamaEngine:
             context_size=num_cells,
             max_parked=max_parked if can_share else 0,
             build=build_info(),
-            bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
+            bytes_per_token=bytes_per_token(model),
+            abilities=abilities_of(model, pooling),
         )
         template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
@@ -103,6 +115,7 @@ class LlamaEngine:
         self._embedder = Embedder(
             model,
             clock,
+            pooling=pooling,
             max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
             num_threads=num_threads,
             token_s=self._scheduler.prefill_token_s,
