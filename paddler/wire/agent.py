@@ -83,6 +83,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
 
 
 Normalization = Literal["l2", "none", "rms_norm"]
+DEFAULT_NORMALIZATION: Normalization = "l2"
+DEFAULT_RMS_EPSILON = 1e-6
 
 
 class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
@@ -95,8 +97,8 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
     """
 
     inputs: tuple[str, ...]
-    normalization: Normalization = "l2"
-    rms_epsilon: float = 1e-6
+    normalization: Normalization = DEFAULT_NORMALIZATION
+    rms_epsilon: float = DEFAULT_RMS_EPSILON
     dimensions: int | None = None
     first: int = 0
     is_single: bool = False
