@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.gathered import Part
+from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import EmbeddingLabel
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
@@ -20,8 +21,6 @@ from paddler.wire.balancer import Usage
 
 MAX_INPUTS = 2048
 """As many as OpenAI takes."""
-MIN_TICKET = 16
-"""About what one decode takes of short inputs: a smaller ticket would leave it half empty."""
 
 
 class EmbeddingRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -70,11 +69,7 @@ class EmbeddingCall(Struct, frozen=True):
 
     def gather(self, parts: Sequence[Part]) -> Iterator[bytes]:
         """The chunks of the answer of finished requests; see `render`."""
-        usages = [part.end.usage for part in parts if part.end is not None]
-        usage = Usage(
-            sum(usage.prompt_tokens for usage in usages), cached_tokens=sum(usage.cached_tokens for usage in usages)
-        )
-        return self.render([vector for part in parts for vector in part.vectors], usage)
+        return self.render([vector for part in parts for vector in part.vectors], usage_of(parts))
 
     def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
         """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input, or not all

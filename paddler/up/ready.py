@@ -19,7 +19,9 @@ REMIND_S = 20.0
 EXAMPLES: dict[str, dict[str, object]] = {
     "chat/completions": {"messages": [{"role": "user", "content": "Say hello in five words."}], "max_tokens": 32},
     "embeddings": {"input": "The quick brown fox jumps over the lazy dog."},
+    "rerank": {"query": "Who jumps?", "documents": ["A dog sleeps.", "A fox jumps."]},
 }
+PATHS = {"generate": "chat/completions", "embed": "embeddings", "rerank": "rerank"}
 RULE = "─" * 80
 
 
@@ -90,7 +92,7 @@ def ready_message(
 
 def curl_command(address: Address, abilities: Sequence[str] = ()) -> str:
     """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing."""
-    path = "chat/completions" if not abilities or "generate" in abilities else "embeddings"
+    path = next((path for ability, path in PATHS.items() if ability in abilities), "chat/completions")
     request = {"model": DEFAULT_POOL, **EXAMPLES[path]}
     url = f"{address.url}/v1/{path}"
     return f"curl {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"

@@ -5,9 +5,14 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from struct import unpack
 
+import httpx
 import pytest
+from bert_gguf import random_bert, write_bert
+from bert_numpy import classify
+from gguf import PoolingType
 from minilm import minilm_path
 from openai import AsyncOpenAI, BadRequestError
 from story_harness import CommandFleet, Queue, asking
@@ -64,3 +69,28 @@ async def test_it_is_not_asked_to_chat(fleet: CommandFleet, patient: AsyncOpenAI
     ended = await fleet_queue.requests() - before
     assert len(ended) <= 1, "at most the first, before the balancer had looked at the new agent"
     assert [model.id for model in (await patient.models.list()).data if model.id == "minilm"] == ["minilm"]
+
+
+async def test_a_reranker_puts_documents_in_order(fleet: CommandFleet, fleet_queue: Queue, tmp_path: Path) -> None:
+    """Its classifier reads the query and a document together. This one has random weights, so its order makes no sense,
+    but it is the order of the very same computation in numpy."""
+    words = ("the", "fox", "sea", "red", "moon", "runs", "##s", "where", "is")
+    bert = random_bert(words, num_outputs=1, pooling=PoolingType.RANK)
+    write_bert(bert, tmp_path / "reranker.gguf")
+    flags = ("--model", str(tmp_path / "reranker.gguf"), "--model-name", "reranker", "--slots", "2")
+    await fleet.agent("reranker", *flags)
+    documents = [f"the {one} {other}" for one in words[1:5] for other in words[1:5]]
+    scores = [
+        float(classify(bert, [bert.id_of(token) for token in f"[CLS] where is fox [SEP] {one} [SEP]".split()])[0])
+        for one in documents
+    ]
+    body = {"model": "reranker", "query": "where is fox", "documents": documents, "top_n": 3, "return_documents": True}
+    async with httpx.AsyncClient(base_url=fleet.balancer_url, trust_env=False, timeout=60) as http:
+        told = await http.post("/v1/rerank", json=body)
+    assert told.status_code == 200, told.text
+    results = told.json()["results"]
+    best = sorted(range(len(documents)), key=lambda index: -scores[index])[:3]
+    assert [one["index"] for one in results] == best
+    assert [one["document"]["text"] for one in results] == [documents[index] for index in best]
+    assert all(math.isclose(one["relevance_score"], scores[one["index"]], abs_tol=0.01) for one in results)
+    assert await fleet_queue.demand() == 0

@@ -145,7 +145,8 @@ def test_the_message_says_where_everything_is_and_hides_a_password() -> None:
 
 
 def test_the_command_to_try_is_one_that_the_agents_can_do() -> None:
-    chat, embeddings = ("http://[::1]:3/v1/chat/completions", "http://[::1]:3/v1/embeddings")
-    for abilities, url in (((), chat), (("generate", "embed"), chat), (("embed",), embeddings)):
+    given = {(): "chat/completions", ("embed", "generate"): "chat/completions", ("embed",): "embeddings"}
+    given |= {("rerank",): "rerank"}
+    for abilities, path in given.items():
         message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, abilities)
-        assert url in message
+        assert f"curl 'http://[::1]:3/v1/{path}'" in message

@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from paddler.engine import Done, Job
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Encode
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.llama import Pooling
 from workers.agent.tokens import TokenArray
@@ -41,7 +41,7 @@ class Text(Struct):
 class Task:
     """One job. `texts` are the inputs that have tokens and no vector yet."""
 
-    def __init__(self, job: Job, payload: Embed, now: float) -> None:
+    def __init__(self, job: Job, payload: Encode, now: float) -> None:
         self.job = job
         self.payload = payload
         self.texts: list[Text] = []

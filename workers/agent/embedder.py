@@ -16,7 +16,7 @@ from paddler.engine import Embedded, Event, Job, ModelError
 from paddler.errors import EngineFailed
 from paddler.payload import check_dimensions, check_payload
 from paddler.vectors import check_earlier_size, pack_vector
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Encode, Rerank
 from paddler.wire.balancer import FinishReason
 from workers.agent.embed_task import Task, Text
 from workers.agent.inputs import InputEncoder
@@ -73,7 +73,7 @@ class Embedder:
     def has_context(self) -> bool:
         return self._context is not None
 
-    def start(self, job: Job, payload: Embed) -> None:
+    def start(self, job: Job, payload: Encode) -> None:
         self._tasks.append(Task(job, payload, self._clock.monotonic()))
 
     def cancel(self, request_id: str) -> None:
@@ -155,9 +155,10 @@ class Embedder:
             try:
                 if not task.is_checked:
                     check_payload(task.payload)
-                    check_pooled(self._pooling)
+                    check_pooled(self._pooling, task.payload)
                     check_dimensions(task.payload, self._model.embedding_size)
-                    check_earlier_size(task.job, self._model.embedding_size)
+                    size = 1 if isinstance(task.payload, Rerank) else self._model.embedding_size
+                    check_earlier_size(task.job, size)
                     task.is_checked = True
                 while not task.is_prepared:
                     tokens = self._encoder.encode(task.payload, task.num_prepared, self._max_tokens)

@@ -173,15 +173,15 @@ class Model:
                 return buffer.raw[:written]
             size = -written
 
-    def tokenize(self, text: str, *, adds_special: bool = False) -> TokenArray:
-        """Tokens of `text`, where control tokens written out count as such; adds none of its own, unless asked for
-        those that the model wants at beginning and end."""
+    def tokenize(self, text: str, *, adds_special: bool = False, has_control: bool = True) -> TokenArray:
+        """Tokens of `text`, where control tokens written out count as such, unless it has none; adds none of its own,
+        unless asked for those that the model wants at beginning and end."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         while True:
             tokens = np.empty(size, np.int32)
             into = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            written = lib.llama_tokenize(self.vocab, data, len(data), into, size, adds_special, True)
+            written = lib.llama_tokenize(self.vocab, data, len(data), into, size, adds_special, has_control)
             if written >= 0:
                 return tokens[:written].copy()
             size = -written

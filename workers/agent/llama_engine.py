@@ -14,7 +14,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
 from paddler.errors import EngineFailed
 from paddler.payload import check_payload
-from paddler.wire.agent import Embed, Generate
+from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import Embedder
@@ -135,10 +135,10 @@ class LlamaEngine:
     def start(self, job: Job) -> None:
         if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
-        if isinstance(job.payload, Embed):
-            self._embedder.start(job, job.payload)
-        else:
+        if isinstance(job.payload, Generate):
             self._started[self._kv.acquire(job.request_id)] = job, job.payload
+        else:
+            self._embedder.start(job, job.payload)
 
     def cancel(self, request_id: str) -> None:
         self._embedder.cancel(request_id)

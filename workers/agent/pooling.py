@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paddler.engine import ModelError
 from paddler.errors import InvalidField
-from paddler.wire.agent import Ability
+from paddler.wire.agent import Ability, Embed, Encode, Rerank
 from workers.agent.gguf_header import has_tensor
 from workers.agent.llama import Model, Pooling
 
@@ -29,8 +29,20 @@ def pooling_of(model: Model, asked: str | None) -> Pooling:
     return pooling
 
 
-def check_pooled(pooling: Pooling) -> None:
-    """Raises `InvalidField` when an agent with this pooling makes no embeddings."""
+def check_pooled(pooling: Pooling, payload: Encode) -> None:
+    """Raises `InvalidField` when an agent with this pooling cannot do what is asked."""
+    if isinstance(payload, Rerank) and pooling is not Pooling.RANK:
+        raise InvalidField(
+            "this agent ranks nothing: choose a reranker, or start the agent of one whose file does not say what it is "
+            "with --pooling rank",
+            param="model",
+        )
+    if isinstance(payload, Embed) and pooling is Pooling.RANK:
+        raise InvalidField(
+            "this agent ranks documents and makes no embeddings: choose an embedding model, or start the agent with "
+            "another --pooling",
+            param="model",
+        )
     if pooling is Pooling.NONE:
         raise InvalidField(
             "this agent does not pool (--pooling none), and an input has no vector: start it with another --pooling",
