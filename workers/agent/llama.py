@@ -122,12 +122,11 @@ class Model:
         self.close = weakref.finalize(self, lib.llama_model_free, pointer)
         self.path = path
         self.metadata = _metadata(pointer)
-        has_decoder = lib.llama_model_has_decoder(pointer)
-        if has_decoder and lib.llama_model_has_encoder(pointer):
-            raise ModelError(f"{path} needs an encoder and a decoder, which are not served: choose another model")
+        if lib.llama_model_has_encoder(pointer):
+            raise ModelError(f"{path} has an encoder of its own (as T5 has), which is not served: choose another model")
         if lib.llama_model_is_diffusion(pointer):
             raise ModelError(f"{path} generates no text token by token (a diffusion model): choose a chat model")
-        self.is_causal: bool = has_decoder and generates_text(self.metadata)
+        self.is_causal = generates_text(self.metadata)
         """A token's state depends on those before it alone: it can generate, and an input can be computed in parts."""
         self.is_cuttable: bool = not (lib.llama_model_is_recurrent(pointer) or lib.llama_model_is_hybrid(pointer))
         """Its memory has a cell for every token, so that a part of a sequence can be kept or given away."""
