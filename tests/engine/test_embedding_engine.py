@@ -128,8 +128,10 @@ def test_what_is_longer_than_the_context_is_refused_by_name(make_engine: MakeEng
     assert "513 tokens, but at most 512" in long.rejected.message
     assert (words.rejected.code, words.rejected.param) == ("context_length_exceeded", "input[1]")
     assert "40000 bytes" in words.rejected.message
-    [short] = EngineRun(make_engine(context_size=64)).finish(embed_job("d", "word " * 63))
-    assert "at most 64" in short.rejected.message
+    run = EngineRun(make_engine(context_size=32))
+    short, fitting = run.finish(embed_job("d", "word " * 31), embed_job("e", *["word " * 30] * 3))
+    assert "at most 32" in short.rejected.message
+    assert len(fitting.vectors) == 3
 
 
 def test_jobs_of_long_inputs_take_turns(make_engine: MakeEngine) -> None:

@@ -109,14 +109,16 @@ class Embedder:
     def open(self) -> Context:
         """Its context, made when this is first called. Raises `ModelError`."""
         if self._context is None:
-            num_sequences = min(MAX_SEQUENCES, max_sequences())
             # An input that cannot be cut has to fit into a batch.
             max_batch = MAX_BATCH if self._model.is_causal else max(MAX_BATCH, self._max_tokens)
+            max_batch = min(max_batch, self._max_tokens)
+            # llama.cpp ends the process for a context of more sequences than tokens in a batch.
+            num_sequences = min(MAX_SEQUENCES, max_sequences(), max_batch)
             self._context = Context(
                 self._model,
                 num_sequences=num_sequences,
                 context_size=self._max_tokens,
-                max_batch=min(max_batch, self._max_tokens),
+                max_batch=max_batch,
                 num_threads=self._num_threads,
                 pooling=self._pooling,
             )
