@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from workers.agent.llama import Context, Decoded, Model
 from workers.agent.llama_engine import EngineSettings, load
 
 TEXTS = ("A cat sits on the mat.", "A kitten is sitting on a rug.", "The stock market fell sharply on Tuesday.")
+WORD = re.compile(r"\w+|[^\w\s]")
 LONG = "the red fox tells stories by the sea " * 50
 
 MakeEngine = Callable[..., Engine]
@@ -67,6 +69,25 @@ def test_vectors_are_those_of_the_published_weights(make_engine: MakeEngine, enc
         assert (minilm().tokens[ids[0]], minilm().tokens[ids[-1]]) == ("[CLS]", "[SEP]")
         expected = hidden_states(minilm(), ids).mean(0)
         assert np.abs(vector - expected / np.linalg.norm(expected)).max() < 1e-3
+
+
+def test_tokens_are_those_of_the_published_vocabulary(encoder: Model) -> None:
+    ids = {token: number for number, token in enumerate(minilm().tokens)}
+    for text in (*TEXTS, "Unbelievably, 42 electroencephalographs hummed!", "it's re-used: e.g. (this)"):
+        expected = ["[CLS]", *(piece for word in WORD.findall(text.lower()) for piece in cut(word, ids)), "[SEP]"]
+        assert [minilm().tokens[token] for token in encoder.tokenize(text, adds_special=True)] == expected
+
+
+def cut(word: str, known: Container[str]) -> list[str]:
+    """WordPiece: the longest known beginning, then the longest that goes on (Wu et al., 2016)."""
+    pieces: list[str] = []
+    start = 0
+    while start < len(word):
+        mark = "##" if start else ""
+        end = next(end for end in range(len(word), start, -1) if mark + word[start:end] in known)
+        pieces.append(mark + word[start:end])
+        start = end
+    return pieces
 
 
 def test_paraphrases_are_closer(make_engine: MakeEngine) -> None:
