@@ -26,6 +26,8 @@ from workers.agent.rejecting import rejected
 
 log = structlog.get_logger(__name__)
 
+MAX_INPUT = 2048
+"""Tokens of the longest input, and what the first embedding costs in KV cache, whatever the model's context."""
 MAX_BATCH = 256
 """Tokens in one decode: each costs llama.cpp two rows of logits, which nobody reads."""
 MAX_SEQUENCES = 64

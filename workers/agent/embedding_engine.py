@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import structlog
 
 from paddler.clock import Clock
 from paddler.engine import EngineInfo, Event, Job, ModelError, NoFreeSlot
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate
-from workers.agent.embedder import Embedder
+from workers.agent.cores import num_usable_cores
+from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.llama import Model, Pooling, build_info
-from workers.agent.naming import bytes_per_token
-from workers.agent.pooling import abilities_of
+from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.rejecting import rejected
+
+if TYPE_CHECKING:
+    from workers.agent.llama_engine import EngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -20,6 +26,19 @@ MAX_SLOTS = 256
 STEP_S = 0.2
 SLOW_STEP_S = 1.0
 """The longest input that takes longer than this as a whole is worth a line in the log: the lease is 5 s."""
+
+
+def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) -> EmbeddingEngine:
+    """Raises `ModelError`."""
+    return EmbeddingEngine(
+        model,
+        clock,
+        name=settings.model_name or name_of(model),
+        slots=settings.slots,
+        context_size=min(settings.context_size, MAX_INPUT),
+        num_threads=num_usable_cores() if settings.threads is None else settings.threads,
+        pooling=pooling_of(model, settings.pooling),
+    )
 
 
 class EmbeddingEngine:

@@ -17,8 +17,8 @@ from paddler.payload import check_payload
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
-from workers.agent.embedder import Embedder
-from workers.agent.embedding_engine import EmbeddingEngine
+from workers.agent.embedder import MAX_INPUT, Embedder
+from workers.agent.embedding_engine import EmbeddingEngine, make_embedding_engine
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import bytes_per_token, name_of
@@ -33,8 +33,6 @@ log = structlog.get_logger(__name__)
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 WARM_UP_TOKENS = 32
-EMBEDDING_CONTEXT = 2048
-"""The longest input, in tokens, and what the first embedding costs in KV cache, whatever the model's context."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
 MAX_THREADS = 512
@@ -63,15 +61,7 @@ def load(settings: EngineSettings, on_progress: Callable[[float], None] | None =
     stops the loading. Raises `ModelError`."""
     model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
     if is_embedding_model(model):
-        return EmbeddingEngine(
-            model,
-            SystemClock(),
-            name=settings.model_name or name_of(model),
-            slots=settings.slots,
-            context_size=min(settings.context_size, EMBEDDING_CONTEXT),
-            num_threads=num_usable_cores() if settings.threads is None else settings.threads,
-            pooling=pooling_of(model, settings.pooling),
-        )
+        return make_embedding_engine(model, settings, SystemClock())
     return LlamaEngine(model, settings, SystemClock())
 
 
@@ -116,7 +106,7 @@ class LlamaEngine:
             model,
             clock,
             pooling=pooling,
-            max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
+            max_tokens=min(self._max_tokens, MAX_INPUT),
             num_threads=num_threads,
             token_s=self._scheduler.prefill_token_s,
         )
