@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from paddler.wire.agent import Payload
+from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
 
@@ -115,7 +115,7 @@ Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
-    parked: at most `max_parked` ended sequences, 0 when nothing is reused."""
+    parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects."""
 
     model: str
     slots_total: int
@@ -123,6 +123,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     build: str = ""
     bytes_per_token: float = 4.0
     max_parked: int = 0
+    abilities: tuple[Ability, ...] = ("generate", "embed")
 
 
 class Engine(Protocol):

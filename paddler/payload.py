@@ -7,7 +7,7 @@ import math
 from paddler.errors import InvalidField
 from paddler.structure.gbnf import check_gbnf
 from paddler.structure.rules import GrammarError
-from paddler.wire.agent import Embed, Generate, Payload, Sampling
+from paddler.wire.agent import Embed, Encode, Generate, Payload, Rerank, Sampling
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096
@@ -49,26 +49,29 @@ SAMPLING_RANGES: dict[str, tuple[float, float]] = {
 
 def check_payload(payload: Payload) -> None:
     """Raises `InvalidField`."""
-    if isinstance(payload, Embed):
-        _check_embed(payload)
-    else:
+    if isinstance(payload, Generate):
         _check_generate(payload)
+    else:
+        _check_encode(payload)
 
 
-def _check_embed(payload: Embed) -> None:
+def _check_encode(payload: Encode) -> None:
+    if isinstance(payload, Rerank) and not payload.query:
+        raise InvalidField("query must not be empty", param="query")
     if not payload.inputs:
-        raise InvalidField("input must not be empty", param="input")
+        name = "documents" if isinstance(payload, Rerank) else "input"
+        raise InvalidField(f"{name} must not be empty", param=name)
     for index, text in enumerate(payload.inputs):
         if not text:
             name = payload.name_of(index)
             raise InvalidField(f"{name} must not be empty", param=name)
-    if not 0 <= payload.rms_epsilon <= 1:
+    if isinstance(payload, Embed) and not 0 <= payload.rms_epsilon <= 1:
         raise InvalidField("rms_epsilon must be between 0 and 1", param="rms_epsilon")
 
 
-def check_dimensions(payload: Embed, size: int) -> None:
+def check_dimensions(payload: Encode, size: int) -> None:
     """Raises `InvalidField` unless the client takes vectors of the model's `size`."""
-    if payload.dimensions not in (None, size):
+    if isinstance(payload, Embed) and payload.dimensions not in (None, size):
         raise InvalidField(
             f"this model's embeddings have {size} dimensions and are not shortened: leave dimensions out",
             param="dimensions",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from paddler.engine import Job
 from paddler.errors import EngineFailed
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Encode, Rerank
 
 NUMBER_SIZE = 4
 """Bytes of one number."""
@@ -25,9 +25,11 @@ def check_earlier_size(job: Job, size: int) -> None:
         )
 
 
-def pack_vector(vector: NDArray[Any], payload: Embed) -> bytes:
-    """Little-endian float32, normalised as the payload says. A zero vector stays one."""
+def pack_vector(vector: NDArray[Any], payload: Encode) -> bytes:
+    """Little-endian float32, normalised as the payload says. A zero vector stays one, and a score as it is."""
     values = vector.astype(np.float64)
+    if isinstance(payload, Rerank):
+        return values.astype("<f4").tobytes()
     match payload.normalization:
         case "l2":
             scale = float(np.linalg.norm(values))

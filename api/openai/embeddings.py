@@ -9,19 +9,18 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import EmbeddingLabel
 from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
 from paddler.routing.batches import split_evenly
 from paddler.vectors import NUMBER_SIZE, unpack_vector
-from paddler.wire.agent import Embed
+from paddler.wire.agent import DEFAULT_NORMALIZATION, DEFAULT_RMS_EPSILON, Embed, Normalization
 from paddler.wire.balancer import Usage
 
 MAX_INPUTS = 2048
 """As many as OpenAI takes."""
-MIN_TICKET = 16
-"""About what one decode takes of short inputs: a smaller ticket would leave it half empty."""
 
 
 class EmbeddingRequest(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -33,6 +32,10 @@ class EmbeddingRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     user: str | None = None
 
+    # Not OpenAI's.
+    normalization: Normalization | None = None
+    rms_epsilon: Annotated[float, Meta(ge=0, le=1)] | None = None
+
 
 class EmbeddingCall(Struct, frozen=True):
     """A checked request."""
@@ -43,6 +46,8 @@ class EmbeddingCall(Struct, frozen=True):
     dimensions: int | None
     is_single: bool = False
     """A text, not a list."""
+    normalization: Normalization = DEFAULT_NORMALIZATION
+    rms_epsilon: float = DEFAULT_RMS_EPSILON
 
     def tickets(self, num_slots: int, *, is_one: bool) -> list[Embed]:
         """The payloads, each for one slot, as many as there are slots or as are worth it; with `is_one` one."""
@@ -53,6 +58,8 @@ class EmbeddingCall(Struct, frozen=True):
                 dimensions=self.dimensions,
                 first=part.start,
                 is_single=self.is_single,
+                normalization=self.normalization,
+                rms_epsilon=self.rms_epsilon,
             )
             for part in parts
         ]
@@ -62,11 +69,7 @@ class EmbeddingCall(Struct, frozen=True):
 
     def gather(self, parts: Sequence[Part]) -> Iterator[bytes]:
         """The chunks of the answer of finished requests; see `render`."""
-        usages = [part.end.usage for part in parts if part.end is not None]
-        usage = Usage(
-            sum(usage.prompt_tokens for usage in usages), cached_tokens=sum(usage.cached_tokens for usage in usages)
-        )
-        return self.render([vector for part in parts for vector in part.vectors], usage)
+        return self.render([vector for part in parts for vector in part.vectors], usage_of(parts))
 
     def render(self, vectors: Sequence[bytes], usage: Usage) -> Iterator[bytes]:
         """The chunks of the answer. Raises `EngineFailed` when there is not one vector for each input, or not all
@@ -90,7 +93,21 @@ def read_embedding_call(body: bytes) -> EmbeddingCall:
         texts = (_text("input", request.input),)
     else:
         texts = tuple(_text(f"input[{index}]", item) for index, item in enumerate(request.input))
-    return EmbeddingCall(request.model, texts, request.encoding_format == "base64", request.dimensions, is_single)
+    normalization = request.normalization or DEFAULT_NORMALIZATION
+    if request.rms_epsilon is not None and normalization != "rms_norm":
+        raise InvalidField(
+            f"`rms_epsilon` is part of `normalization` `rms_norm`, not of `{normalization}`: leave it out.",
+            param="rms_epsilon",
+        )
+    return EmbeddingCall(
+        model=request.model,
+        texts=texts,
+        is_base64=request.encoding_format == "base64",
+        dimensions=request.dimensions,
+        is_single=is_single,
+        normalization=normalization,
+        rms_epsilon=DEFAULT_RMS_EPSILON if request.rms_epsilon is None else request.rms_epsilon,
+    )
 
 
 def _text(param: str, item: object) -> str:

@@ -26,7 +26,14 @@ class EmbeddingLabel(Struct, frozen=True, array_like=True, tag="embeddings"):
     first: int = 0
 
 
-Label = ChatLabel | EmbeddingLabel
+class RerankLabel(Struct, frozen=True, array_like=True, tag="rerank"):
+    """`first` is the place of the request's first document among those of the client."""
+
+    model: str
+    first: int = 0
+
+
+Label = ChatLabel | EmbeddingLabel | RerankLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

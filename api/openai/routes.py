@@ -16,14 +16,16 @@ from litestar.types import ASGIApp
 from msgspec.structs import replace
 
 from api.body import AnyRequest, read_json_body
-from api.exchange import StreamedAnswer, Submit, WholeAnswer
+from api.exchange import StreamedAnswer, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.interleaved import InterleavedAnswer
+from api.openai.batch import answer_batch
 from api.openai.chat import read_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
-from api.openai.label import ChatLabel, EmbeddingLabel, encode_label, label_of
+from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.options import read_options
 from paddler.clock import Clock
@@ -73,35 +75,31 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @post("/v1/embeddings", status_code=200)
     async def create_embeddings(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
-        call = read_embedding_call(body)
-        how = read_options(request, body, label=b"")
-        pool = await gateway.resolve(call.model)
-        has_key = bool(how.idempotency_key)
-        # A repeat may find another number of slots, and its key must find the same inputs.
-        tickets = call.tickets(await gateway.num_slots(pool), is_one=has_key)
-        submits: list[Submit] = []
-        for ticket in tickets:
-            # The deadline is for the call, which has begun with its first ticket.
-            timeout_ms = how.start_timeout_ms if not submits else 0
-            label = encode_label(call.label(ticket))
-            # There is no stream, and the client knows one id of several: only a key brings it back.
-            way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key)
-            submits.append(partial(gateway.submit, pool, ticket, way))
-        return GatheredAnswer(submits, call.gather, clock)
+        return await answer_batch(gateway, clock, request, body, read_embedding_call(body))
+
+    @post(RERANK_PATHS, status_code=200)
+    async def create_ranking(request: AnyRequest) -> ASGIApp:
+        body = await read_json_body(request)
+        return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
+
+    async def model_object(entry: PoolModel) -> dict[str, Any]:
+        abilities = await gateway.abilities(entry.pool)
+        known = {} if abilities is None else {"abilities": sorted(abilities)}
+        return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler", **known}
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model_object(entry) for entry in await gateway.models()]}
+        return {"object": "list", "data": [await model_object(entry) for entry in await gateway.models()]}
 
     @get("/v1/models/{model_path:path}")
     async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:
-                return _model_object(entry)
+                return await model_object(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
-    return [create_chat_completion, create_embeddings, list_models, get_model]
+    return [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
 
 
 def render_stream(reply: Reply) -> ChatStream:
@@ -115,10 +113,6 @@ def render_whole(reply: Reply, said: Sequence[Tokens], end: Finished) -> bytes:
 
 def _chat_label(reply: Reply) -> ChatLabel:
     label = label_of(reply)
-    if isinstance(label, EmbeddingLabel):
-        raise InvalidField("Embeddings have no stream; GET /v1/requests/<id> has them when they are done.", param="id")
+    if not isinstance(label, ChatLabel):
+        raise InvalidField("This has no stream; GET /v1/requests/<id> has it when it is done.", param="id")
     return label
-
-
-def _model_object(entry: PoolModel) -> dict[str, Any]:
-    return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler"}

@@ -10,19 +10,22 @@ import msgspec
 from api.openai.completion import chat_completion, usage_object
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import EmbeddingLabel, label_of
+from api.openai.label import EmbeddingLabel, RerankLabel, label_of
+from api.openai.rerank import rerank_object
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
 
 
 def request_chunks(status: RequestStatus) -> Iterator[bytes]:
-    """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, or the
-    embeddings, of a request that is done."""
+    """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, the
+    embeddings or the ranking of a request that is done."""
     yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
     if status.state != "done" or status.end is None:
         yield b"null"
     elif isinstance(label := label_of(status), EmbeddingLabel):
         yield from embedding_chunks(status.vectors, status.end.usage, label)
+    elif isinstance(label, RerankLabel):
+        yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
     else:
         yield msgspec.json.encode(chat_completion(status.request_id, status.tokens, status.end, label))
     yield b"}"

@@ -6,7 +6,7 @@ import base64
 import struct
 
 from paddler.routing.prefix import PrefixChain, prefix_chain
-from paddler.wire.agent import Embed, Payload
+from paddler.wire.agent import Generate, Payload, Rerank
 
 HASH_CHARACTERS = 11
 EXPECTED_OUTPUT_TOKENS = 256
@@ -14,15 +14,16 @@ MAX_EXPECTED_OUTPUT_TOKENS = 512
 
 
 def chain_of(payload: Payload, pool: str) -> PrefixChain:
-    """The chain of a request; an embedding has none, only a length."""
-    if isinstance(payload, Embed):
-        return PrefixChain((), (), sum(len(text.encode("utf-8", "surrogatepass")) for text in payload.inputs))
+    """The chain of a request; an embedding has none, only a length, and a ranking the query with each document."""
+    if not isinstance(payload, Generate):
+        query = len(payload.query.encode("utf-8", "surrogatepass")) if isinstance(payload, Rerank) else 0
+        return PrefixChain((), (), sum(query + len(text.encode("utf-8", "surrogatepass")) for text in payload.inputs))
     return prefix_chain(payload, pool=pool, tenant=payload.cache_scope or None)
 
 
 def expected_output(payload: Payload) -> int:
     """How many tokens of output a request is charged for until its real number is known."""
-    if isinstance(payload, Embed):
+    if not isinstance(payload, Generate):
         return 0
     if payload.max_tokens is None:
         return EXPECTED_OUTPUT_TOKENS

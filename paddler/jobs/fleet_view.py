@@ -7,19 +7,32 @@ from typing import Any
 from msgspec import Struct
 
 from paddler.clock import Clock
+from paddler.errors import InvalidField
 from paddler.store.client import Store
+from paddler.wire.agent import Payload, ability_for
 
 REFRESH_S = 1.0
 DEFAULT_BYTES_PER_TOKEN = 4.0
 
 
 class PoolView(Struct, frozen=True):
-    """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it."""
+    """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it. `abilities` are those of all its
+    agents together, None when there is no agent, or one that publishes none: then nothing is known."""
 
     num_agents: int = 0
     slots_total: int = 0
     rate: float = 0.0
     bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
+    abilities: frozenset[str] | None = None
+
+    def check_able(self, payload: Payload) -> None:
+        """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one."""
+        if self.abilities is not None and ability_for(payload) not in self.abilities:
+            can = " and ".join(sorted(self.abilities))
+            raise InvalidField(
+                f"the agents of this model cannot {ability_for(payload)}, only {can}: choose another model for this",
+                param="model",
+            )
 
 
 class FleetView:
@@ -47,8 +60,9 @@ class FleetView:
         agent_ids = [found.decode() for found in await self._store.redis.zrange(keys.agents(), 0, -1)]
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token")
+            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities")
         rows: list[list[Any]] = await pipe.execute() if agent_ids else []
+        told = [row[3].decode() for row in rows if row[3]]
         ratios = [float(row[2]) for row in rows if row[2]]
         return PoolView(
             num_agents=len(rows),
@@ -56,4 +70,5 @@ class FleetView:
             rate=sum(float(row[1] or 0) for row in rows),
             # Without agents the last known ratio is still the best guess.
             bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
+            abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
         )

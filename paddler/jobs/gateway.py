@@ -166,7 +166,8 @@ class Gateway:
             self.failed.set()
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
-        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch` or `QueueUnavailable`."""
+        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`, and
+        `InvalidField` for what no agent of the pool can do."""
         await self._ready(pool)
         how = how or Submit()
         try:
@@ -174,6 +175,7 @@ class Gateway:
                 view = await self._views.pool(pool)
             if self._is_closing:
                 raise ShuttingDown(STOPPING, retry_after_s=1)
+            view.check_able(payload)
             submission = self._submission(pool, payload, how, view)
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
@@ -265,6 +267,15 @@ class Gateway:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 return (await self._views.pool(pool)).slots_total
+        except TROUBLE as error:
+            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+
+    async def abilities(self, pool: str) -> frozenset[str] | None:
+        """What the pool's agents can do, as known a second or two ago; None while nobody knows. Raises
+        `QueueUnavailable`."""
+        try:
+            async with asyncio.timeout(REDIS_PATIENCE_S):
+                return (await self._views.pool(pool)).abilities
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 

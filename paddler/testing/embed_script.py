@@ -1,5 +1,6 @@
-"""One embedding job of the scripted engine. The vector of a text is a function of the text alone, so `vector_of` can
-tell what any answer must be; texts that have words in common are closer to each other than those that have not."""
+"""One embedding or ranking job of the scripted engine. The vector of a text is a function of the text alone, so
+`vector_of` can tell what any answer must be; texts that have words in common are closer to each other than those that
+have not. A document's score is how many of the query's words it has: `score_of`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from paddler.errors import ContextExceeded, EngineFailed
 from paddler.payload import check_dimensions
 from paddler.testing.script import faults_of
 from paddler.vectors import check_earlier_size, pack_vector
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Embed, Encode, Rerank
 from paddler.wire.balancer import FinishReason, Usage
 
 DIMENSIONS = 32
@@ -22,13 +23,14 @@ DIMENSIONS = 32
 class EmbedScript:
     """One running job: an input a step. Its tokens are its words. Raises `PaddlerError` for one that cannot run."""
 
-    def __init__(self, job: Job, payload: Embed, context_size: int) -> None:
+    def __init__(self, job: Job, payload: Encode, context_size: int) -> None:
         self.job = job
         self._payload = payload
         check_dimensions(payload, DIMENSIONS)
-        check_earlier_size(job, DIMENSIONS)
+        check_earlier_size(job, DIMENSIONS if isinstance(payload, Embed) else 1)
+        self._query = payload.query if isinstance(payload, Rerank) else ""
         for index, text in enumerate(payload.inputs):
-            if (num_tokens := len(text.split())) > context_size:
+            if (num_tokens := self._count(text)) > context_size:
                 name = payload.name_of(index)
                 raise ContextExceeded(
                     f"{name} has {num_tokens} tokens, but at most {context_size} can be embedded", param=name
@@ -50,12 +52,20 @@ class EmbedScript:
 
     def next(self) -> Embedded:
         text = self._payload.inputs[self.num_output]
-        self._num_tokens.append(len(text.split()))
-        vector = pack_vector(vector_of(text), self._payload)
+        self._num_tokens.append(self._count(text))
+        scored = np.array([score_of(self._query, text)])
+        vector = pack_vector(scored if isinstance(self._payload, Rerank) else vector_of(text), self._payload)
         return Embedded(self.job.request_id, (vector,), (self._num_tokens[-1],))
+
+    def _count(self, text: str) -> int:
+        return len(self._query.split()) + len(text.split())
 
     def done(self, reason: FinishReason) -> Done:
         return Done(self.job.request_id, reason, Usage(prompt_tokens=sum(self._num_tokens)))
+
+
+def score_of(query: str, document: str) -> float:
+    return float(len(set(query.split()) & set(document.split())))
 
 
 def vector_of(text: str) -> NDArray[np.float64]:

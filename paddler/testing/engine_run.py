@@ -9,7 +9,7 @@ from msgspec import Struct, field, structs
 
 from paddler.engine import Done, Embedded, Engine, Event, Job, Preempted, Progress, Rejected, Retained, Working
 from paddler.vectors import NUMBER_SIZE
-from paddler.wire.agent import Embed, Generate, Sampling
+from paddler.wire.agent import Embed, Generate, Rerank, Sampling
 from paddler.wire.balancer import FinishReason, TokenLogprob
 
 
@@ -163,6 +163,13 @@ def embed_job(
     request_id: str, *inputs: str, embedded: tuple[int, ...] = (), vector_size: int = 0, **fields: Any
 ) -> Job:
     payload = Embed(inputs=inputs, **fields)
+    return Job(request_id=request_id, payload=payload, embedded=embedded, vector_size=vector_size)
+
+
+def rerank_job(
+    request_id: str, query: str, *documents: str, embedded: tuple[int, ...] = (), vector_size: int = 0, first: int = 0
+) -> Job:
+    payload = Rerank(query=query, documents=documents, first=first)
     return Job(request_id=request_id, payload=payload, embedded=embedded, vector_size=vector_size)
 
 

@@ -2,7 +2,7 @@
 
 The output is words `w123 w45 ...`. Word `n` is a function of the prompt, the seed (with temperature 0: of the
 prompt alone) and `n`, so a request that moves to another agent goes on exactly. A prompt's tokens are its words.
-An embedding is a function of its text alone.
+An embedding is a function of its text alone, a score of query and document.
 
 Directives in the prompt, in any message or in any input of an embedding, whose tokens are then its vectors:
 
@@ -30,7 +30,7 @@ from paddler.payload import check_payload
 from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 
 __all__ = ["ScriptedEngine"]
@@ -62,7 +62,12 @@ class ScriptedEngine:
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.info = EngineInfo(
-            model=model, slots_total=slots, context_size=context_size, build="scripted", max_parked=MAX_PARKED
+            model=model,
+            slots_total=slots,
+            context_size=context_size,
+            build="scripted",
+            max_parked=MAX_PARKED,
+            abilities=("generate", "embed", "rerank"),
         )
         self._default_tokens = default_tokens
         self._step_s = step_s
@@ -136,7 +141,7 @@ class ScriptedEngine:
         self._started.clear()
 
     def _script_of(self, job: Job) -> Script | EmbedScript:
-        if isinstance(job.payload, Embed):
+        if not isinstance(job.payload, Generate):
             return EmbedScript(job, job.payload, self.info.context_size)
         return Script(job, job.payload, self._default_tokens, self.info.context_size)
 

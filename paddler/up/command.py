@@ -26,6 +26,7 @@ from paddler.settings import (
     Address,
     log_options,
     option,
+    pooling_option,
     waiting_options,
 )
 from paddler.store.client import connect
@@ -50,6 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
 @option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core.")
 @option("--n-gpu-layers", type=click.IntRange(min=-1), help="Layers of an agent on the GPU; -1 is all of them.")
+@pooling_option
 @option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )
@@ -122,13 +124,14 @@ async def _announce(
     settings: Settings, redis_url: str, runner: Runner, output: Output, clock: Clock, began: float
 ) -> None:
     await wait_for_balancer(settings.inference_addr, clock)
+    abilities: list[str] = []
     if settings.agents:
         store = connect(redis_url, settings.redis_prefix)
         try:
-            await wait_for_agent(store, lambda: runner.pids, clock, output.say)
+            abilities = await wait_for_agent(store, lambda: runner.pids, clock, output.say)
         finally:
             await store.close()
-    output.print(ready_message(settings, redis_url, _program(), clock.monotonic() - began))
+    output.print(ready_message(settings, redis_url, _program(), clock.monotonic() - began, abilities))
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:

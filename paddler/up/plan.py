@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_size: int | None
     threads: int | None
     n_gpu_layers: int | None
+    pooling: str | None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
@@ -77,6 +78,7 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         context_size=settings.context_size,
         threads=settings.threads,
         n_gpu_layers=settings.n_gpu_layers,
+        pooling=settings.pooling,
     )
 
 

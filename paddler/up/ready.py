@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from paddler.clock import Clock
 from paddler.settings import DEFAULT_POOL, Address
@@ -16,6 +16,12 @@ from paddler.up.plan import Settings, agent_flags, without_password
 POLL_S = 0.1
 HTTP_TIMEOUT_S = 2.0
 REMIND_S = 20.0
+EXAMPLES: dict[str, dict[str, object]] = {
+    "chat/completions": {"messages": [{"role": "user", "content": "Say hello in five words."}], "max_tokens": 32},
+    "embeddings": {"input": "The quick brown fox jumps over the lazy dog."},
+    "rerank": {"query": "Who jumps?", "documents": ["A dog sleeps.", "A fox jumps."]},
+}
+PATHS = {"generate": "chat/completions", "embed": "embeddings", "rerank": "rerank"}
 RULE = "─" * 80
 
 
@@ -41,8 +47,8 @@ async def is_healthy(address: Address) -> bool:
 
 async def wait_for_agent(
     store: Store, pids: Callable[[], Mapping[str, int]], clock: Clock, remind: Callable[[str], None]
-) -> None:
-    """Return once an agent among our children has registered, which it does when its model is loaded.
+) -> list[str]:
+    """Return once an agent among our children has registered, which it does when its model is loaded: what it can do.
 
     By process id, because the queue of an earlier run may still name its agents, and one that is busy from the start
     (requests waited for it) is not among the free ones. `remind` is called now and then while it takes long.
@@ -54,8 +60,9 @@ async def wait_for_agent(
         try:
             found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
             for agent in found:
-                if await store.redis.hget(keys.agent(agent.decode()), "pid") in ours:  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
-                    return
+                fields: list[bytes | None] = await store.redis.hmget(keys.agent(agent.decode()), "pid", "abilities")  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
+                if fields[0] in ours:
+                    return (fields[1] or b"").decode().split()
         except TROUBLE:
             pass  # Redis is starting again, and its supervisor says so
         if clock.monotonic() > next_reminder:
@@ -64,8 +71,11 @@ async def wait_for_agent(
         await clock.sleep(POLL_S)
 
 
-def ready_message(settings: Settings, redis_url: str, program: str, seconds: float) -> str:
-    """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted."""
+def ready_message(
+    settings: Settings, redis_url: str, program: str, seconds: float, abilities: Sequence[str] = ()
+) -> str:
+    """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted, and asks
+    for what the agents can do."""
     rows = {
         "OpenAI": f"{settings.compat_openai_addr.url}/v1",
         "inference": settings.inference_addr.url,
@@ -74,20 +84,17 @@ def ready_message(settings: Settings, redis_url: str, program: str, seconds: flo
         "agents": _describe_agents(settings),
     }
     table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
-    body = _curl(settings) if settings.agents else _add_agent(settings, redis_url, program)
+    body = _curl(settings, abilities) if settings.agents else _add_agent(settings, redis_url, program)
     kept = "" if settings.redis_url else " Background requests are kept."
     stop = f"Stop with Ctrl-C.{kept}"
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
 
 
-def curl_command(address: Address) -> str:
-    """A chat completion that works when pasted into any POSIX shell."""
-    request = {
-        "model": DEFAULT_POOL,
-        "messages": [{"role": "user", "content": "Say hello in five words."}],
-        "max_tokens": 32,
-    }
-    url = f"{address.url}/v1/chat/completions"
+def curl_command(address: Address, abilities: Sequence[str] = ()) -> str:
+    """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing."""
+    path = next((path for ability, path in PATHS.items() if ability in abilities), "chat/completions")
+    request = {"model": DEFAULT_POOL, **EXAMPLES[path]}
+    url = f"{address.url}/v1/{path}"
     return f"curl {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
 
 
@@ -98,8 +105,8 @@ def agent_command(settings: Settings, redis_url: str, program: str) -> str:
     return f"{program} {shlex.join(['agent', *own, '--redis-url', without_password(redis_url), *prefix])}"
 
 
-def _curl(settings: Settings) -> str:
-    return f"Try it:\n\n{curl_command(settings.compat_openai_addr)}"
+def _curl(settings: Settings, abilities: Sequence[str]) -> str:
+    return f"Try it:\n\n{curl_command(settings.compat_openai_addr, abilities)}"
 
 
 def _add_agent(settings: Settings, redis_url: str, program: str) -> str:

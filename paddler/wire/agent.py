@@ -83,6 +83,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
 
 
 Normalization = Literal["l2", "none", "rms_norm"]
+DEFAULT_NORMALIZATION: Normalization = "l2"
+DEFAULT_RMS_EPSILON = 1e-6
 
 
 class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
@@ -95,8 +97,8 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
     """
 
     inputs: tuple[str, ...]
-    normalization: Normalization = "l2"
-    rms_epsilon: float = 1e-6
+    normalization: Normalization = DEFAULT_NORMALIZATION
+    rms_epsilon: float = DEFAULT_RMS_EPSILON
     dimensions: int | None = None
     first: int = 0
     is_single: bool = False
@@ -106,7 +108,43 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
         return "input" if self.is_single else f"input[{self.first + index}]"
 
 
-Payload = Generate | Embed
+class Rerank(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="rerank"):
+    """Tell how well each of `documents` answers `query`: a score each, in order, a vector of one number.
+
+    `first` is the place of the first document among those of the client, as in `Embed`.
+    """
+
+    query: str
+    documents: tuple[str, ...]
+    first: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.documents
+
+    def name_of(self, index: int) -> str:
+        """What the client calls the document that is number `index` here."""
+        return f"documents[{self.first + index}]"
+
+
+Encode = Embed | Rerank
+"""What an encoder does: a vector for each of the inputs."""
+
+Payload = Generate | Embed | Rerank
+
+Ability = Literal["generate", "embed", "rerank"]
+"""What an agent can do: a kind of payload. Agents that publish none are older, and can do all there was."""
+
+
+def ability_for(payload: Payload) -> Ability:
+    """What an agent must be able to do for it."""
+    match payload:
+        case Generate():
+            return "generate"
+        case Embed():
+            return "embed"
+        case Rerank():
+            return "rerank"
 
 
 class Poke(Struct, frozen=True, array_like=True, tag="poke"):

@@ -13,7 +13,7 @@ from paddler.engine import Embedded, Event, Job, Rejected, Working
 from paddler.testing.engine_run import EngineRun, embed_job
 from paddler.wire.agent import Embed
 from workers.agent.embedder import Embedder
-from workers.agent.llama import Context, Decoded, Model
+from workers.agent.llama import Context, Decoded, Model, Pooling
 from workers.agent.llama_engine import LlamaEngine
 
 STORY = "Once upon a time there was a small red fox who lived in a forest by the sea and told stories. "
@@ -23,7 +23,9 @@ LONG = STORY * 4
 @pytest.fixture
 def make_embedder(model: Model) -> Callable[..., Embedder]:
     def make(*, max_tokens: int = 256, token_s: float = 1e-3) -> Embedder:
-        return Embedder(model, SystemClock(), max_tokens=max_tokens, num_threads=1, token_s=token_s)
+        return Embedder(
+            model, SystemClock(), pooling=Pooling.MEAN, max_tokens=max_tokens, num_threads=1, token_s=token_s
+        )
 
     return make
 
@@ -72,7 +74,7 @@ def test_similar_sentences_are_closer(make_llama: Callable[..., LlamaEngine]) ->
 
 
 def test_parts_are_pooled_as_llama_cpp_pools_the_whole(model: Model, make_embedder: Callable[..., Embedder]) -> None:
-    context = Context(model, num_sequences=1, context_size=256, max_batch=256, num_threads=1, embeds=True)
+    context = Context(model, num_sequences=1, context_size=256, max_batch=256, num_threads=1, pooling=Pooling.MEAN)
     tokens = model.tokenize(LONG, adds_special=True)
     context.batch.add(tokens, 0, 0, wants_logits=True)
     assert context.decode() is Decoded.OK

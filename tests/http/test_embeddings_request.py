@@ -54,6 +54,10 @@ def test_what_is_accepted() -> None:
         ({"background": True}, "background"),
         ({"stream": True}, "stream"),
         ({"embd_normalize": 2}, "embd_normalize"),
+        ({"normalization": "max"}, "normalization"),
+        ({"normalization": "rms_norm", "rms_epsilon": 2}, "rms_epsilon"),
+        ({"rms_epsilon": 1e-5}, "rms_epsilon"),
+        ({"rms_epsilon": 1e-5, "normalization": "l2"}, "rms_epsilon"),
     ],
 )
 def test_what_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
@@ -61,6 +65,14 @@ def test_what_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
         read(**fields)
     assert refused.value.param == param
     assert param in refused.value.message
+
+
+def test_normalization_reaches_every_ticket() -> None:
+    call = read(input=["a"] * 40, normalization="rms_norm", rms_epsilon=0.5)
+    tickets = call.tickets(2, is_one=False)
+    assert [(ticket.normalization, ticket.rms_epsilon) for ticket in tickets] == [("rms_norm", 0.5)] * 2
+    assert read(normalization="none").tickets(1, is_one=False)[0].normalization == "none"
+    assert read(normalization=None, rms_epsilon=None) == read(normalization="l2")
 
 
 def test_token_lists_are_told_what_to_send_instead() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from paddler.jobs.chains import chain_of, expected_output, pack_chain
 from paddler.routing.batches import split_evenly
-from paddler.wire.agent import Embed
+from paddler.wire.agent import Embed, Rerank
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ def test_all_of_it_evenly(num_items: int, least: int, most: int) -> None:
     assert max(sizes) - min(sizes) <= 1
     assert 1 <= len(parts) <= max(1, most)
     assert len(parts) == 1 or min(sizes) >= least
+
+
+def test_a_ranking_is_as_long_as_the_query_with_each_document() -> None:
+    payload = Rerank(query="x" * 10, documents=("y" * 400, "ü"))
+    chain = chain_of(payload, "p")
+    assert (chain.hashes, chain.num_bytes, expected_output(payload)) == ((), 422, 0)
 
 
 def test_an_embedding_has_no_chain_and_no_output() -> None:

@@ -27,6 +27,7 @@ SETTINGS = Settings(
     context_size=2048,
     threads=2,
     n_gpu_layers=9,
+    pooling="last",
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -69,6 +70,7 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         "context_size": 2048,
         "threads": 2,
         "n_gpu_layers": 9,
+        "pooling": "last",
         **shared,
     }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()
@@ -140,3 +142,11 @@ def test_the_message_says_where_everything_is_and_hides_a_password() -> None:
         assert part in message
     assert "secret" not in message
     assert curl_command(settings.compat_openai_addr) in message.splitlines()
+
+
+def test_the_command_to_try_is_one_that_the_agents_can_do() -> None:
+    given = {(): "chat/completions", ("embed", "generate"): "chat/completions", ("embed",): "embeddings"}
+    given |= {("rerank",): "rerank"}
+    for abilities, path in given.items():
+        message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, abilities)
+        assert f"curl 'http://[::1]:3/v1/{path}'" in message

@@ -16,6 +16,7 @@ from paddler.wire.agent import (
     Generate,
     Message,
     Poke,
+    Rerank,
     Sampling,
     decode_control,
     decode_payload,
@@ -114,8 +115,15 @@ def test_a_payload_to_embed() -> None:
     assert msgspec.msgpack.decode(encode_payload(Embed(inputs=("a",)))) == {"type": "embed", "inputs": ["a"]}
 
 
+def test_a_payload_to_rank() -> None:
+    payload = Rerank(query="q", documents=("a", "b"), first=16)
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {"type": "rerank", "query": "q", "documents": ["a", "b"], "first": 16}
+    assert decode_payload(encoded) == payload
+
+
 def test_what_is_unknown_in_a_payload_is_an_error_and_not_something_else() -> None:
-    for fields in ({"type": "rerank"}, {"type": "embed", "inputs": ["a"], "normalization": "l3"}):
+    for fields in ({"type": "classify"}, {"type": "embed", "inputs": ["a"], "normalization": "l3"}):
         with pytest.raises(msgspec.ValidationError):
             decode_payload(msgspec.msgpack.encode(fields))
 

@@ -2,89 +2,58 @@
 
 A step packs tokens of as many inputs as its time allows into one decode, equal shares for each job and the inputs of a
 job in their order. llama.cpp pools the tokens that are in one batch; an input that took several has its parts put
-together here, so that no step is longer because an input is. See DESIGN.md.
+together here, so that no step is longer because an input is. A model that looks both ways needs an input as a whole:
+then jobs take turns. See DESIGN.md.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import structlog
-from msgspec import Struct
-from numpy.typing import NDArray
 
 from paddler.clock import Clock
-from paddler.engine import Done, Embedded, Event, Job, ModelError, Working
-from paddler.errors import ContextExceeded, EngineFailed
+from paddler.engine import Embedded, Event, Job, ModelError, Working
+from paddler.errors import EngineFailed
 from paddler.payload import check_dimensions, check_payload
 from paddler.vectors import check_earlier_size, pack_vector
-from paddler.wire.agent import Embed
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.agent import Encode, Rerank
+from paddler.wire.balancer import FinishReason
+from workers.agent.embed_task import Task, Text
+from workers.agent.inputs import InputEncoder
 from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
+from workers.agent.pooling import check_pooled
 from workers.agent.rejecting import rejected
 from workers.agent.signs import SIGN_S
-from workers.agent.tokens import TokenArray
 
 log = structlog.get_logger(__name__)
 
+MAX_INPUT = 2048
+"""Tokens of the longest input, and what the first embedding costs in KV cache, whatever the model's context."""
 MAX_BATCH = 256
 """Tokens in one decode: each costs llama.cpp two rows of logits, which nobody reads."""
 MAX_SEQUENCES = 64
 """Inputs in one decode."""
 PREPARE_S = 0.05
 """Time of a step for turning inputs into tokens; at least one is done."""
+WARM_UP_TOKENS = 32
 MIN_TOKENS = 8
 """A smaller batch costs about as much as this one: the weights are read once a step either way."""
-
-
-class Text(Struct):
-    """One input. `num_done` of its tokens are computed, `pooled` is what came of them; `key` is its sequence id, None
-    before it is begun."""
-
-    tokens: TokenArray
-    key: int | None = None
-    num_done: int = 0
-    pooled: NDArray[np.float64] | None = None
-
-    @property
-    def num_pending(self) -> int:
-        return len(self.tokens) - self.num_done
-
-
-class Task:
-    """One job. `texts` are the inputs that have tokens and no vector yet."""
-
-    def __init__(self, job: Job, payload: Embed, now: float) -> None:
-        self.job = job
-        self.payload = payload
-        self.texts: list[Text] = []
-        self.is_checked = False
-        self.num_prepared = len(job.embedded)
-        self.num_tokens = list(job.embedded)
-        """Of each input whose vector is out."""
-        self.said_at = now
-
-    @property
-    def is_prepared(self) -> bool:
-        return self.is_checked and self.num_prepared >= len(self.payload.inputs)
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(prompt_tokens=sum(self.num_tokens))
-
-    def done(self, reason: FinishReason) -> Done:
-        return Done(self.job.request_id, reason, self.usage)
 
 
 class Embedder:
     """The embedding jobs of one engine. `max_tokens` bounds an input, and is the size of the context."""
 
-    def __init__(self, model: Model, clock: Clock, *, max_tokens: int, num_threads: int, token_s: float) -> None:
+    def __init__(
+        self, model: Model, clock: Clock, *, pooling: Pooling, max_tokens: int, num_threads: int, token_s: float
+    ) -> None:
         """`token_s` is a first guess at what a token costs."""
         self._model = model
         self._clock = clock
+        self._pooling = pooling
         self._max_tokens = max_tokens
         self._num_threads = num_threads
         self._token_s = token_s
+        self._encoder = InputEncoder(model)
         self._context: Context | None = None
         self._free: list[int] = []
         self._num_cells = 0
@@ -94,6 +63,7 @@ class Embedder:
         self._tasks: list[Task] = []
         """The oldest first."""
         self._cancelled: list[Task] = []
+        self._num_decodes = 0
 
     @property
     def num_jobs(self) -> int:
@@ -103,7 +73,7 @@ class Embedder:
     def has_context(self) -> bool:
         return self._context is not None
 
-    def start(self, job: Job, payload: Embed) -> None:
+    def start(self, job: Job, payload: Encode) -> None:
         self._tasks.append(Task(job, payload, self._clock.monotonic()))
 
     def cancel(self, request_id: str) -> None:
@@ -125,7 +95,7 @@ class Embedder:
         self._prepare(events)
         if any(task.is_prepared and task.texts for task in self._tasks):
             try:
-                self._compute(self._open(), budget_s, events)
+                self._compute(self.open(), budget_s, events)
             except ModelError as error:
                 log.error("no context for embeddings", reason=str(error))
                 failure = EngineFailed(f"this agent has no memory for embeddings: {error}")
@@ -136,21 +106,48 @@ class Embedder:
                 self._end(task, task.done(FinishReason.STOP), events)
         return events
 
-    def _open(self) -> Context:
+    def open(self) -> Context:
+        """Its context, made when this is first called. Raises `ModelError`."""
         if self._context is None:
-            num_sequences = min(MAX_SEQUENCES, max_sequences())
+            # An input that cannot be cut has to fit into a batch.
+            max_batch = MAX_BATCH if self._model.is_causal else max(MAX_BATCH, self._max_tokens)
+            max_batch = min(max_batch, self._max_tokens)
+            # llama.cpp ends the process for a context of more sequences than tokens in a batch.
+            num_sequences = min(MAX_SEQUENCES, max_sequences(), max_batch)
             self._context = Context(
                 self._model,
                 num_sequences=num_sequences,
                 context_size=self._max_tokens,
-                max_batch=min(MAX_BATCH, self._max_tokens),
+                max_batch=max_batch,
                 num_threads=self._num_threads,
-                embeds=True,
+                pooling=self._pooling,
             )
             self._max_tokens = min(self._max_tokens, self._context.num_cells)
             self._free = list(range(num_sequences))
-            log.info("embeddings have their context now", num_tokens=self._max_tokens, pooling=self._model.pooling.name)
+            log.info("embeddings have their context now", num_tokens=self._max_tokens, pooling=self._pooling.name)
         return self._context
+
+    def warm_up(self) -> float:
+        """Make the context, and measure: seconds a token costs. Raises `ModelError`."""
+        context = self.open()
+        # Letters, not numbers: which tokens they are is for the vocabulary to know.
+        tokens = self._model.tokenize("a b c d " * WARM_UP_TOKENS)[: min(WARM_UP_TOKENS, context.max_batch)]
+        if not len(tokens):
+            raise ModelError(f"{self._model.path} has no tokens for letters: its vocabulary is not supported")
+        for _ in range(2):
+            context.batch.clear()
+            context.batch.add(tokens, 0, 0, wants_logits=True)
+            started_at = self._clock.monotonic()
+            if context.decode() is not Decoded.OK:
+                raise ModelError("the model does not fit its context: choose a larger one")
+            self._token_s = max(self._clock.monotonic() - started_at, 1e-6) / len(tokens)
+            context.remove(0)
+        return self._token_s
+
+    def interrupt(self) -> None:
+        """Make a running decode return early; it is repeated. From any thread."""
+        if self._context is not None:
+            self._context.interrupt()
 
     def _prepare(self, events: list[Event]) -> None:
         """Check and tokenise what was started, as far as the time allows. All inputs of a job before any is computed:
@@ -160,65 +157,59 @@ class Embedder:
             try:
                 if not task.is_checked:
                     check_payload(task.payload)
+                    check_pooled(self._pooling, task.payload)
                     check_dimensions(task.payload, self._model.embedding_size)
-                    check_earlier_size(task.job, self._model.embedding_size)
+                    size = 1 if isinstance(task.payload, Rerank) else self._model.embedding_size
+                    check_earlier_size(task.job, size)
                     task.is_checked = True
                 while not task.is_prepared:
-                    task.texts.append(Text(self._tokens(task)))
+                    tokens = self._encoder.encode(task.payload, task.num_prepared, self._max_tokens)
+                    task.texts.append(Text(tokens))
                     task.num_prepared += 1
                     if self._clock.monotonic() >= deadline:
                         return
             except Exception as failure:
                 self._end(task, rejected(task.job, failure, task.usage), events)
 
-    def _tokens(self, task: Task) -> TokenArray:
-        """Raises `ContextExceeded`, `EngineFailed`."""
-        name = task.payload.name_of(task.num_prepared)
-        text = task.payload.inputs[task.num_prepared]
-        least = len(text.encode("utf-8", "replace")) // max(self._model.max_piece, 1)
-        if least > self._max_tokens:
-            # Seen without tokenising, which takes time in proportion to the length.
-            raise _too_long(name, f"at least {least}", self._max_tokens)
-        tokens = self._model.tokenize(text, adds_special=True)
-        if len(tokens) > self._max_tokens:
-            raise _too_long(name, str(len(tokens)), self._max_tokens)
-        if not len(tokens):
-            raise EngineFailed(f"{name} has no token for this model")
-        return tokens
-
     def _compute(self, context: Context, budget_s: float, events: list[Event]) -> None:
         batch = context.batch
         batch.clear()
-        num_left = min(max(int(budget_s / self._token_s), MIN_TOKENS), context.max_batch)
+        num_left = min(max(int(budget_s / self._token_s), MIN_TOKENS), MAX_BATCH, context.max_batch)
         chunks: list[tuple[Task, Text, int]] = []
         tasks = [task for task in self._tasks if task.is_prepared and task.texts]
         is_full = False
+        if not self._model.is_causal:
+            tasks.sort(key=lambda task: task.turn)
         if self._is_narrow:
             tasks = tasks[:1]
         for number, task in enumerate(tasks):
             share = -(-num_left // (len(tasks) - number))
             for text in task.texts[: 1 if self._is_narrow else None]:
-                if share == 0:
+                num_tokens = min(share, text.num_pending) if self._model.is_causal else len(text.tokens)
+                # One that cannot be cut may take more than its share, and than the time, but only as the first.
+                if share <= 0 or (num_tokens > share and chunks):
                     break
                 if text.key is None:
                     is_full = is_full or not self._begin(text)
                 if text.key is None:
                     break
-                num_tokens = min(share, text.num_pending)
                 batch.add(text.tokens[text.num_done :][:num_tokens], text.num_done, text.key, wants_logits=True)
                 chunks.append((task, text, num_tokens))
                 share -= num_tokens
                 num_left -= num_tokens
         if not chunks:
             return
+        self._num_decodes += 1
         started_at = self._clock.monotonic()
         decoded = context.decode()
         if decoded is not Decoded.OK:
             self._undo(decoded, chunks, events)
             return
         self._observe(self._clock.monotonic() - started_at, batch.size)
-        for _, text, num_tokens in chunks:
-            self._pool(context, text, num_tokens)
+        for task, text, num_tokens in chunks:
+            assert text.key is not None
+            text.add(context.embedding(text.key).astype(np.float64), num_tokens, self._pooling)
+            task.turn = self._num_decodes
             if text.num_pending == 0:
                 self._release(text)
         for task in self._tasks:
@@ -240,15 +231,6 @@ class Embedder:
             self._free.append(text.key)
             self._num_cells -= len(text.tokens)
             text.key = None
-
-    def _pool(self, context: Context, text: Text, num_tokens: int) -> None:
-        assert text.key is not None
-        part = context.embedding(text.key).astype(np.float64)
-        if text.pooled is None or self._model.pooling is Pooling.LAST:
-            text.pooled = part
-        elif self._model.pooling is Pooling.MEAN:
-            text.pooled += (part - text.pooled) * (num_tokens / (text.num_done + num_tokens))
-        text.num_done += num_tokens
 
     def _emit(self, task: Task, events: list[Event]) -> None:
         """The vectors that are complete; in order, as an input is only begun when the one before it is in the batch.
@@ -294,7 +276,3 @@ class Embedder:
         for text in task.texts:
             self._release(text)
         events.append(event)
-
-
-def _too_long(name: str, num_tokens: str, max_tokens: int) -> ContextExceeded:
-    return ContextExceeded(f"{name} has {num_tokens} tokens, but at most {max_tokens} can be embedded", param=name)

@@ -34,6 +34,7 @@ lib: Any = llama_cpp
 LogitArray = NDArray[np.float32]
 
 _UBATCH = 512
+_KEEPS_TEXT = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
 _last_problems: deque[str] = deque(maxlen=3)
@@ -44,11 +45,13 @@ class DecodeError(RuntimeError):
 
 
 class Pooling(IntEnum):
-    """How the embedding of a sequence comes from those of its tokens."""
+    """How the embedding of a sequence comes from those of its tokens: not at all, or its rank by a classifier."""
 
+    NONE = 0
     MEAN = 1
     CLS = 2
     LAST = 3
+    RANK = 4
 
 
 class Decoded(IntEnum):
@@ -119,21 +122,29 @@ class Model:
         self.close = weakref.finalize(self, lib.llama_model_free, pointer)
         self.path = path
         self.metadata = _metadata(pointer)
-        has_decoder = lib.llama_model_has_decoder(pointer) and not lib.llama_model_has_encoder(pointer)
-        if not has_decoder or not generates_text(self.metadata):
-            raise ModelError(f"{path} generates no text token by token (an embedding model?): choose a chat model")
+        if lib.llama_model_has_encoder(pointer):
+            raise ModelError(f"{path} has an encoder of its own (as T5 has), which is not served: choose another model")
+        if lib.llama_model_is_diffusion(pointer):
+            raise ModelError(f"{path} generates no text token by token (a diffusion model): choose a chat model")
+        self.is_causal = generates_text(self.metadata)
+        """A token's state depends on those before it alone: it can generate, and an input can be computed in parts."""
         self.is_cuttable: bool = not (lib.llama_model_is_recurrent(pointer) or lib.llama_model_is_hybrid(pointer))
         """Its memory has a cell for every token, so that a part of a sequence can be kept or given away."""
         self.context_length: int = lib.llama_model_n_ctx_train(pointer)
         self.embedding_size: int = lib.llama_model_n_embd_out(pointer)
-        self.pooling = _pooling(self.metadata)
-        template = lib.llama_model_chat_template(pointer, None)
-        self.chat_template = template.decode("utf-8", "replace") if template else None
+        self.own_pooling = _pooling(self.metadata)
+        self.chat_template = _template(pointer, None)
+        self.rerank_template = _template(pointer, b"rerank")
         self.vocab: Any = lib.llama_model_get_vocab(pointer)
         self.vocab_size: int = lib.llama_vocab_n_tokens(self.vocab)
         self.bos: int = lib.llama_vocab_bos(self.vocab)
         self.eos: int = lib.llama_vocab_eos(self.vocab)
+        self.sep: int = lib.llama_vocab_sep(self.vocab)
         self.adds_bos: bool = lib.llama_vocab_get_add_bos(self.vocab)
+        self.adds_eos: bool = lib.llama_vocab_get_add_eos(self.vocab)
+        self.adds_sep: bool = lib.llama_vocab_get_add_sep(self.vocab)
+        self.keeps_text: bool = lib.llama_vocab_type(self.vocab) in _KEEPS_TEXT
+        """No text of its inputs is lost: a long text cannot be one unknown token, or a space."""
         self.pieces = [self.piece(token) for token in range(self.vocab_size)]
         """Output bytes of every token; control tokens have none."""
         self.max_piece = max(map(len, self.pieces))
@@ -161,15 +172,15 @@ class Model:
                 return buffer.raw[:written]
             size = -written
 
-    def tokenize(self, text: str, *, adds_special: bool = False) -> TokenArray:
-        """Tokens of `text`, where control tokens written out count as such; adds none of its own, unless asked for
-        those that the model wants at beginning and end."""
+    def tokenize(self, text: str, *, adds_special: bool = False, has_control: bool = True) -> TokenArray:
+        """Tokens of `text`, where control tokens written out count as such, unless it has none; adds none of its own,
+        unless asked for those that the model wants at beginning and end."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         while True:
             tokens = np.empty(size, np.int32)
             into = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-            written = lib.llama_tokenize(self.vocab, data, len(data), into, size, adds_special, True)
+            written = lib.llama_tokenize(self.vocab, data, len(data), into, size, adds_special, has_control)
             if written >= 0:
                 return tokens[:written].copy()
             size = -written
@@ -223,10 +234,10 @@ class Context:
         context_size: int,
         max_batch: int,
         num_threads: int,
-        embeds: bool = False,
+        pooling: Pooling | None = None,
     ) -> None:
-        """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice. With `embeds`
-        each token of a batch does, and `embedding` tells what comes of a sequence."""
+        """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice. With `pooling`
+        each token of a batch does, and `embedding` tells what comes of a sequence, or `token_embeddings` of each."""
         self._model = model  # must outlive the context
         params = lib.llama_context_default_params()
         params.n_ctx = context_size
@@ -234,9 +245,9 @@ class Context:
         params.n_ubatch = min(max_batch, _UBATCH)
         params.n_seq_max = num_sequences
         params.n_outputs_max = num_sequences  # the default reserves logits for every token of a batch
-        if embeds:
+        if pooling is not None:
             params.embeddings = True
-            params.pooling_type = model.pooling
+            params.pooling_type = pooling
             # Each part of a batch that llama.cpp computes by itself overwrites what the one before has pooled.
             params.n_outputs_max = params.n_ubatch = max_batch
         params.kv_unified = True
@@ -259,7 +270,7 @@ class Context:
         self.num_cells: int = lib.llama_n_ctx(pointer)
         self.max_batch: int = lib.llama_n_batch(pointer)
         self.batch = Batch(self.max_batch)
-        self._embeds = embeds
+        self._pooling = pooling
         self._num_outputs = 0
 
     def decode(self) -> Decoded:
@@ -267,7 +278,7 @@ class Context:
         Raises `DecodeError`."""
         batch = self.batch
         batch.struct.n_tokens = batch.size
-        if self._embeds:
+        if self._pooling is not None:
             batch.outputs[: batch.size] = 1
         self._num_outputs = int(np.count_nonzero(batch.outputs[: batch.size]))
         code = lib.llama_decode(self._pointer, batch.struct)
@@ -285,9 +296,16 @@ class Context:
         return np.ctypeslib.as_array(lib.llama_get_logits(self._pointer), (self._num_outputs, self._model.vocab_size))
 
     def embedding(self, sequence: int) -> LogitArray:
-        """What the last decode pooled from those tokens of the sequence that were in its batch; a copy."""
+        """What the last decode pooled from those tokens of the sequence that were in its batch; a copy. A rank is the
+        first of the classifier's outputs."""
         pointer = lib.llama_get_embeddings_seq(self._pointer, sequence)
-        return np.ctypeslib.as_array(pointer, (self._model.embedding_size,)).copy()
+        size = 1 if self._pooling is Pooling.RANK else self._model.embedding_size
+        return np.ctypeslib.as_array(pointer, (size,)).copy()
+
+    def token_embeddings(self, start: int, end: int) -> LogitArray:
+        """Those of some tokens of the last batch, without pooling, one a row; a copy."""
+        pointer = lib.llama_get_embeddings(self._pointer)
+        return np.ctypeslib.as_array(pointer, (self._num_outputs, self._model.embedding_size))[start:end].copy()
 
     def remove(self, sequence: int, start: int = 0) -> bool:
         """Free the cells of a sequence from position `start` on. False when the model's memory cannot drop a
@@ -371,10 +389,15 @@ def generates_text(metadata: Mapping[str, str]) -> bool:
     return metadata.get(f"{metadata.get('general.architecture')}.attention.causal") != "false"
 
 
-def _pooling(metadata: Mapping[str, str]) -> Pooling:
-    """The model's own, and the mean for those that have none or are no embedding models."""
-    own = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", "")
-    return Pooling(int(own)) if own in {str(pooling.value) for pooling in Pooling} else Pooling.MEAN
+def _pooling(metadata: Mapping[str, str]) -> Pooling | None:
+    """None for a model that names none: it was not made for embeddings, or its converter did not know."""
+    own = metadata.get(f"{metadata.get('general.architecture')}.pooling_type", "0")
+    return Pooling(int(own)) if own != "0" and own in {str(pooling.value) for pooling in Pooling} else None
+
+
+def _template(model: Any, name: bytes | None) -> str | None:
+    template = lib.llama_model_chat_template(model, name)
+    return template.decode("utf-8", "replace") if template else None
 
 
 def max_sequences() -> int:

@@ -14,13 +14,15 @@ from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
 from paddler.errors import EngineFailed
 from paddler.payload import check_payload
-from paddler.wire.agent import Embed, Generate
+from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
-from workers.agent.embedder import Embedder
+from workers.agent.embedder import MAX_INPUT, Embedder
+from workers.agent.embedding_engine import EmbeddingEngine, make_embedding_engine
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
-from workers.agent.naming import name_of
+from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.pooling import abilities_of, is_embedding_model, pooling_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
@@ -32,17 +34,11 @@ log = structlog.get_logger(__name__)
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 WARM_UP_TOKENS = 32
-EMBEDDING_CONTEXT = 2048
-"""The longest input, in tokens, and what the first embedding costs in KV cache, whatever the model's context."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
 MAX_THREADS = 512
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
-SAMPLE_TEXT = (
-    "A fleet of machines serves open-weight language models. Each request waits in a queue until an agent has a free "
-    'slot; then {"tokens": 42} come back one by one, as text - in order, none missing.\n'
-) * 3
 
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
@@ -57,12 +53,16 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     threads: int | None = None
     n_gpu_layers: int = 0
     model_name: str | None = None
+    pooling: str | None = None
+    """`none`, `mean`, `cls`, `last` or `rank`; None is the model's own, else the mean."""
 
 
-def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine:
+def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine | EmbeddingEngine:
     """Load the model and warm it up; takes seconds to minutes. `on_progress` gets 0..1; an exception from it
     stops the loading. Raises `ModelError`."""
     model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
+    if is_embedding_model(model):
+        return make_embedding_engine(model, settings, SystemClock())
     return LlamaEngine(model, settings, SystemClock())
 
 
@@ -75,6 +75,7 @@ class LlamaEngine:
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
+        pooling = pooling_of(model, settings.pooling)
         max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
         self._context = Context(
             model,
@@ -94,7 +95,8 @@ class LlamaEngine:
             context_size=num_cells,
             max_parked=max_parked if can_share else 0,
             build=build_info(),
-            bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
+            bytes_per_token=bytes_per_token(model),
+            abilities=abilities_of(model, pooling),
         )
         template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
@@ -104,7 +106,8 @@ class LlamaEngine:
         self._embedder = Embedder(
             model,
             clock,
-            max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
+            pooling=pooling,
+            max_tokens=min(self._max_tokens, MAX_INPUT),
             num_threads=num_threads,
             token_s=self._scheduler.prefill_token_s,
         )
@@ -124,10 +127,10 @@ class LlamaEngine:
     def start(self, job: Job) -> None:
         if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
-        if isinstance(job.payload, Embed):
-            self._embedder.start(job, job.payload)
-        else:
+        if isinstance(job.payload, Generate):
             self._started[self._kv.acquire(job.request_id)] = job, job.payload
+        else:
+            self._embedder.start(job, job.payload)
 
     def cancel(self, request_id: str) -> None:
         self._embedder.cancel(request_id)

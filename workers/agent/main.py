@@ -17,7 +17,7 @@ from paddler import __version__, logs
 from paddler.clock import SystemClock
 from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
-from paddler.settings import log_options, option, pool_option, redis_options
+from paddler.settings import log_options, option, pool_option, pooling_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.fitness import warn_of_faults
 from workers.agent.loop import FLUSH_MS, AgentLoop
@@ -64,6 +64,7 @@ async def serve(
         "context_size": engine.info.context_size,
         "bytes_per_token": engine.info.bytes_per_token,
         "max_parked": engine.info.max_parked,
+        "abilities": " ".join(engine.info.abilities),
     }
     snapshot |= {"host": socket.gethostname(), "pid": os.getpid()}
     times = {"lease_ms": lease_ms, "flush_ms": flush_ms}
@@ -102,7 +103,14 @@ async def serve(
 
 
 def build_llama(
-    model: Path, *, slots: int, context_size: int, threads: int | None, n_gpu_layers: int, model_name: str | None
+    model: Path,
+    *,
+    slots: int,
+    context_size: int,
+    threads: int | None,
+    n_gpu_layers: int,
+    model_name: str | None,
+    pooling: str | None,
 ) -> Engine:
     # Imported here: the binding takes a second to load and only this engine needs it.
     from workers.agent.llama_engine import EngineSettings, load
@@ -114,6 +122,7 @@ def build_llama(
         threads=threads,
         n_gpu_layers=n_gpu_layers,
         model_name=model_name,
+        pooling=pooling,
     )
     return load(settings)
 
@@ -135,6 +144,7 @@ def build_scripted(*, slots: int, step_ms: float, model_name: str | None, contex
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
 @option("--threads", type=click.IntRange(1, 1024), help="CPU threads; by default one a core.")
 @option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all of them.")
+@pooling_option
 @option(
     "--lease", "lease_ms", type=click.IntRange(min=500), default=5000, help="Lost after this long without progress, ms."
 )
@@ -170,6 +180,7 @@ def command(
     context_size: int,
     threads: int | None,
     n_gpu_layers: int,
+    pooling: str | None,
     lease_ms: int,
     grace_ms: int,
     flush_ms: int,
@@ -199,6 +210,7 @@ def command(
             threads=threads,
             n_gpu_layers=n_gpu_layers,
             model_name=model_name,
+            pooling=pooling,
         )
 
     store = connect(redis_url, redis_prefix)

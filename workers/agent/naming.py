@@ -1,10 +1,20 @@
-"""What a model is called."""
+"""What a model is called, and what text is to it."""
 
 from __future__ import annotations
 
 import re
 
 from workers.agent.llama import Model
+
+SAMPLE_TEXT = (
+    "A fleet of machines serves open-weight language models. Each request waits in a queue until an agent has a free "
+    'slot; then {"tokens": 42} come back one by one, as text - in order, none missing.\n'
+) * 3
+
+
+def bytes_per_token(model: Model) -> float:
+    """Of usual text, for estimates."""
+    return len(SAMPLE_TEXT) / max(len(model.tokenize(SAMPLE_TEXT)), 1)
 
 
 def name_of(model: Model) -> str:

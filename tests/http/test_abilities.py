@@ -1,0 +1,62 @@
+"""What no agent of a pool can do is refused at once, and `GET /v1/models` shows what they can."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from embedding_calls import EMBEDDINGS, answer, embed
+from http_harness import HttpBalancer, NewAgent, chat
+
+from paddler.jobs import fleet_view
+from paddler.testing.waiting import wait_until
+
+pytestmark = pytest.mark.anyio
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(autouse=True)
+def fresh_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Balancers see a new agent at once."""
+    monkeypatch.setattr(fleet_view, "REFRESH_S", 0)
+
+
+@pytest.mark.parametrize(("abilities", "path", "body"), [("embed", CHAT, chat()), ("generate", EMBEDDINGS, embed())])
+async def test_what_no_agent_can_do_is_not_queued(
+    balancer: HttpBalancer, new_agent: NewAgent, abilities: str, path: str, body: dict[str, Any]
+) -> None:
+    await new_agent(abilities=abilities)
+    async with balancer.http() as http:
+        told = await http.post(path, json=body)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "model")
+    assert f"only {abilities}" in told.json()["error"]["message"]
+    assert await balancer.is_idle()
+
+
+async def test_one_agent_that_can_or_does_not_say_is_enough(balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    await new_agent(abilities="generate")
+    agent = await new_agent(abilities="generate embed", slots=2)
+    async with balancer.http() as http:
+        asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed(), headers={"X-Request-Class": "interactive"}))
+        await answer(await agent.take())
+        assert (await asking).status_code == 200
+
+
+async def test_without_an_agent_a_request_waits(balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    async with balancer.http() as http:
+        asking = asyncio.create_task(http.post(EMBEDDINGS, json=embed()))
+        await wait_until(balancer.num_waiting)
+        await answer(await (await new_agent(abilities="embed")).take())
+        assert (await asking).status_code == 200
+
+
+async def test_models_show_it(balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    async with balancer.http() as http:
+        assert "abilities" not in (await http.get("/v1/models/default")).json()
+        await new_agent(abilities="rerank generate")
+        shown = (await http.get("/v1/models")).json()["data"]
+        assert [one["abilities"] for one in shown] == [["generate", "rerank"]] * len(shown)
+        await new_agent()
+        assert "abilities" not in (await http.get("/v1/models/default")).json(), "an older agent may do anything"

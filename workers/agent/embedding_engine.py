@@ -1,0 +1,118 @@
+"""The engine of a model that only embeds: no generation beside it, no KV cache of a conversation. See DESIGN.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from paddler.clock import Clock
+from paddler.engine import EngineInfo, Event, Job, ModelError, NoFreeSlot
+from paddler.errors import InvalidField
+from paddler.wire.agent import Generate
+from workers.agent.cores import num_usable_cores
+from workers.agent.embedder import MAX_INPUT, Embedder
+from workers.agent.llama import Model, Pooling, build_info
+from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.pooling import abilities_of, pooling_of
+from workers.agent.rejecting import rejected
+
+if TYPE_CHECKING:
+    from workers.agent.llama_engine import EngineSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_SLOTS = 256
+STEP_S = 0.2
+SLOW_STEP_S = 1.0
+"""The longest input that takes longer than this as a whole is worth a line in the log: the lease is 5 s."""
+
+
+def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) -> EmbeddingEngine:
+    """Raises `ModelError`."""
+    return EmbeddingEngine(
+        model,
+        clock,
+        name=settings.model_name or name_of(model),
+        slots=settings.slots,
+        context_size=min(settings.context_size, MAX_INPUT),
+        num_threads=num_usable_cores() if settings.threads is None else settings.threads,
+        pooling=pooling_of(model, settings.pooling),
+    )
+
+
+class EmbeddingEngine:
+    """Implements `paddler.engine.Engine` around an `Embedder`."""
+
+    def __init__(
+        self,
+        model: Model,
+        clock: Clock,
+        *,
+        name: str,
+        slots: int,
+        context_size: int,
+        num_threads: int,
+        pooling: Pooling,
+    ) -> None:
+        """`context_size` is the longest input in tokens, if the model can that many. Raises `ModelError`."""
+        for what, value, most in (("slots", slots, MAX_SLOTS), ("threads", num_threads, 512)):
+            if not 1 <= value <= most:
+                raise ModelError(f"{what} must be between 1 and {most}, not {value}")
+        abilities = abilities_of(model, pooling)
+        if not abilities:
+            raise ModelError(f"{model.path} can only embed, and with --pooling none an agent does not: choose another")
+        max_tokens = min(context_size, model.context_length or context_size)
+        self._embedder = Embedder(
+            model, clock, pooling=pooling, max_tokens=max_tokens, num_threads=num_threads, token_s=1e-3
+        )
+        token_s = self._embedder.warm_up()
+        if not model.is_causal and token_s * max_tokens > SLOW_STEP_S:
+            log.warning(
+                "a long input keeps this agent busy for long; give it less --context-size or a longer --lease",
+                seconds=round(token_s * max_tokens, 1),
+                num_tokens=max_tokens,
+            )
+        self._name = name
+        self._rejected: list[Event] = []
+        self.info = EngineInfo(
+            model=name,
+            slots_total=slots,
+            context_size=max_tokens,
+            build=build_info(),
+            bytes_per_token=bytes_per_token(model),
+            abilities=abilities,
+        )
+
+    @property
+    def num_free_slots(self) -> int:
+        return self.info.slots_total - self._embedder.num_jobs - len(self._rejected)
+
+    def start(self, job: Job) -> None:
+        if self.num_free_slots == 0:
+            raise NoFreeSlot(f"no free slot for request {job.request_id}")
+        if isinstance(job.payload, Generate):
+            can = " and ".join(self.info.abilities)
+            error = InvalidField(
+                f"{self._name} generates no text, it can only {can}: choose another model for this", param="model"
+            )
+            self._rejected.append(rejected(job, error))
+        else:
+            self._embedder.start(job, job.payload)
+
+    def cancel(self, request_id: str) -> None:
+        self._embedder.cancel(request_id)
+
+    def interrupt(self) -> None:
+        """Make a running decode return early; its step has no effect and is repeated. From any thread."""
+        self._embedder.interrupt()
+
+    def step(self) -> list[Event]:
+        events, self._rejected = self._rejected, []
+        if self._embedder.num_jobs:
+            events += self._embedder.step(STEP_S)
+        return events
+
+    def close(self) -> None:
+        self._rejected.clear()
+        self._embedder.close()
