@@ -42,7 +42,7 @@ async def is_healthy(address: Address) -> bool:
 async def wait_for_agent(
     store: Store, pids: Callable[[], Mapping[str, int]], clock: Clock, remind: Callable[[str], None]
 ) -> None:
-    """Return once an agent among our children has registered, which it does when its model is loaded.
+    """Return once an agent among our children is ready, which it is when its model is loaded.
 
     By process id, because the queue of an earlier run may still name its agents, and one that is busy from the start
     (requests waited for it) is not among the free ones. `remind` is called now and then while it takes long.
@@ -54,7 +54,8 @@ async def wait_for_agent(
         try:
             found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
             for agent in found:
-                if await store.redis.hget(keys.agent(agent.decode()), "pid") in ours:  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
+                state: list[bytes | None] = await store.redis.hmget(keys.agent(agent.decode()), ["pid", "state"])  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
+                if state[0] in ours and state[1] == b"ready":
                     return
         except TROUBLE:
             pass  # Redis is starting again, and its supervisor says so

@@ -19,7 +19,7 @@ from paddler.payload import check_dimensions, check_payload
 from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed
 from paddler.wire.balancer import FinishReason, Usage
-from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
+from workers.agent.llama import AttachedOptions, Context, Decoded, Model, Pooling, max_sequences
 from workers.agent.rejecting import rejected
 from workers.agent.tokens import TokenArray
 
@@ -80,8 +80,18 @@ class Task:
 class Embedder:
     """The embedding jobs of one engine. `max_tokens` bounds an input, and is the size of the context."""
 
-    def __init__(self, model: Model, clock: Clock, *, max_tokens: int, num_threads: int, token_s: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        clock: Clock,
+        *,
+        max_tokens: int,
+        num_threads: int,
+        token_s: float,
+        options: AttachedOptions | None = None,
+    ) -> None:
         """`token_s` is a first guess at what a token costs."""
+        self._options = options
         self._model = model
         self._clock = clock
         self._max_tokens = max_tokens
@@ -111,6 +121,11 @@ class Embedder:
     def cancel(self, request_id: str) -> None:
         # Tasks, not requests: the same request may be started again before the next step.
         self._cancelled += [task for task in self._tasks if task.job.request_id == request_id]
+
+    def interrupt(self) -> None:
+        """Make a running decode return early. From any thread."""
+        if self._context is not None:
+            self._context.interrupt()
 
     def close(self) -> None:
         self._tasks.clear()
@@ -148,6 +163,7 @@ class Embedder:
                 max_batch=min(MAX_BATCH, self._max_tokens),
                 num_threads=self._num_threads,
                 embeds=True,
+                options=self._options,
             )
             self._max_tokens = min(self._max_tokens, self._context.num_cells)
             self._free = list(range(num_sequences))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import structlog
-from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
+from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.payload import check_payload
 from paddler.wire.agent import Embed, Generate
@@ -21,6 +21,8 @@ from workers.agent.embedder import Embedder
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import name_of
+from workers.agent.options import ContextOptions, ModelOptions
+from workers.agent.phases import Phase, Report, ignore
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
@@ -44,24 +46,12 @@ SAMPLE_TEXT = (
 ) * 3
 
 
-class EngineSettings(Struct, frozen=True, kw_only=True):
-    """`context_size` tokens are shared by `slots` and by up to `max_parked` ended sequences, which make room when it is
-    needed. `threads` None means one per usable core. `model_name` None means a name made from the file's."""
-
-    model_path: str
-    slots: int
-    context_size: int = 8192
-    n_batch: int = 2048
-    max_parked: int = 64
-    threads: int | None = None
-    n_gpu_layers: int = 0
-    model_name: str | None = None
-
-
-def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine:
-    """Load the model and warm it up; takes seconds to minutes. `on_progress` gets 0..1; an exception from it
+def load(settings: EngineSettings, report: Report = ignore) -> LlamaEngine:
+    """Load the model and warm it up; takes seconds to minutes. `report` gets the phase and 0..1; an exception from it
     stops the loading. Raises `ModelError`."""
-    model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
+    path = Path(settings.model_path)
+    model = Model(path, options=ModelOptions(settings), on_progress=partial(report, Phase.LOADING))
+    report(Phase.WARMING_UP, 0.0)
     return LlamaEngine(model, settings, SystemClock())
 
 
@@ -81,6 +71,7 @@ class LlamaEngine:
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
             num_threads=(num_threads := num_usable_cores() if settings.threads is None else settings.threads),
+            options=(options := ContextOptions(model, settings)),
         )
         can_share = self._context.can_share()
         if not can_share:
@@ -106,6 +97,7 @@ class LlamaEngine:
             max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
             num_threads=num_threads,
             token_s=self._scheduler.prefill_token_s,
+            options=options,
         )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
         self._started: dict[int, tuple[Job, Generate]] = {}
@@ -137,6 +129,7 @@ class LlamaEngine:
     def interrupt(self) -> None:
         """Make a running decode return early; its step has no effect and is repeated. From any thread."""
         self._context.interrupt()
+        self._embedder.interrupt()
 
     def close(self) -> None:
         for sequence in self._sequences.values():
@@ -280,7 +273,7 @@ class LlamaEngine:
             batch.add(tokens, 0, 0, wants_logits=True)
             started_at = self._clock.monotonic()
             if self._context.decode() is not Decoded.OK:
-                raise ModelError("the model does not fit its context: choose a larger one")
+                raise ModelError("the model does not fit its context: choose a larger one", kind="SlotCannotStart")
             elapsed_s = self._clock.monotonic() - started_at
             self._context.clear()
         return max(elapsed_s, 1e-6) / len(tokens)
@@ -288,4 +281,4 @@ class LlamaEngine:
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ModelError(f"{name} must be between {low} and {high}, not {value}")
+        raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")
