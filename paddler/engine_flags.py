@@ -82,6 +82,7 @@ _OPTIONS = (
     option("--main-gpu", type=click.IntRange(min=0), help="The GPU that has all of it with --split-mode none."),
     option("--tensor-split", type=SHARES, help="The share of each GPU, such as 3,1; by default by their memory."),
     option("--lora-adapters", type=ADAPTERS, help="LoRA adapters (GGUF) that change the weights, each with its scale."),
+    option("--context-shift", is_flag=True, default=None, help="Go on with the newer half of a context that is full."),
 )
 NAMES = (
     "threads",
@@ -93,6 +94,7 @@ NAMES = (
     "main_gpu",
     "tensor_split",
     "lora_adapters",
+    "context_shift",
 )
 
 

@@ -38,7 +38,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
 
     `cache_type_k` and `cache_type_v` (Paddler 4.1's `k_cache_dtype` and `v_cache_dtype`, which is what a desired state
     calls them) are read in any case. `n_gpu_layers` is -1 for all. `tensor_split` is the share of each GPU, of any sum;
-    with `split_mode` `none` all is on `main_gpu`. `lora_adapters` change the weights for all requests alike.
+    with `split_mode` `none` all is on `main_gpu`. `lora_adapters` change the weights for all requests alike. With
+    `context_shift` a request that asks for more tokens than fit goes on with the newer half of its context.
 
     `docs/engine.md` says when to use what. Raises `SettingError`, which msgspec turns into its `ValidationError`."""
 
@@ -57,6 +58,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     main_gpu: int = 0
     tensor_split: tuple[float, ...] = ()
     lora_adapters: tuple[LoraAdapter, ...] = ()
+    context_shift: bool = False
 
     def __post_init__(self) -> None:
         for name in ("cache_type_k", "cache_type_v"):

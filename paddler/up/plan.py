@@ -39,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     main_gpu: int | None = None
     tensor_split: tuple[float, ...] | None = None
     lora_adapters: tuple[LoraAdapter, ...] | None = None
+    context_shift: bool | None = None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
@@ -108,12 +109,12 @@ def without_password(url: str) -> str:
 
 
 def flags(**values: object) -> list[str]:
-    """`slots=4` becomes `--slots 4`; None is left out."""
+    """`slots=4` becomes `--slots 4`, `quiet=True` `--quiet`; None and False are left out."""
     return [
         part
         for name, value in values.items()
-        if value is not None
-        for part in (f"--{name.replace('_', '-')}", engine_flags.flag_value(value))
+        if value is not None and value is not False
+        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [engine_flags.flag_value(value)]))
     ]
 
 

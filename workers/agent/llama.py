@@ -315,6 +315,16 @@ class Context:
         part of a sequence (recurrent); dropping all of it never fails."""
         return lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
+    def shift(self, sequence: int, start: int, end: int) -> None:
+        """Free the cells of positions `start` to `end` and move what follows up to `start`. Only with `can_shift`, and
+        only if no other sequence shares a cell from `end` on: the position is the cell's."""
+        lib.llama_memory_seq_rm(self._memory, sequence, start, end)
+        lib.llama_memory_seq_add(self._memory, sequence, end, -1, start - end)
+
+    def can_shift(self) -> bool:
+        """Whether positions can be moved."""
+        return self._model.is_cuttable and lib.llama_memory_can_shift(self._memory)
+
     def copy(self, source: int, target: int, end: int) -> None:
         """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, end)

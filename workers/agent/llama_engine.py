@@ -27,6 +27,8 @@ from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
 from workers.agent.sequence import Sequence
+from workers.agent.shifting import check_can_shift, num_kept
+from workers.agent.tokens import TokenArray
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,8 @@ class LlamaEngine:
         can_share = self._context.can_share()
         if not can_share:
             log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
+        self._shifts = settings.context_shift
+        check_can_shift(self._shifts, can_share)
         num_cells = self._context.num_cells
         self._max_tokens = min(num_cells, model.context_length or num_cells)
         self.info = EngineInfo(
@@ -190,7 +194,8 @@ class LlamaEngine:
             try:
                 check_payload(payload)
                 prompt = self._encoder.encode(payload)
-                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=self._max_tokens)
+                kept, limit = self._num_kept(payload, prompt), self._max_tokens
+                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=limit, num_kept=kept)
             except Exception as failure:
                 self._kv.release(key)
                 events.append(rejected(job, failure))
@@ -230,6 +235,14 @@ class LlamaEngine:
                 continue
             if sequence.finished is not None:
                 self._end(key, sequence.finished, events)
+            elif sequence.must_shift:
+                events += self._kv.shift(sequence)
+
+    def _num_kept(self, payload: Generate, prompt: TokenArray) -> int | None:
+        """What stays when its context is shifted; None for a job whose context is not."""
+        if not self._shifts or payload.max_tokens is None or len(prompt) + payload.max_tokens <= self._max_tokens:
+            return None
+        return num_kept(self._encoder.num_system(payload, prompt), self._model.adds_bos, self._max_tokens)
 
     def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
