@@ -91,8 +91,9 @@ class Membership:
         self._gate.failed()
 
     async def withdraw(self) -> None:
-        """Leave without anything to hand over."""
-        await reap_agent(self._pool, self.agent_id, is_leaving=True)
+        """Leave without anything to hand over, if it ever entered."""
+        if self.agent_id:
+            await reap_agent(self._pool, self.agent_id, is_leaving=True)
 
     async def give_up(self) -> None:
         """End the lease now and let go of everything, as if it had run out: what was being computed counts a death."""

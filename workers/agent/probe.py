@@ -77,8 +77,9 @@ def _run(
     ) as child:
         try:
             assert child.stdin is not None
-            child.stdin.write(msgspec.json.encode(settings))
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it is dead already
+                child.stdin.write(msgspec.json.encode(settings))
+                child.stdin.close()
             child.stdin = None
             meanwhile()
             said, complained = child.communicate(timeout=timeout_s)
