@@ -3,7 +3,7 @@
 It lives here, not in `workers`, because the scripted engine of `paddler.testing` speaks it too.
 
 An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the
-constructor is called there, none of them blocks longer than one step, and none is called concurrently.
+constructor and `interrupt` is called there, none of them blocks longer than one step, and none is called concurrently.
 A step is bounded (about 250 ms), because it bounds cancel latency and the lease.
 """
 
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from paddler.issues import IssueKind
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 
@@ -146,6 +147,11 @@ class Engine(Protocol):
         """Do one bounded step for all running jobs. Returns at once with [] when there are none."""
         ...
 
+    def interrupt(self) -> None:
+        """Make a running step return early, if it can; what it would have done is done by the next. The only method for
+        any thread: the watchdog's, when a step takes too long."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -154,4 +160,8 @@ class NoFreeSlot(RuntimeError):
 
 
 class ModelError(Exception):
-    """An engine cannot be built because its model cannot be served; the message says why and what to do."""
+    """An engine cannot be built because its model cannot be served; the message says why, `kind` what sort of issue."""
+
+    def __init__(self, message: str, *, kind: IssueKind = "ModelCannotBeLoaded") -> None:
+        super().__init__(message)
+        self.kind: IssueKind = kind

@@ -183,13 +183,6 @@ admission_options = _all_of(
 pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
 """Adds `pool`."""
 
-pooling_option = option(
-    "--pooling",
-    type=click.Choice(["none", "mean", "cls", "last", "rank"]),
-    help="How an input's tokens become one embedding; by default as the model says, else their mean.",
-)
-"""Adds `pooling`: the agent's, and `up`'s."""
-
 log_options = _all_of(
     option("--log-level", type=click.Choice(LOG_LEVELS), default="info", help="The least severe level to log."),
     option(

@@ -10,14 +10,18 @@ from typing import Any
 from msgspec import Struct
 
 from paddler.ids import pool_of
+from paddler.issues import Issue, decode_issues
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES, PoolKeys, worker_key
 
+_LANE_FIELDS = ("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues")
+
 
 class Lane(Struct, frozen=True, kw_only=True):
     """One agent. `requests` have been given to it; `prefill` and `rate` are measured tokens/s, None before that.
-    `lease_left_ms` is negative when it is lost and not yet reaped."""
+    `lease_left_ms` is negative when it is lost and not yet reaped. While `state` is `loading`, `phase` says with what
+    it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why."""
 
     agent: str
     name: str
@@ -28,6 +32,9 @@ class Lane(Struct, frozen=True, kw_only=True):
     prefill: float | None
     rate: float | None
     lease_left_ms: int
+    phase: str | None = None
+    progress: float | None = None
+    issues: tuple[Issue, ...] = ()
 
 
 class PoolQueue(Struct, frozen=True, kw_only=True):
@@ -158,12 +165,12 @@ class Overview:
     async def _lanes(self, keys: PoolKeys, agents: list[tuple[str, float]], now: float) -> list[Lane]:
         pipe = self._store.redis.pipeline(transaction=True)
         for agent_id, _ in agents:
-            pipe.hmget(keys.agent(agent_id), "name", "model", "state", "slots", "prefill", "rate")
+            pipe.hmget(keys.agent(agent_id), *_LANE_FIELDS)
             pipe.xlen(keys.lane(agent_id))
         answers: list[Any] = await pipe.execute() if agents else []
         lanes: list[Lane] = []
         for (agent_id, expiry), row, requests in zip(agents, answers[::2], answers[1::2], strict=True):
-            name, model, state, slots, prefill, rate = row
+            name, model, state, slots, prefill, rate, phase, progress, issues = row
             lanes.append(
                 Lane(
                     agent=agent_id,
@@ -175,6 +182,9 @@ class Overview:
                     prefill=float(prefill) if prefill else None,
                     rate=float(rate) if rate else None,
                     lease_left_ms=round(expiry - now),
+                    phase=phase.decode() if phase else None,
+                    progress=float(progress) if progress else None,
+                    issues=decode_issues(issues),
                 )
             )
         return sorted(lanes, key=lambda lane: (lane.name, lane.agent))

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from paddler.issues import Issue
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.overview import DeadLetter, Lane, PoolQueue, Waiting
 
@@ -47,6 +48,9 @@ def pool_block(queue: PoolQueue) -> Iterator[RenderableType]:
     yield Padding(facts, (0, 0, 0, 2), expand=False)
     if queue.lanes:
         yield Padding(lanes_table(queue.lanes), (1, 0, 0, 2), expand=False)
+    for lane in queue.lanes:
+        for issue in lane.issues:
+            yield Padding(issue_block(lane, issue), (1, 0, 0, 2), expand=False)
 
 
 def lanes_table(lanes: list[Lane]) -> Table:
@@ -61,12 +65,30 @@ def lanes_table(lanes: list[Lane]) -> Table:
         table.add_row(
             lane.agent,
             lane.name,
-            Text("lost" if is_lost else lane.state, style="red" if is_lost else ""),
+            Text("lost" if is_lost else _state(lane), style="red" if is_lost or lane.issues else ""),
             f"{lane.requests}/{lane.slots}",
             "-" if lane.prefill is None else f"{lane.prefill:,.0f}",
             "-" if lane.rate is None else f"{lane.rate:,.0f}",
             "over" if is_lost else duration(lane.lease_left_ms),
         )
+    return table
+
+
+def _state(lane: Lane) -> str:
+    if lane.state != "loading" or lane.phase is None:
+        return lane.state
+    return f"{lane.phase} {lane.progress:.0%}" if lane.progress else lane.phase
+
+
+def issue_block(lane: Lane, issue: Issue) -> Table:
+    """What is wrong with an agent, what Paddler does about it and what can be done."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("issue", Text(f"{lane.name or lane.agent}: {issue.kind}", style="red"))
+    table.add_row("", Text(issue.detail))
+    table.add_row("Paddler", Text(issue.action))
+    table.add_row("you", Text(issue.remedy))
     return table
 
 

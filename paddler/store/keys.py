@@ -22,6 +22,7 @@ GROUP = "agent"
 DEFAULT_PREFIX = "paddler"
 
 WORKER_BEAT_MS = 10_000
+MARK_S = 86_400
 
 
 def pools_key(prefix: str) -> str:
@@ -88,9 +89,14 @@ class PoolKeys:
         return f"{self.base}:agents"
 
     def agent(self, agent_id: str) -> str:
-        """hash · an agent's snapshot: name, model, slots, state, ... · register and renew write · deleted by leave and
-        reap."""
+        """hash · an agent's snapshot: name, model, slots, state (`loading`, `failed`, `ready`, `leaving`), phase,
+        progress, issues (JSON), ... · register and renew write · deleted by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
+
+    def starting(self, digest: str) -> str:
+        """string · an agent has begun to load the files of this digest and is not done · the agent writes, deletes and,
+        when it starts again, reads · TTL a day."""
+        return f"{self.base}:starting:{digest}"
 
     def free(self) -> str:
         """zset · agent id by free slots · re-derived by every script that touches a lane · no TTL."""

@@ -33,6 +33,7 @@ class Faults(Struct, frozen=True):
     dies_at: int | None = None
     stall_s: float | None = None
     preempted_at: int | None = None
+    hangs: bool = False
 
 
 class Script:
@@ -217,4 +218,5 @@ def faults_of(text: str, *, is_resumed: bool) -> Faults:
         dies_at=dies_at,
         stall_s=float(stalls[1]) if stalls is not None else None,
         preempted_at=int(preempts[1]) if preempts is not None else None,
+        hangs="[[hang]]" in text,
     )

@@ -11,10 +11,11 @@ Directives in the prompt, in any message or in any input of an embedding, whose 
 - `[[fail]]`: the job is rejected (`engine_failed`).
 - `[[die]]`, `[[die=N]]`: the process kills itself (SIGKILL) at the first token, or when N tokens have been
   returned; only with `is_deadly`, else ignored.
-- `[[stall=SECONDS]]`: the step after the first token hangs for so long.
+- `[[stall=SECONDS]]`: the step after the first token hangs for so long, or until it is interrupted.
+- `[[hang]]`: that step never ends, as if native code looped; only with `is_deadly`, else ignored.
 - `[[preempt=N]]`: the job is preempted when N tokens have been returned.
 
-The last three spare a job that goes on with tokens of an earlier attempt. The first two mean nothing to an embedding.
+The last four spare a job that goes on with tokens of an earlier attempt. The first two mean nothing to an embedding.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ __all__ = ["ScriptedEngine"]
 
 
 YIELD_S = 1e-5
+LOAD_STEP_S = 0.05
+
+
+def pretend_to_load(seconds: float, report: Callable[[float], None]) -> None:
+    """Take so long, saying every 50 ms how far it is."""
+    num_steps = max(1, round(seconds / LOAD_STEP_S))
+    for step in range(num_steps if seconds else 0):
+        report(step / num_steps)
+        threading.Event().wait(LOAD_STEP_S)
 
 
 class ScriptedEngine:
@@ -73,8 +83,9 @@ class ScriptedEngine:
         self._step_s = step_s
         self._prefill_per_step = prefill_per_step
         self._is_deadly = is_deadly
-        self._closed = threading.Event()
-        self._pause = pause or self._closed.wait
+        self._is_closed = False
+        self._woken = threading.Event()
+        self._pause = pause or self._wait
         self._cache = PrefixCache(context_size if cache_tokens is None else cache_tokens)
         self._started: list[Job] = []
         self._running: list[Script | EmbedScript] = []
@@ -109,8 +120,17 @@ class ScriptedEngine:
             self._advance(script, events)
         return events
 
+    def interrupt(self) -> None:
+        """End the pause of a step that runs now, else of the next one. From any thread."""
+        self._woken.set()
+
+    def _wait(self, seconds: float) -> None:
+        if self._woken.wait(seconds) and not self._is_closed:
+            self._woken.clear()
+
     def close(self) -> None:
-        self._closed.set()
+        self._is_closed = True
+        self._woken.set()
         self._started.clear()
         self._running.clear()
         self._cache.clear()
@@ -158,6 +178,8 @@ class ScriptedEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if faults.stall_s is not None and script.num_output == 1:
             self._pause(faults.stall_s)
+        if faults.hangs and self._is_deadly and script.num_output == 1:
+            threading.Event().wait()
         if faults.preempted_at is not None and script.num_output == faults.preempted_at:
             self._running.remove(script)
             events.append(Preempted(script.job.request_id))

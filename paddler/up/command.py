@@ -18,6 +18,7 @@ import rich_click as click
 
 from paddler import logs
 from paddler.clock import Clock, SystemClock
+from paddler.engine_flags import engine_options
 from paddler.settings import (
     ADDRESS,
     DEFAULT_REDIS_PREFIX,
@@ -26,7 +27,6 @@ from paddler.settings import (
     Address,
     log_options,
     option,
-    pooling_option,
     waiting_options,
 )
 from paddler.store.client import connect
@@ -49,9 +49,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--agents", type=click.IntRange(0, 64), default=1, help="How many agents to start; 0 to add them by hand.")
 @option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
 @option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
-@option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core.")
-@option("--n-gpu-layers", type=click.IntRange(min=-1), help="Layers of an agent on the GPU; -1 is all of them.")
-@pooling_option
+@engine_options
 @option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from paddler import engine_flags
+from paddler.engine_settings import LoraAdapter
 from paddler.settings import ENV_PREFIX, Address, env_name
 from paddler.up.supervisor import Spec
 
@@ -30,7 +32,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_size: int | None
     threads: int | None
     n_gpu_layers: int | None
-    pooling: str | None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    flash_attention: str | None = None
+    split_mode: str | None = None
+    main_gpu: int | None = None
+    tensor_split: tuple[float, ...] | None = None
+    lora_adapters: tuple[LoraAdapter, ...] | None = None
+    context_shift: bool | None = None
+    pooling: str | None = None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
@@ -57,7 +67,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     balancer.append("--cancel-on-stop")
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
-        agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS)
+        agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS, on_model_error="exit")
         specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
     specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
     return specs
@@ -76,9 +86,7 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         model=settings.model,
         model_name=settings.model_name,
         context_size=settings.context_size,
-        threads=settings.threads,
-        n_gpu_layers=settings.n_gpu_layers,
-        pooling=settings.pooling,
+        **{name: getattr(settings, name) for name in engine_flags.NAMES},
     )
 
 
@@ -102,12 +110,12 @@ def without_password(url: str) -> str:
 
 
 def flags(**values: object) -> list[str]:
-    """`slots=4` becomes `--slots 4`; None is left out."""
+    """`slots=4` becomes `--slots 4`, `quiet=True` `--quiet`; None and False are left out."""
     return [
         part
         for name, value in values.items()
-        if value is not None
-        for part in (f"--{name.replace('_', '-')}", str(value))
+        if value is not None and value is not False
+        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [engine_flags.flag_value(value)]))
     ]
 
 

@@ -48,7 +48,7 @@ async def is_healthy(address: Address) -> bool:
 async def wait_for_agent(
     store: Store, pids: Callable[[], Mapping[str, int]], clock: Clock, remind: Callable[[str], None]
 ) -> list[str]:
-    """Return once an agent among our children has registered, which it does when its model is loaded: what it can do.
+    """Return once an agent among our children has registered, once its model is loaded: what it can do.
 
     By process id, because the queue of an earlier run may still name its agents, and one that is busy from the start
     (requests waited for it) is not among the free ones. `remind` is called now and then while it takes long.
@@ -60,9 +60,11 @@ async def wait_for_agent(
         try:
             found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
             for agent in found:
-                fields: list[bytes | None] = await store.redis.hmget(keys.agent(agent.decode()), "pid", "abilities")  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
-                if fields[0] in ours:
-                    return (fields[1] or b"").decode().split()
+                fields: list[bytes | None] = await store.redis.hmget(
+                    keys.agent(agent.decode()), ["pid", "state", "abilities"]
+                )  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
+                if fields[0] in ours and fields[1] == b"ready":
+                    return (fields[2] or b"").decode().split()
         except TROUBLE:
             pass  # Redis is starting again, and its supervisor says so
         if clock.monotonic() > next_reminder:

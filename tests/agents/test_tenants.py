@@ -6,12 +6,13 @@ import pytest
 from fleet_harness import Fleet
 
 from paddler.engine import Engine
+from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway, Submit
 from paddler.testing.scripted import ScriptedEngine
 from paddler.up.starter import find_starter
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import Finished
-from workers.agent.llama_engine import EngineSettings, load
+from workers.agent.loading import load
 
 pytestmark = pytest.mark.anyio
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from paddler.engine import Engine
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, embed_job
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_BATCH
 from workers.agent.llama import Context, Decoded, Model
-from workers.agent.llama_engine import EngineSettings, load
+from workers.agent.loading import load
 from workers.agent.pooling import pooling_of
 
 TEXT = "A short text about number {}, of about twenty tokens, as sentences of documents mostly are."

@@ -17,10 +17,11 @@ from msgspec import Struct, to_builtins
 
 from paddler.clock import SystemClock
 from paddler.engine import Job
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
 from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Model
-from workers.agent.llama_engine import EngineSettings, LlamaEngine
+from workers.agent.llama_engine import LlamaEngine
 
 SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
 ENDS = ("Why?", "What happened then?", "Name the animals.", "Tell it as a poem.")

@@ -10,9 +10,10 @@ import pytest
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
+from paddler.engine_settings import EngineSettings
 from paddler.testing.scripted import ScriptedEngine
 from workers.agent.llama import Model
-from workers.agent.llama_engine import EngineSettings, LlamaEngine
+from workers.agent.llama_engine import LlamaEngine
 
 MakeEngine = Callable[..., Engine]
 

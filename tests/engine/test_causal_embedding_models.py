@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from qwen_gguf import END, write_qwen
 
 from paddler.engine import Engine
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job, rerank_job
 from workers.agent.embedding_engine import EmbeddingEngine
 from workers.agent.llama import Context, Decoded, Model, Pooling
-from workers.agent.llama_engine import EngineSettings, LlamaEngine, load
+from workers.agent.llama_engine import LlamaEngine
+from workers.agent.loading import load
 from workers.agent.tokens import TokenArray
 
 CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}"

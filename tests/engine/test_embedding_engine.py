@@ -14,11 +14,12 @@ from minilm import minilm, minilm_path
 from numpy.typing import NDArray
 
 from paddler.engine import Engine, ModelError, NoFreeSlot
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job
 from paddler.wire.balancer import FinishReason
 from workers.agent.embedding_engine import EmbeddingEngine
 from workers.agent.llama import Context, Decoded, Model
-from workers.agent.llama_engine import EngineSettings, load
+from workers.agent.loading import load
 
 TEXTS = ("A cat sits on the mat.", "A kitten is sitting on a rug.", "The stock market fell sharply on Tuesday.")
 WORD = re.compile(r"\w+|[^\w\s]")

@@ -11,12 +11,15 @@ from msgspec.structs import replace
 
 from paddler.clock import SystemClock
 from paddler.engine import ModelError, Progress, Working
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import Usage
 from workers.agent.llama import Model
-from workers.agent.llama_engine import EngineSettings, LlamaEngine, load
+from workers.agent.llama_engine import LlamaEngine
+from workers.agent.loading import load
 from workers.agent.naming import name_of
+from workers.agent.phases import Phase
 from workers.agent.prompt import PromptEncoder
 from workers.agent.scheduler import TILE, Plan, Scheduler
 from workers.agent.templates import ChatTemplate
@@ -142,12 +145,19 @@ def test_many_jobs_leave_no_sampler_behind(make_llama: MakeLlama) -> None:
 
 def test_load_reports_progress_and_names_the_model(model_path: Path) -> None:
     seen: list[float] = []
-    engine = load(EngineSettings(model_path=str(model_path), slots=2, context_size=512), seen.append)
+    phases: list[Phase] = []
+
+    def report(phase: Phase, fraction: float) -> None:
+        phases.append(phase)
+        seen.append(fraction)
+
+    engine = load(EngineSettings(model_path=str(model_path), slots=2, context_size=512), report)
     assert engine.info.model == "smollm2-135m-instruct"
     assert (engine.info.slots_total, engine.info.context_size) == (2, 512)
     assert 2.5 < engine.info.bytes_per_token < 6
     assert "llama.cpp" in engine.info.build
-    assert seen[-1] == 1.0
+    assert seen[phases.index(Phase.WARMING_UP) - 1] == 1.0
+    assert phases == sorted(phases, key=list(Phase).index)
     engine.close()
 
 

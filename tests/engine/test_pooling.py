@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from paddler.clock import SystemClock
 from paddler.engine import Embedded, Event, ModelError, Rejected
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, embed_job, make_job
 from paddler.wire.agent import Embed
 from workers.agent.embedder import Embedder
 from workers.agent.gguf_header import has_tensor
 from workers.agent.llama import Context, Decoded, Model, Pooling
-from workers.agent.llama_engine import EngineSettings, LlamaEngine
+from workers.agent.llama_engine import LlamaEngine
 
 Floats = NDArray[np.float64]
 

@@ -13,11 +13,12 @@ from bert_numpy import classify
 from gguf import PoolingType
 
 from paddler.engine import Engine, ModelError
+from paddler.engine_settings import EngineSettings
 from paddler.testing.embed_script import score_of
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job, rerank_job
 from paddler.testing.scripted import ScriptedEngine
 from workers.agent.llama import Context, Decoded
-from workers.agent.llama_engine import EngineSettings, load
+from workers.agent.loading import load
 
 WORDS = ("the", "fox", "sea", "red", "bread", "tree", "runs", "##s", "moon", "is", "where", "?")
 QUERY = "where is the fox ?"

@@ -13,10 +13,11 @@ import pytest
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
+from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
 from paddler.wire.agent import Sampling
 from workers.agent.llama import Model
-from workers.agent.llama_engine import EngineSettings, LlamaEngine
+from workers.agent.llama_engine import LlamaEngine
 
 STORY = "Once upon a time there was a small red fox who lived"
 LOOP = "one two three four five, one two three four five, one two three four five, one two"

@@ -184,6 +184,11 @@ class Command:
 
         return await wait_until(find, timeout_s=START_S, poll_s=0.02, what=f"{event} is logged")
 
+    @property
+    def text(self) -> str:
+        """All of its log, what is no record included."""
+        return self._log.read_text()
+
     def kill(self) -> None:
         """SIGKILL: no goodbye of any kind."""
         self.process.kill()
@@ -226,10 +231,14 @@ class CommandFleet:
     async def agent(self, name: str, *flags: str) -> Command:
         """Start an agent and wait until it is part of the pool. It has the starter model unless `flags` say else."""
         engine = () if flags[:2] == SCRIPTED else ("--model", str(find_starter()))
-        own = ("--name", name, "--lease", str(LEASE_MS), "--grace", "0")
-        agent = self._start("agent", *own, *engine, *flags)
-        self._agents.append(agent)
+        agent = self.begin_agent(name, *engine, *flags)
         await agent.logged("registered")
+        return agent
+
+    def begin_agent(self, name: str, *flags: str) -> Command:
+        """Start an agent and do not wait for anything."""
+        agent = self._start("agent", "--name", name, "--lease", str(LEASE_MS), "--grace", "0", *flags)
+        self._agents.append(agent)
         return agent
 
     def stop_agents(self) -> None:

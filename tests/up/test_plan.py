@@ -11,6 +11,7 @@ import pytest
 import rich_click as click
 
 from paddler import cli
+from paddler.engine_settings import LoraAdapter
 from paddler.settings import DEFAULT_REDIS_PREFIX, Address
 from paddler.up.plan import Settings, child_environment, flags, paddler_specs, without_password
 from paddler.up.ready import agent_command, curl_command, ready_message
@@ -28,6 +29,13 @@ SETTINGS = Settings(
     threads=2,
     n_gpu_layers=9,
     pooling="last",
+    cache_type_k="q8_0",
+    cache_type_v="q8_0",
+    flash_attention="on",
+    split_mode="row",
+    main_gpu=1,
+    tensor_split=(3.0, 1.0),
+    lora_adapters=(LoraAdapter("a.gguf", 0.5), LoraAdapter("b.gguf")),
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -71,6 +79,14 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         "threads": 2,
         "n_gpu_layers": 9,
         "pooling": "last",
+        "cache_type_k": "q8_0",
+        "cache_type_v": "q8_0",
+        "flash_attention": "on",
+        "split_mode": "row",
+        "main_gpu": 1,
+        "tensor_split": (3.0, 1.0),
+        "lora_adapters": SETTINGS.lora_adapters,
+        "on_model_error": "exit",
         **shared,
     }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()

@@ -20,7 +20,7 @@ from paddler.wire.agent import Encode, Rerank
 from paddler.wire.balancer import FinishReason
 from workers.agent.embed_task import Task, Text
 from workers.agent.inputs import InputEncoder
-from workers.agent.llama import Context, Decoded, Model, Pooling, max_sequences
+from workers.agent.llama import AttachedOptions, Context, Decoded, Model, Pooling, max_sequences
 from workers.agent.pooling import check_pooled
 from workers.agent.rejecting import rejected
 from workers.agent.signs import SIGN_S
@@ -44,9 +44,18 @@ class Embedder:
     """The embedding jobs of one engine. `max_tokens` bounds an input, and is the size of the context."""
 
     def __init__(
-        self, model: Model, clock: Clock, *, pooling: Pooling, max_tokens: int, num_threads: int, token_s: float
+        self,
+        model: Model,
+        clock: Clock,
+        *,
+        pooling: Pooling,
+        max_tokens: int,
+        num_threads: int,
+        token_s: float,
+        options: AttachedOptions | None = None,
     ) -> None:
         """`token_s` is a first guess at what a token costs."""
+        self._options = options
         self._model = model
         self._clock = clock
         self._pooling = pooling
@@ -79,6 +88,11 @@ class Embedder:
     def cancel(self, request_id: str) -> None:
         # Tasks, not requests: the same request may be started again before the next step.
         self._cancelled += [task for task in self._tasks if task.job.request_id == request_id]
+
+    def interrupt(self) -> None:
+        """Make a running decode return early. From any thread."""
+        if self._context is not None:
+            self._context.interrupt()
 
     def close(self) -> None:
         self._tasks.clear()
@@ -121,6 +135,7 @@ class Embedder:
                 max_batch=max_batch,
                 num_threads=self._num_threads,
                 pooling=self._pooling,
+                options=self._options,
             )
             self._max_tokens = min(self._max_tokens, self._context.num_cells)
             self._free = list(range(num_sequences))
@@ -143,11 +158,6 @@ class Embedder:
             self._token_s = max(self._clock.monotonic() - started_at, 1e-6) / len(tokens)
             context.remove(0)
         return self._token_s
-
-    def interrupt(self) -> None:
-        """Make a running decode return early; it is repeated. From any thread."""
-        if self._context is not None:
-            self._context.interrupt()
 
     def _prepare(self, events: list[Event]) -> None:
         """Check and tokenise what was started, as far as the time allows. All inputs of a job before any is computed:

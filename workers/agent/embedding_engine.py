@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import structlog
 
 from paddler.clock import Clock
 from paddler.engine import EngineInfo, Event, Job, ModelError, NoFreeSlot
+from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.llama import Model, Pooling, build_info
 from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.rejecting import rejected
-
-if TYPE_CHECKING:
-    from workers.agent.llama_engine import EngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +35,7 @@ def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) 
         context_size=min(settings.context_size, MAX_INPUT),
         num_threads=num_usable_cores() if settings.threads is None else settings.threads,
         pooling=pooling_of(model, settings.pooling),
+        options=ContextOptions(model, settings),
     )
 
 
@@ -54,6 +52,7 @@ class EmbeddingEngine:
         context_size: int,
         num_threads: int,
         pooling: Pooling,
+        options: ContextOptions | None = None,
     ) -> None:
         """`context_size` is the longest input in tokens, if the model can that many. Raises `ModelError`."""
         for what, value, most in (("slots", slots, MAX_SLOTS), ("threads", num_threads, 512)):
@@ -64,7 +63,13 @@ class EmbeddingEngine:
             raise ModelError(f"{model.path} can only embed, and with --pooling none an agent does not: choose another")
         max_tokens = min(context_size, model.context_length or context_size)
         self._embedder = Embedder(
-            model, clock, pooling=pooling, max_tokens=max_tokens, num_threads=num_threads, token_s=1e-3
+            model,
+            clock,
+            pooling=pooling,
+            max_tokens=max_tokens,
+            num_threads=num_threads,
+            token_s=1e-3,
+            options=options,
         )
         token_s = self._embedder.warm_up()
         if not model.is_causal and token_s * max_tokens > SLOW_STEP_S:

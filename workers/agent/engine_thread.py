@@ -1,6 +1,6 @@
 """The thread that owns the engine. Commands go in through a queue, events come out on the asyncio loop.
 
-Progress of this thread is what renews the agent's lease: a decode that hangs must lose it.
+Progress of this thread is what renews the agent's lease: a decode that hangs must lose it (and see `watchdog.py`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class EngineThread:
     def __init__(self, engine: Engine, deliver: Callable[[list[Event]], None]) -> None:
         self.engine = engine
         self.num_rounds = 0
+        self.num_steps = 0
+        self.is_stepping = False
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
@@ -85,7 +87,12 @@ class EngineThread:
         while self._waiting and self.engine.num_free_slots > 0:
             self.engine.start(self._waiting.popleft())
             self._num_running += 1
-        events = self.engine.step() if self._num_running else []
+        events: list[Event] = []
+        if self._num_running:
+            self.is_stepping = True
+            events = self.engine.step()
+            self.is_stepping = False
+            self.num_steps += 1
         self._num_running -= sum(isinstance(event, Done | Rejected | Preempted) for event in events)
         self.num_rounds += 1
         if events:

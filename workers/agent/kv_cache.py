@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Sequence_
 
+import numpy as np
 import structlog
 
 from paddler.engine import Retained
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 MIN_WAIT_TOKENS = 64
 """Fewer common tokens are not worth waiting for whoever computes them already: his next step takes about as long. Who
 has waited stays for all but the last `MIN_PREFILL_TOKENS`."""
+NO_TOKEN = -1
 EVICT_TOKENS = 256
 """At least so many cells are taken from a parked sequence at once, so that it is not told about in every step."""
 
@@ -127,7 +129,13 @@ class KvCache:
         if num_tokens == 0 or self._max_parked == 0:
             return self._evict(key)
         # The last token sampled is in no cell: it is not of the sequence that is held.
-        num_total = max(num_tokens, sequence.num_prompt)
+        num_total = max(num_tokens + sequence.num_gone, sequence.num_prompt)
+        if sequence.num_gone:
+            num_tokens = min(num_tokens, sequence.num_original)
+            if num_tokens == 0:
+                return self._evict(key)
+            self._context.remove(key, num_tokens)
+            self._tree.cut(key, num_tokens)
         self._tree.park(key)
         events = [Retained(sequence.job.request_id, num_tokens, num_total)]
         for other in self._tree.covered(key):
@@ -135,6 +143,30 @@ class KvCache:
         while len(self._tree.parked) > self._max_parked:
             events += self._evict(self._tree.parked[0])
         return events
+
+    def shift(self, sequence: Sequence) -> list[Retained]:
+        """The context of this sequence is full: the older half behind its beginning goes, what follows moves up.
+
+        What was moved was computed behind tokens that are gone, so nobody may take it for the cells of these tokens: in
+        the tree its tokens are none. If a running sequence shares what would be moved, it is computed anew instead."""
+        key, work = sequence.work.key, sequence.work
+        kept, gone = sequence.shift()
+        events: list[Retained] = []
+        for other in self._tree.sharers(key, kept + gone):
+            if other in self._tree.parked:
+                events += self._evict(other)
+        if self._tree.sharers(key, kept + gone):
+            self._context.remove(key, kept)
+            self._tree.shift(key, kept, self._tree.length(key) - kept, sequence.tokens)
+            work.num_cached = kept
+        else:
+            self._context.shift(key, kept, kept + gone)
+            private = np.full_like(sequence.tokens, NO_TOKEN)
+            private[:kept] = sequence.tokens[:kept]
+            self._tree.shift(key, kept, gone, private)
+            work.num_cached -= gone
+        log.debug("shifted", request=sequence.job.request_id, num_kept=kept, num_gone=gone, num_left=work.num_cached)
+        return events + self._tell(key, kept, work.num_total + sequence.num_gone)
 
     def reset(self, sequence: Sequence) -> None:
         """Its memory cannot be cut back to the tokens that count: it is computed again from the first."""

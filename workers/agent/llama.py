@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
+from paddler.issues import IssueKind
 from workers.agent.tokens import TokenArray
 
 # libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
@@ -38,6 +39,18 @@ _KEEPS_TEXT = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
 _last_problems: deque[str] = deque(maxlen=3)
+
+
+class Options(Protocol):
+    """Writes settings into llama.cpp's parameters (`options.py`)."""
+
+    def configure(self, params: Any) -> None: ...
+
+
+class AttachedOptions(Options, Protocol):
+    """The same for a context, with what is added to one that is made already. Raises `ModelError`."""
+
+    def attach(self, context: Any) -> None: ...
 
 
 class DecodeError(RuntimeError):
@@ -95,7 +108,7 @@ class Model:
     """
 
     def __init__(
-        self, path: Path, *, num_gpu_layers: int = 0, on_progress: Callable[[float], None] | None = None
+        self, path: Path, *, options: Options | None = None, on_progress: Callable[[float], None] | None = None
     ) -> None:
         _init_library()
         _check_file(path)
@@ -111,13 +124,15 @@ class Model:
             return not raised
 
         params = lib.llama_model_default_params()
-        params.n_gpu_layers = num_gpu_layers
+        params.n_gpu_layers = 0
+        if options is not None:
+            options.configure(params)
         params.progress_callback = lib.llama_progress_callback(progress)
         pointer = lib.llama_model_load_from_file(os.fsencode(path), params)
         if raised:
             raise raised[0]
         if not pointer:
-            raise ModelError(f"llama.cpp cannot load {path}: {_problems()}. Is the file complete and of a known kind?")
+            raise ModelError(f"llama.cpp cannot load {path}: {problems()}. Is the file complete and of a known kind?")
         self.pointer = pointer
         self.close = weakref.finalize(self, lib.llama_model_free, pointer)
         self.path = path
@@ -235,6 +250,7 @@ class Context:
         max_batch: int,
         num_threads: int,
         pooling: Pooling | None = None,
+        options: AttachedOptions | None = None,
     ) -> None:
         """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice. With `pooling`
         each token of a batch does, and `embedding` tells what comes of a sequence, or `token_embeddings` of each."""
@@ -253,6 +269,8 @@ class Context:
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = num_threads
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+        if options is not None:
+            options.configure(params)
         # Asked after every graph node. A Python callback would take the GIL about 1,000 times a decode; strlen
         # answers natively: 0 while the flag is an empty string, 1 after `interrupt` wrote a character.
         self._flag = ctypes.create_string_buffer(2)
@@ -262,10 +280,13 @@ class Context:
         pointer = lib.llama_init_from_model(model.pointer, params)
         if not pointer:
             raise ModelError(
-                f"llama.cpp cannot make a context of {context_size} tokens: {_problems()}. Choose a smaller one"
+                f"llama.cpp cannot make a context of {context_size} tokens: {problems()}. Choose a smaller one",
+                kind="SlotCannotStart",
             )
         self._pointer: Any = pointer
         self.close = weakref.finalize(self, lib.llama_free, pointer)
+        if options is not None:
+            options.attach(pointer)
         self._memory: Any = lib.llama_get_memory(pointer)
         self.num_cells: int = lib.llama_n_ctx(pointer)
         self.max_batch: int = lib.llama_n_batch(pointer)
@@ -288,7 +309,7 @@ class Context:
         if code == Decoded.ABORTED:
             self._flag.value = b""
         if code not in (Decoded.NO_ROOM, Decoded.ABORTED):
-            raise DecodeError(f"llama_decode failed with code {code} on {batch.size} tokens: {_problems()}")
+            raise DecodeError(f"llama_decode failed with code {code} on {batch.size} tokens: {problems()}")
         return Decoded(code)
 
     def logits(self) -> LogitArray:
@@ -311,6 +332,16 @@ class Context:
         """Free the cells of a sequence from position `start` on. False when the model's memory cannot drop a
         part of a sequence (recurrent); dropping all of it never fails."""
         return lib.llama_memory_seq_rm(self._memory, sequence, start, -1)
+
+    def shift(self, sequence: int, start: int, end: int) -> None:
+        """Free the cells of positions `start` to `end` and move what follows up to `start`. Only with `can_shift`, and
+        only if no other sequence shares a cell from `end` on: the position is the cell's."""
+        lib.llama_memory_seq_rm(self._memory, sequence, start, end)
+        lib.llama_memory_seq_add(self._memory, sequence, end, -1, start - end)
+
+    def can_shift(self) -> bool:
+        """Whether positions can be moved."""
+        return self._model.is_cuttable and lib.llama_memory_can_shift(self._memory)
 
     def copy(self, source: int, target: int, end: int) -> None:
         """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
@@ -359,7 +390,7 @@ class GrammarState:
         _last_problems.clear()
         self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), b"root")
         if not self._pointer:
-            raise ValueError(_problems())
+            raise ValueError(problems())
         self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)
 
     def allowed(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
@@ -413,7 +444,13 @@ def _pointer(array: NDArray[Any], ctype: Any) -> Any:
     return cast(Any, array.ctypes).data_as(ctypes.POINTER(ctype))
 
 
-def _problems() -> str:
+def forget_problems() -> None:
+    """Before a call whose failure `problems` is to explain."""
+    _last_problems.clear()
+
+
+def problems() -> str:
+    """What llama.cpp said last of what went wrong."""
     return "; ".join(line.removeprefix("llama_model_load: ") for line in _last_problems) or "it gives no reason"
 
 
@@ -422,7 +459,10 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror}. Give the path of a GGUF file") from error
+        kind: IssueKind = "ModelFileDoesNotExist" if isinstance(error, FileNotFoundError) else "ModelCannotBeLoaded"
+        raise ModelError(
+            f"cannot read the model {path}: {error.strerror}. Give the path of a GGUF file", kind=kind
+        ) from error
     if magic != b"GGUF":
         raise ModelError(f"{path} is no GGUF file (it begins with {magic!r}): download it again or convert it to GGUF")
 

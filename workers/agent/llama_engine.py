@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import structlog
-from msgspec import Struct
 
-from paddler.clock import Clock, SystemClock
+from paddler.clock import Clock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
+from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.payload import check_payload
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
-from workers.agent.embedding_engine import EmbeddingEngine, make_embedding_engine
 from workers.agent.kv_cache import KvCache
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import bytes_per_token, name_of
-from workers.agent.pooling import abilities_of, is_embedding_model, pooling_of
+from workers.agent.options import ContextOptions
+from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
 from workers.agent.sequence import Sequence
+from workers.agent.shifting import check_can_shift, num_kept
 from workers.agent.signs import SignsOfLife
+from workers.agent.tokens import TokenArray
 
 log = structlog.get_logger(__name__)
 
@@ -39,31 +39,6 @@ EMBED_S = 0.05
 MAX_THREADS = 512
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
-
-
-class EngineSettings(Struct, frozen=True, kw_only=True):
-    """`context_size` tokens are shared by `slots` and by up to `max_parked` ended sequences, which make room when it is
-    needed. `threads` None means one per usable core. `model_name` None means a name made from the file's."""
-
-    model_path: str
-    slots: int
-    context_size: int = 8192
-    n_batch: int = 2048
-    max_parked: int = 64
-    threads: int | None = None
-    n_gpu_layers: int = 0
-    model_name: str | None = None
-    pooling: str | None = None
-    """`none`, `mean`, `cls`, `last` or `rank`; None is the model's own, else the mean."""
-
-
-def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine | EmbeddingEngine:
-    """Load the model and warm it up; takes seconds to minutes. `on_progress` gets 0..1; an exception from it
-    stops the loading. Raises `ModelError`."""
-    model = Model(Path(settings.model_path), num_gpu_layers=settings.n_gpu_layers, on_progress=on_progress)
-    if is_embedding_model(model):
-        return make_embedding_engine(model, settings, SystemClock())
-    return LlamaEngine(model, settings, SystemClock())
 
 
 class LlamaEngine:
@@ -83,10 +58,13 @@ class LlamaEngine:
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
             num_threads=(num_threads := num_usable_cores() if settings.threads is None else settings.threads),
+            options=(options := ContextOptions(model, settings)),
         )
         can_share = self._context.can_share()
         if not can_share:
             log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
+        self._shifts = settings.context_shift
+        check_can_shift(self._shifts, can_share)
         num_cells = self._context.num_cells
         self._max_tokens = min(num_cells, model.context_length or num_cells)
         self.info = EngineInfo(
@@ -110,6 +88,7 @@ class LlamaEngine:
             max_tokens=min(self._max_tokens, MAX_INPUT),
             num_threads=num_threads,
             token_s=self._scheduler.prefill_token_s,
+            options=options,
         )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
         self._started: dict[int, tuple[Job, Generate]] = {}
@@ -142,6 +121,7 @@ class LlamaEngine:
     def interrupt(self) -> None:
         """Make a running decode return early; its step has no effect and is repeated. From any thread."""
         self._context.interrupt()
+        self._embedder.interrupt()
 
     def close(self) -> None:
         for sequence in self._sequences.values():
@@ -205,7 +185,8 @@ class LlamaEngine:
             try:
                 check_payload(payload)
                 prompt = self._encoder.encode(payload)
-                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=self._max_tokens)
+                kept, limit = self._num_kept(payload, prompt), self._max_tokens
+                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=limit, num_kept=kept)
             except Exception as failure:
                 self._kv.release(key)
                 events.append(rejected(job, failure))
@@ -245,6 +226,14 @@ class LlamaEngine:
                 continue
             if sequence.finished is not None:
                 self._end(key, sequence.finished, events)
+            elif sequence.must_shift:
+                events += self._kv.shift(sequence)
+
+    def _num_kept(self, payload: Generate, prompt: TokenArray) -> int | None:
+        """What stays when its context is shifted; None for a job whose context is not."""
+        if not self._shifts or payload.max_tokens is None or len(prompt) + payload.max_tokens <= self._max_tokens:
+            return None
+        return num_kept(self._encoder.num_system(payload, prompt), self._model.adds_bos, self._max_tokens)
 
     def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
@@ -288,7 +277,7 @@ class LlamaEngine:
             batch.add(tokens, 0, 0, wants_logits=True)
             started_at = self._clock.monotonic()
             if self._context.decode() is not Decoded.OK:
-                raise ModelError("the model does not fit its context: choose a larger one")
+                raise ModelError("the model does not fit its context: choose a larger one", kind="SlotCannotStart")
             elapsed_s = self._clock.monotonic() - started_at
             self._context.clear()
         return max(elapsed_s, 1e-6) / len(tokens)
@@ -296,4 +285,4 @@ class LlamaEngine:
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ModelError(f"{name} must be between {low} and {high}, not {value}")
+        raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")

@@ -256,6 +256,10 @@ class AgentLoop:
             await self._clock.sleep(0.02)
         await self._membership.leave()
 
+    async def give_up(self) -> None:
+        """The engine hangs: let the requests go on elsewhere at once, each with a death."""
+        await self._membership.give_up()
+
     # Loops
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:

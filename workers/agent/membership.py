@@ -21,7 +21,8 @@ log = get_logger(__name__)
 class Membership:
     """`agent_id` is new with every registration, so that whoever lost its lease can never pass for its old self.
 
-    `on_hint` is told after how many ms something that waits may be stolen."""
+    `snapshot` may have a `state` of its own; the agent takes requests in `ready` alone. `on_hint` is told after how
+    many ms something that waits may be stolen."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Membership:
         self._pool = pool
         self._clock = clock
         self._model = model
-        self._snapshot: dict[str, Value] = {**snapshot, "model": model, "state": "ready"}
+        self._snapshot: dict[str, Value] = {"state": "ready", **snapshot, "model": model}
         self._gate = ReapGate(lease_ms)
         self._is_leaving = False
         self._changing = asyncio.Lock()
@@ -68,7 +69,8 @@ class Membership:
                 seen_s=int(self._clock.wall()),
                 snapshot=self._snapshot,
             )
-        log.info("registered", agent=self.agent_id, **self._snapshot)
+        is_ready = self._snapshot["state"] == "ready"
+        log.info("registered" if is_ready else "entered the pool, not ready yet", agent=self.agent_id, **self._snapshot)
         self.on_hint(claimed.steal_after_ms)
 
     async def renew(self, snapshot: Mapping[str, Value]) -> tuple[str, ...] | None:
@@ -87,6 +89,16 @@ class Membership:
     def lost_touch(self) -> None:
         """Redis did not answer: other agents' leases may be over for the same reason."""
         self._gate.failed()
+
+    async def withdraw(self) -> None:
+        """Leave without anything to hand over, if it ever entered."""
+        if self.agent_id:
+            await reap_agent(self._pool, self.agent_id, is_leaving=True)
+
+    async def give_up(self) -> None:
+        """End the lease now and let go of everything, as if it had run out: what was being computed counts a death."""
+        await self._pool.renew(self.agent_id, lease_ms=0, snapshot={})
+        await reap_agent(self._pool, self.agent_id)
 
     async def drain(self) -> None:
         """Take no more work; what has not begun goes back."""

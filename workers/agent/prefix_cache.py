@@ -153,6 +153,28 @@ class PrefixCache:
                 break
             self._leave(node, key)
 
+    def sharers(self, key: int, start: int) -> set[int]:
+        """Who else holds cells of the sequence from position `start` on."""
+        others: set[int] = set()
+        for node in _path(self._leaves.get(key)):
+            if node.end > start:
+                others |= node.holders - {key}
+        return others
+
+    def shift(self, key: int, kept: int, discarded: int, tokens: TokenArray) -> None:
+        """The sequence has given up `discarded` positions behind the first `kept`, and what followed has moved up. It
+        goes on in another buffer, `tokens`. Nobody shares what was moved."""
+        num_moved = self.length(key) - kept - discarded
+        if kept:
+            self.cut(key, kept)
+        else:
+            scope = self._scopes[key]
+            self.remove(key)
+            self.add(key, scope, tokens, Match())
+        self._buffers[key] = tokens
+        if num_moved > 0:
+            self.grow(key, num_moved)
+
     def remove(self, key: int) -> None:
         """The sequence gives up all its cells. Unknown keys are ignored."""
         leaf = self._leaves.pop(key, None)

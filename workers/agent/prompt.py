@@ -12,7 +12,7 @@ from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate
 from workers.agent.llama import Model
 from workers.agent.templates import ChatTemplate, TemplateError
-from workers.agent.tokens import TokenArray
+from workers.agent.tokens import TokenArray, num_common
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +49,19 @@ class PromptEncoder:
         if len(tokens) >= self._max_tokens:
             raise self._too_long(str(len(tokens)), param)
         return tokens
+
+    def num_system(self, payload: Generate, prompt: TokenArray) -> int:
+        """How many tokens of a prompt are its leading system message's, as the template writes it alone."""
+        messages = payload.messages or ()
+        if self._template is None or not messages or messages[0].role != "system":
+            return 0
+        try:
+            text = self._template.render(messages[:1], add_generation_prompt=False)
+        except InvalidField:  # a template may want more than that
+            return 0
+        alone = self._model.tokenize(text)
+        start = int(len(prompt) > 0 and prompt[0] == self._model.bos and (not len(alone) or alone[0] != prompt[0]))
+        return start + num_common(prompt[start:], alone)
 
     def _render(self, payload: Generate) -> str:
         if self._template is None:

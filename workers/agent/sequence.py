@@ -14,6 +14,7 @@ from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.logprobs import token_logprob
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
+from workers.agent.shifting import num_discarded, window
 from workers.agent.tokens import TokenArray
 
 
@@ -21,11 +22,21 @@ class Sequence:
     """Prompt and output tokens of a job, `work` for the scheduler, sampler and detokeniser.
 
     Made with the tokens of an earlier attempt it is in the state that attempt had after the last of them;
-    `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output.
+    `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output, unless the job
+    asks for more and `num_kept` is given: then the first `num_kept` tokens stay and the older half of the rest goes
+    whenever the context is full (`shifting.py`).
     """
 
     def __init__(
-        self, job: Job, payload: Generate, key: int, prompt: TokenArray, model: Model, *, max_tokens: int
+        self,
+        job: Job,
+        payload: Generate,
+        key: int,
+        prompt: TokenArray,
+        model: Model,
+        *,
+        max_tokens: int,
+        num_kept: int | None = None,
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
@@ -33,17 +44,23 @@ class Sequence:
         self._payload = payload
         self.num_prompt = len(prompt)
         self._model = model
+        self._max_tokens = max_tokens
+        self._num_kept = num_kept
         self._max_output = max_tokens - self.num_prompt
         if payload.max_tokens is not None:
-            self._max_output = min(self._max_output, payload.max_tokens)
+            self._max_output = payload.max_tokens if num_kept is not None else min(self._max_output, payload.max_tokens)
         self._num_output = len(job.resume_ids)
-        self._tokens = np.empty(self.num_prompt + max(self._max_output, self._num_output), np.int32)
-        self._tokens[: self.num_prompt] = prompt
-        self._tokens[self.num_prompt : self.num_prompt + self._num_output] = job.resume_ids
+        tokens = np.concatenate([prompt, np.array(job.resume_ids, np.int32)])
+        self.num_gone = 0
+        """Tokens that have left the context."""
+        if num_kept is not None:
+            tokens, self.num_gone = window(tokens, self.num_prompt, num_kept, max_tokens)
+        self._tokens = np.empty(max(min(self.num_prompt + self._max_output, max_tokens), len(tokens)), np.int32)
+        self._tokens[: len(tokens)] = tokens
         self.num_reused = 0
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
-        self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
+        self.work = Work(key, num_total=len(tokens), num_prompt=self._num_prompt_left)
         constraint = Constraint(payload.grammar, model) if payload.grammar is not None else None
         self._sampler = Sampler(
             payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
@@ -68,6 +85,36 @@ class Sequence:
         return self._tokens
 
     @property
+    def num_original(self) -> int:
+        """How many of its first tokens are those it began with, all of them before a shift: only these say what of its
+        conversation is in the cache."""
+        return self.work.num_total if self.num_gone == 0 or self._num_kept is None else self._num_kept
+
+    @property
+    def must_shift(self) -> bool:
+        """Its context is full and it is to go on."""
+        is_full = self.work.num_total >= self._max_tokens
+        return self._num_kept is not None and self.finished is None and is_full
+
+    def shift(self) -> tuple[int, int]:
+        """Forget the older half behind the beginning. Returns how many tokens stay there, and how many go. The cells
+        must follow; `tokens` is another buffer from now on."""
+        assert self._num_kept is not None
+        kept, gone = self._num_kept, num_discarded(self._num_kept, self._max_tokens)
+        left = np.concatenate([self._tokens[:kept], self._tokens[kept + gone : self.work.num_total]])
+        self._tokens = np.empty_like(self._tokens)
+        self._tokens[: len(left)] = left
+        self.num_gone += gone
+        self.work.num_total -= gone
+        self.work.num_prompt = self._num_prompt_left
+        return kept, gone
+
+    @property
+    def _num_prompt_left(self) -> int:
+        """Tokens of the prompt that are still in the context."""
+        return max(self.num_prompt - self.num_gone, min(self._num_kept or 0, self.num_prompt))
+
+    @property
     def _num_cached_prompt(self) -> int:
         return min(self.num_reused, self.num_prompt)
 
@@ -78,8 +125,8 @@ class Sequence:
     def prefilled(self) -> Retained:
         """Its prompt, and what an earlier attempt has said, is in the KV cache now."""
         self.is_prefilled = True
-        num_tokens = self.work.num_total
-        return Retained(self.job.request_id, num_tokens, num_tokens, self._num_cached_prompt)
+        num_total = self.work.num_total + self.num_gone
+        return Retained(self.job.request_id, self.num_original, num_total, self._num_cached_prompt)
 
     def sample(self, context: Context, index: int, logits: LogitArray) -> Progress:
         """Draw and take the next output token; see `Sampler.draw`. Sets `finished` when it was the last."""

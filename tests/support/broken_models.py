@@ -1,0 +1,35 @@
+"""GGUF files that lie about themselves, made from a sound one."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+from gguf import GGUFReader
+
+
+def with_field(sound: Path, target: Path, name: str, value: float) -> Path:
+    """A copy in which one number of the metadata is another."""
+    shutil.copyfile(sound, target)
+    reader = GGUFReader(target, "r+")
+    reader.fields[name].parts[-1][0] = value
+    reader.data.flush()
+    return target
+
+
+def that_kills_the_reader(sound: Path, target: Path) -> Path:
+    """llama.cpp asserts the number of layers while it reads the metadata."""
+    return with_field(sound, target, "llama.block_count", 2**32 - 1)
+
+
+def that_kills_in_a_decode(sound: Path, target: Path) -> Path:
+    """It reads well, and the first normalisation asserts."""
+    return with_field(sound, target, "llama.attention.layer_norm_rms_epsilon", math.nan)
+
+
+def cut(sound: Path, target: Path, size: int) -> Path:
+    """An incomplete download."""
+    with sound.open("rb") as whole:
+        target.write_bytes(whole.read(size))
+    return target
