@@ -81,7 +81,8 @@ def test_what_a_text_becomes(format: str, text: str, said: Said) -> None:
 MARKS = [mark for calls in CALLS.values() for mark in calls.markers]
 MARKS += [mark for thought in THOUGHTS.values() for mark in (thought.opening, thought.closing)]
 PIECES = st.sampled_from(
-    [*MARKS, '{"name": "', "look", '", "arguments": ', '", "parameters": ', "{}", '{"a": "}"}', "}", "[", "]", ",", "\n", " ", "é"]
+    [*MARKS, '{"name": "', "look", '", "arguments": ', '", "parameters": ', "{}",
+      '{"a": "}"}', "}", "[", "]", ",", "\n", " ", "é"]
 )  # fmt: skip
 TEXTS = st.one_of(
     st.lists(PIECES, max_size=14).map("".join),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from paddler.errors import EngineFailed, InvalidField
+from paddler.structure.gbnf import ROOT
 from workers.agent.llama import GrammarState, LogitArray, Model
 
 LIKELY = (256, 4096)
@@ -21,17 +22,19 @@ class Constraint:
     names for; those that end the output are allowed when it is complete, and change nothing.
     """
 
-    def __init__(self, gbnf: str, model: Model) -> None:
+    def __init__(self, gbnf: str, model: Model, root: str = ROOT, pieces: Sequence[bytes] | None = None) -> None:
+        """`pieces` are the bytes that each token gives to the text, if not the model's."""
         try:
-            self._state = GrammarState(model, gbnf)
+            self._state = GrammarState(model, gbnf, root)
         except ValueError as error:
             raise InvalidField(f"llama.cpp refuses the grammar: {error}", param="grammar") from None
         self._model = model
-        self._silent = np.array(model.silent, np.int64)
+        self._pieces = model.pieces if pieces is None else pieces
+        self._silent = np.array([token for token in model.silent if not self._pieces[token]], np.int64)
         self.close = self._state.close
 
     def allows(self, token: int) -> bool:
-        is_heard = token in self._model.end_tokens or bool(self._model.pieces[token])
+        is_heard = token in self._model.end_tokens or bool(self._pieces[token])
         return is_heard and bool(self._state.allowed(np.array([token]))[0])
 
     def mask(self, logits: LogitArray, *, min_p: float) -> None:

@@ -336,10 +336,10 @@ class Context:
 class GrammarState:
     """A grammar in GBNF and where in it a text is. Raises `ValueError` for a grammar that llama.cpp refuses."""
 
-    def __init__(self, model: Model, gbnf: str) -> None:
+    def __init__(self, model: Model, gbnf: str, root: str = "root") -> None:
         self._candidates = model.candidates
         _last_problems.clear()
-        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), b"root")
+        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), root.encode())
         if not self._pointer:
             raise ValueError(_problems())
         self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)

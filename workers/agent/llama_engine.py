@@ -197,7 +197,8 @@ class LlamaEngine:
             try:
                 check_payload(payload)
                 prompt = self._encoder.encode(payload)
-                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=self._max_tokens)
+                form = self._encoder.forms.of(payload, prompt)
+                sequence = Sequence(job, payload, form, key, prompt, self._model, max_tokens=self._max_tokens)
             except Exception as failure:
                 self._kv.release(key)
                 events.append(rejected(job, failure))
