@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from api.gathered import Part
-from api.openai.completion import chat_completion
+from api.openai.completion import chat_completion, choice_object
 from api.openai.label import ChatLabel
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
@@ -31,11 +31,15 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
         sum(end.usage.completion_tokens for end in ends),
         min(end.usage.cached_tokens for end in ends),
     )
-    request_id = parts[0].reply.request_id
-    whole = chat_completion(request_id, parts[0].tokens, Finished(ends[0].reason, usage), label)
+    first = parts[0]
+    whole = chat_completion(
+        first.reply.request_id, first.tokens, Finished(ends[0].reason, usage), label, first.reply.route.format
+    )
     for index, (part, end) in enumerate(zip(parts, ends, strict=True)):
         if index:
-            (choice,) = chat_completion(request_id, part.tokens, end, label)["choices"]
+            # Its own id: no two calls of tools are called alike.
+            reply = part.reply
+            choice = choice_object(reply.request_id, part.tokens, end, label, reply.route.format)
             whole["choices"].append(choice | {"index": index})
     return [msgspec.json.encode(whole)]
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-import msgspec
 from msgspec import Struct
 
 from paddler.chat_formats.families import CALLS, THOUGHTS
@@ -166,4 +165,4 @@ def arguments_schema(parameters: object) -> str:
         raise SchemaError("", "a schema must be an object")
     if parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise SchemaError("", '`type` must be "object": arguments have names')
-    return msgspec.json.encode({"type": "object", **parameters}).decode()
+    return json.dumps({"type": "object", **parameters}, ensure_ascii=False, separators=(",", ":"))
