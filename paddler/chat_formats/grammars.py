@@ -23,8 +23,8 @@ from paddler.structure.writing import any_but_at_first, any_until, continued, js
 from paddler.wire.agent import Generate, Tool
 from paddler.wire.balancer import TextFormat
 
-MAX_CHARS = 262_144
-"""Of the grammar of all tools of a request together."""
+MAX_CHARS = 131_072
+"""Of the grammar of all tools of a request together: a balancer makes it, in 0.25 s at most, while others wait."""
 
 _GAP = r"[ \n]?"
 _BEHIND_THOUGHT = r"[ \n]{0,4}"
@@ -111,12 +111,16 @@ def _tool_rules(calls: str, tools: Sequence[Tool], is_parallel: bool) -> dict[st
     """`calls`, one or several, and `behind-trigger`, what of them comes behind the first trigger."""
     rules: dict[str, str] = {}
     arguments: dict[str, str] = {}
+    size = 0
     for index, tool in enumerate(tools):
         try:
             arguments[tool.name], own = json_schema_rules(json.loads(tool.parameters), f"tool{index}-")
         except (SchemaError, GrammarError) as error:
             raise ToolSchemaError(index, str(error)) from None
         rules |= own
+        size += sum(map(len, own.values()))
+        if size > MAX_CHARS:
+            raise GrammarError(f"their schemas become a grammar of more than {MAX_CHARS} characters")
     kind = CALLS[calls]
 
     def name_rule(body: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from paddler.chat_formats.families import CALLS
+
 _WS = r"[ \t\r\n]*"
 _NAME = r"(?P<name>[\w.-]{1,64})"
 
@@ -74,6 +76,14 @@ SYNTAXES = {
     "mistral": _of_objects("arguments", [_WS, r"\}", _WS, r"(?P<follows>[,\]])"], [_WS, r"\["]),
     "mistral-args": _of_names(),
 }
+
+
+def has_call(calls: str, text: str, name: str) -> bool:
+    """Whether somewhere in a text the tool is called in this format, at least up to its arguments."""
+    syntax = SYNTAXES[calls]
+    before = "" if syntax.opening is not None else re.escape(CALLS[calls].trigger)
+    found = re.search(before + syntax.header.whole.pattern, text, re.ASCII)
+    return found is not None and found["name"] == name
 
 
 class ObjectScanner:

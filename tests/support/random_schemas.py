@@ -25,8 +25,8 @@ def random_schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
 
 
 def random_object(rng: random.Random) -> dict[str, Any]:
-    """A schema of objects alone, as the arguments of a tool are."""
-    return _object(rng, 1)
+    """A schema of objects alone, as the arguments of a tool are, and a small one: a model has to read several."""
+    return _object(rng, 2)
 
 
 def _object(rng: random.Random, depth: int) -> dict[str, Any]:

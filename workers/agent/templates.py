@@ -18,7 +18,8 @@ import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from paddler.chat_formats.fallback import rewritten, tool_object, tools_text
-from paddler.chat_formats.families import kind_of
+from paddler.chat_formats.families import TemplateKind, kind_of
+from paddler.chat_formats.syntax import has_call
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate, Message, Tool, ToolCall
 from workers.agent.chat_messages import as_mapping
@@ -38,7 +39,7 @@ class ChatTemplate:
     """A compiled template. `today` gives the local time for `strftime_now`. Raises `TemplateError`.
 
     `kind` is which calls and reasoning it is for, `variables` what it reads. What it wants the arguments of a call to
-    be and whether it takes system messages is found out by rendering some."""
+    be, whether it writes calls as they are read, and whether it has system messages, is found out by rendering some."""
 
     def __init__(self, source: str, *, bos: str, eos: str, today: Callable[[], datetime]) -> None:
         self._bos, self._eos, self._today = bos, eos, today
@@ -54,9 +55,11 @@ class ChatTemplate:
         self.kind = kind_of(source, self.variables)
         self._takes_objects = self._takes_system = True
         if self.kind.is_native:
-            self._takes_objects = _shows(self, _CALLED, '"probed":"it"') or not _shows(self, _CALLED, "probed", str)
-        else:
-            self._takes_system = _shows(self, (Message("system", "probed"), _ASKED), "probed")
+            self._takes_objects = self._writes_calls(takes_objects=True)
+            if not self._takes_objects and not self._writes_calls(takes_objects=False):
+                self.kind = TemplateKind(thought=self.kind.thought)
+        if not self.kind.is_native:
+            self._takes_system = _PROBE in self._probe((Message("system", _PROBE), _ASKED))
 
     def render_chat(self, payload: Generate, variables: Mapping[str, Any]) -> str:
         """The prompt of a request that has messages; its tools are told of in the template's way, or in ours. Raises
@@ -120,21 +123,26 @@ class ChatTemplate:
             ) from error
         return "".join(parts)
 
+    def _writes_calls(self, *, takes_objects: bool) -> bool:
+        """Whether a call of an earlier turn comes into the prompt as one is read in an output."""
+        text = self._probe((_ASKED, Message("assistant", "", tool_calls=(_CALL,))), (_TOOL,), takes_objects)
+        return has_call(self.kind.calls, text, _CALL.name) and '{"probe":"it"}' in "".join(text.split())
+
+    def _probe(self, messages: Sequence[Message], tools: Sequence[Tool] = (), takes_objects: bool = True) -> str:
+        """A prompt, empty where the template refuses it."""
+        try:
+            return self.render(messages, add_generation_prompt=False, tools=tools, takes_objects=takes_objects)
+        except InvalidField:
+            return ""
+
     def _strftime_now(self, format: str) -> str:
         return self._today().strftime(format)
 
 
 _ASKED = Message("user", "asked")
-_CALLED = (_ASKED, Message("assistant", "", tool_calls=(ToolCall("call00000", "look", '{"probed": "it"}'),)))
-
-
-def _shows(template: ChatTemplate, messages: Sequence[Message], what: str, kind: type = dict) -> bool:
-    """Whether a prompt has something in it, white space aside; `kind` is what arguments are given as."""
-    try:
-        text = template.render(messages, add_generation_prompt=False, takes_objects=kind is dict)
-    except InvalidField:
-        return False
-    return what in "".join(text.split())
+_PROBE = "probe"
+_TOOL = Tool("probe", '{"type": "object", "properties": {"probe": {"type": "string"}}}', "Probes.")
+_CALL = ToolCall("call00000", "probe", '{"probe": "it"}')
 
 
 class _RefusedByTemplate(Exception):
