@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
+from workers.agent.characters import partial_tokens, tail_of
 from workers.agent.tokens import TokenArray
 
 # libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
@@ -146,6 +147,10 @@ class Model:
             token for token, piece in enumerate(self.pieces) if not piece and token not in self.end_tokens
         )
         """Tokens that neither give text nor end it."""
+        self.partial = partial_tokens(self.pieces)
+        """Tokens that are not whole characters."""
+        self.broken = np.array([one for one in self.partial if tail_of(self.pieces[one]) is None], np.int64)
+        """Those of them that begin none."""
         self.suppressed = _suppressed(self.vocab)
         """Tokens the model's author forbids as output."""
 
