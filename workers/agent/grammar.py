@@ -47,8 +47,9 @@ class Constraint:
         """Make every token impossible that may not be next, or that is less than `min_p` times as likely as the
         likeliest that may: those need not be compared with the grammar. 1 keeps one that no other beats."""
         logits[self._silent] = -np.inf
-        logits[self._model.broken] = -np.inf
-        if self._tail:
+        if not self._tail:
+            logits[self._model.broken] = -np.inf
+        else:
             partial = [token for token in self._model.partial if tail_of(self._tail + self._pieces[token]) is not None]
             values = logits[partial]
             logits.fill(-np.inf)
