@@ -24,10 +24,10 @@ from paddler.wire.balancer import Finished, Opened, Tokens
 
 
 class Interleaving(Protocol):
-    """A protocol's stream of several requests, by their index. It does no I/O; every result is whole events."""
+    """A protocol's stream of several requests. It does no I/O; every result is whole events."""
 
-    def tokens(self, index: int, frame: Tokens) -> bytes: ...
-    def finished(self, index: int, end: Finished) -> bytes: ...
+    def tokens(self, part: Part, frame: Tokens) -> bytes: ...
+    def finished(self, part: Part, end: Finished) -> bytes: ...
     def over(self, ends: Sequence[Finished]) -> bytes: ...
     def failed(self, error: PaddlerError) -> bytes: ...
 
@@ -84,9 +84,9 @@ class _Writing:
                     self._stream.is_opened = True
                     return
                 case Tokens():
-                    events = self._rendering.tokens(part.index, frame)
+                    events = self._rendering.tokens(part, frame)
                 case Finished():
-                    events = self._rendering.finished(part.index, frame)
+                    events = self._rendering.finished(part, frame)
                 case _:
                     assert_never(frame)
             if events:

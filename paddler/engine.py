@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from paddler.issues import IssueKind
 from paddler.wire.agent import Ability, Payload
-from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
+from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -97,12 +97,14 @@ class Retained(Struct, frozen=True):
 
     Comes when a prompt has been prefilled, after the `Done` or `Preempted` of such a job (what stays parked, or 0), and
     with fewer tokens or 0 when it is evicted, also long after the job has ended. `num_total` is the sequence's length
-    then. `num_cached` comes with a prompt that has been prefilled: how many of its tokens were there already."""
+    then. `num_cached` comes with a prompt that has been prefilled: how many of its tokens were there already; so does
+    `format`, if the text is not content alone."""
 
     request_id: str
     num_tokens: int
     num_total: int
     num_cached: int | None = None
+    format: TextFormat | None = None
 
 
 class Preempted(Struct, frozen=True):

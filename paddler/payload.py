@@ -94,6 +94,14 @@ def _check_generate(payload: Generate) -> None:
             f"top_logprobs must be between 0 and {MAX_LOGPROBS}, not {payload.logprobs}", param="top_logprobs"
         )
     check_sampling(payload.sampling)
+    if payload.tools and payload.messages is None:
+        raise InvalidField("tools go with messages, not with a prompt", param="tools")
+    if payload.callable_tools and payload.grammar is not None:
+        raise InvalidField("tools and a grammar exclude each other", param="tools")
+    if payload.tool_name is not None and payload.tool_name not in {tool.name for tool in payload.callable_tools}:
+        raise InvalidField(f"no tool is called {payload.tool_name[:64]!r}", param="tool_choice")
+    if payload.tool_choice == "required" and not payload.tools:
+        raise InvalidField("a call of a tool is required, but there are no tools", param="tool_choice")
     if payload.grammar is not None:
         check_grammar(payload.grammar, "grammar")
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from api.openai.messages import read_messages
 from api.openai.sampling import read_sampling
-from api.openai.schema import NOT_YET, ChatMessage, ChatRequest, ContentPart
+from api.openai.schema import NOT_YET, ChatRequest
 from api.openai.structure import read_grammar
+from api.openai.tools import read_tool_choice, read_tools, read_variables
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
-from paddler.wire.agent import Generate, Message
+from paddler.wire.agent import Generate
 
 _decoder = msgspec.json.Decoder(ChatRequest)
-
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_TOOL_ROLES = ("tool", "function")
 
 
 class ChatCall(Struct, frozen=True):
@@ -42,14 +41,23 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
     if options is not None and options.include_obfuscation:
         raise unsupported("stream_options.include_obfuscation", "`include_obfuscation`")
 
+    tools = read_tools(request)
+    tool_choice, tool_name = read_tool_choice(request, tools)
     payload = Generate(
-        messages=tuple(_message(index, message) for index, message in enumerate(request.messages)),
+        messages=read_messages(request.messages),
         max_tokens=_max_tokens(request),
         stop=_stop(request),
         sampling=read_sampling(request, random_seed),
         grammar=read_grammar(request),
         logprobs=_logprobs(request),
+        tools=tools,
+        tool_choice=tool_choice,
+        tool_name=tool_name,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        template_kwargs=read_variables(request),
     )
+    if payload.callable_tools:
+        _check_beside_tools(payload)
     return ChatCall(
         model=request.model,
         payload=payload,
@@ -61,31 +69,12 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
     )
 
 
-def _message(index: int, message: ChatMessage) -> Message:
-    role = _ROLES.get(message.role)
-    if role is None:
-        param = f"messages[{index}].role"
-        if message.role in _TOOL_ROLES:
-            raise unsupported(param, f"Role `{message.role}`")
-        raise InvalidField(f"`{param}` must be one of {', '.join(_ROLES)}.", param=param)
-    return Message(role, _text(f"messages[{index}].content", message.content), message.name)
-
-
-def _text(param: str, content: str | list[ContentPart] | None) -> str:
-    """Parts are joined with a newline, as llama.cpp's server does for templates that take strings."""
-    if isinstance(content, str):
-        return content
-    if not content:
-        raise InvalidField(f"`{param}` must be a string or a list of at least one text part.", param=param)
-    return "\n".join(_part(f"{param}[{index}]", part) for index, part in enumerate(content))
-
-
-def _part(param: str, part: ContentPart) -> str:
-    if part.type != "text":
-        raise unsupported(f"{param}.type", f"Content of type `{part.type[:60]}`")
-    if part.text is None:
-        raise InvalidField(f"`{param}.text` is required.", param=f"{param}.text")
-    return part.text
+def _check_beside_tools(payload: Generate) -> None:
+    form = "a form of the answer (`response_format`, `json_schema`, `grammar`)" if payload.grammar is not None else ""
+    if other := form or ("`logprobs`" if payload.logprobs is not None else ""):
+        raise InvalidField(
+            f"`tools` and {other} exclude each other; leave one out, or set `tool_choice` to `none`.", param="tools"
+        )
 
 
 def _max_tokens(request: ChatRequest) -> int | None:

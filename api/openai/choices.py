@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from api.openai.completion import ChatStream, chat_completion
+from api.openai.completion import ChatStream, chat_completion, choice_object
 from api.openai.label import ChatLabel
 from api.parts import Part
 from paddler.errors import EngineFailed, PaddlerError
@@ -26,11 +26,14 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
     ends = [part.end for part in parts if part.end is not None]
     if len(ends) != len(parts):
         raise EngineFailed(f"{len(parts)} choices were asked for, {len(ends)} came; the agents' logs may say why.")
-    request_id = parts[0].reply.request_id
-    whole = chat_completion(request_id, parts[0].tokens, Finished(ends[0].reason, _usage(ends)), label)
+    first = parts[0]
+    said = Finished(ends[0].reason, _usage(ends))
+    whole = chat_completion(first.reply.request_id, first.tokens, said, label, first.reply.route.format)
     for index, (part, end) in enumerate(zip(parts, ends, strict=True)):
         if index:
-            (choice,) = chat_completion(request_id, part.tokens, end, label)["choices"]
+            # Its own id: no two calls of tools are called alike.
+            reply = part.reply
+            choice = choice_object(reply.request_id, part.tokens, end, label, reply.route.format)
             whole["choices"].append(choice | {"index": index})
     return [msgspec.json.encode(whole)]
 
@@ -38,20 +41,32 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
 class ChoiceStream:
     """Renders several choices as `text/event-stream`, each chunk with the index of its choice. It does no I/O."""
 
-    def __init__(self, request_id: str, label: ChatLabel, n: int) -> None:
-        self._choices = [ChatStream(request_id, label, index=index) for index in range(n)]
+    def __init__(self, request_id: str, label: ChatLabel) -> None:
+        """`request_id` is that of the first."""
+        self._request_id = request_id
+        self._label = label
+        self._whole = ChatStream(request_id, label)
+        self._choices: dict[int, ChatStream] = {}
 
-    def tokens(self, index: int, frame: Tokens) -> bytes:
-        return self._choices[index].tokens(frame.text, frame.logprobs)
+    def tokens(self, part: Part, frame: Tokens) -> bytes:
+        return self._choice(part).tokens(frame.text, frame.logprobs)
 
-    def finished(self, index: int, end: Finished) -> bytes:
-        return self._choices[index].finish(end.reason)
+    def finished(self, part: Part, end: Finished) -> bytes:
+        return self._choice(part).finish(end.reason)
 
     def over(self, ends: Sequence[Finished]) -> bytes:
-        return self._choices[0].over(_usage(ends))
+        return self._whole.over(_usage(ends))
 
     def failed(self, error: PaddlerError) -> bytes:
-        return self._choices[0].failed(error)
+        return self._whole.failed(error)
+
+    def _choice(self, part: Part) -> ChatStream:
+        if part.index not in self._choices:
+            reply = part.reply
+            self._choices[part.index] = ChatStream(
+                self._request_id, self._label, index=part.index, route=reply.route, calls_of=reply.request_id
+            )
+        return self._choices[part.index]
 
 
 def _usage(ends: Sequence[Finished]) -> Usage:

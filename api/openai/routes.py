@@ -59,7 +59,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
                 return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)
 
             def render_choice_stream(reply: Reply) -> ChoiceStream:
-                return ChoiceStream(reply.request_id, chat_label, call.n)
+                return ChoiceStream(reply.request_id, chat_label)
 
             return InterleavedAnswer(submits, render_choice_stream, gateway.position, clock)
         submit = partial(gateway.submit, pool, call.payload, how)
@@ -104,11 +104,13 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
 
 def render_stream(reply: Reply) -> ChatStream:
     """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
-    return ChatStream(reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier)
+    return ChatStream(
+        reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier, route=reply.route
+    )
 
 
 def render_whole(reply: Reply, said: Sequence[Tokens], end: Finished) -> bytes:
-    return msgspec.json.encode(chat_completion(reply.request_id, said, end, _chat_label(reply)))
+    return msgspec.json.encode(chat_completion(reply.request_id, said, end, _chat_label(reply), reply.route.format))
 
 
 def _chat_label(reply: Reply) -> ChatLabel:

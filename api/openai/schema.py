@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.openai.tool_schema import MAX_ID, CallPart, ToolChoicePart, Tools
 from paddler.payload import MAX_BIAS, MAX_BIAS_CHARS, MAX_BIASES, MAX_BREAKER_CHARS, MAX_BREAKERS, MAX_LOGPROBS
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
@@ -47,8 +48,9 @@ class ChatMessage(Struct, forbid_unknown_fields=True):
     refusal: None = None
     annotations: Nothing | None = None
     audio: None = None
-    tool_calls: Nothing | None = None
-    tool_call_id: None = None
+    tool_calls: list[CallPart] | None = None
+    tool_call_id: Annotated[str, Meta(min_length=1, max_length=MAX_ID)] | None = None
+    reasoning_content: str | None = None
     function_call: None = None
 
 
@@ -135,14 +137,14 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     service_tier: str | None = None
     store: bool | None = None
 
-    # Without effect as long as there are no tools.
-    tool_choice: Literal["none", "auto"] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoicePart | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, object] | None = None
 
     # Supported in the one form that asks for nothing.
-    tools: Nothing | None = None
-    functions: Nothing | None = None
-    function_call: Literal["none", "auto"] | None = None
+    functions: list[object] | None = None
+    function_call: object = None
     modalities: list[Literal["text"]] | None = None
 
     audio: None = None
@@ -157,17 +159,15 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 _LLAMA_CPP = (
-    *("cache_prompt", "chat_template_kwargs", "id_slot", "lora", "n_keep"),
+    *("cache_prompt", "id_slot", "lora", "n_keep"),
     *("n_probs", "parse_tool_calls", "post_sampling_probs", "reasoning_format", "return_progress"),
     *("return_tokens", "samplers", "t_max_predict_ms", "timings_per_token"),
 )
 
 _PLAIN = (
-    *("tools", "functions", "function_call", "tool_choice", "audio"),
-    *("moderation", "prediction", "prompt_cache_options", "prompt_cache_retention"),
+    *("audio", "moderation", "prediction", "prompt_cache_options", "prompt_cache_retention"),
     *("reasoning_effort", "safety_identifier", "verbosity", "web_search_options"),
-    *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].tool_calls"),
-    *("messages[].tool_call_id", "messages[].function_call", "messages[].reasoning_content"),
+    *("messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].function_call"),
     *("messages[].content[].prompt_cache_breakpoint", "messages[].content[].cache_control"),
 )
 

@@ -27,7 +27,9 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
     else:
-        yield msgspec.json.encode(chat_completion(status.request_id, status.tokens, status.end, label))
+        yield msgspec.json.encode(
+            chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)
+        )
     yield b"}"
 
 

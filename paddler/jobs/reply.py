@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
-from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, Tokens, Vectors
+from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
 
 HIT_SHARE = 0.9
 
@@ -30,14 +30,17 @@ class Route(Struct):
     attempt: int | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    format: TextFormat | None = None
+    """Of the text, if it is not content alone; the first agent's, as the text goes on."""
 
     def note(self, frame: Frame) -> None:
         match frame:
             case Opened(agent_name, attempt):
                 self.agent_name, self.attempt = agent_name, attempt
                 self.prompt_tokens = self.cached_tokens = None
-            case Prefilled(prompt_tokens, cached_tokens):
+            case Prefilled(prompt_tokens, cached_tokens, format):
                 self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
+                self.format = self.format or format
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
             case Tokens() | Vectors() | Failed():

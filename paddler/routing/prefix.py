@@ -24,7 +24,7 @@ from typing import Self
 from msgspec import Struct
 from xxhash import xxh3_64
 
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Generate, Message
 
 MAX_ENTRIES = 64
 BLOCK_BYTES = 256
@@ -34,6 +34,7 @@ _FIRST_CLASS = 16  # entries of one block each, ended by every message
 _PER_CLASS = 6  # entries of each doubled width after that
 
 _ROLE, _NAME, _CONTENT, _PROMPT, _END = b"\xf8", b"\xf9", b"\xfa", b"\xfb", b"\xff"
+_TOOL, _CALL, _BEFORE = b"\xfc", b"\xfd", b"\xfe"
 
 
 class PrefixChain(Struct, frozen=True):
@@ -92,12 +93,28 @@ def _serialise(payload: Generate) -> Iterator[tuple[bytes, bool]]:
     """Parts of the canonical serialisation, and whether a message ends behind each.
 
     A name stands before the content, as chat templates render it: behind it, a chain would promise a cached
-    content to another name. A raw prompt has no end: its continuation begins with it."""
+    content to another name. So do tools and the template's variables before all messages. A raw prompt has no end: its
+    continuation begins with it."""
     if payload.prompt is not None:
         yield _PROMPT + _encode(payload.prompt), False
+    for tool in payload.callable_tools:
+        yield (
+            _TOOL + _encode(tool.name) + _NAME + _encode(tool.description or "") + _NAME + _encode(tool.parameters),
+            True,
+        )
+    if payload.template_kwargs:
+        yield _BEFORE + _encode(payload.template_kwargs), True
     for message in payload.messages or ():
-        name = b"" if message.name is None else _NAME + _encode(message.name)
-        yield _ROLE + _encode(message.role) + name + _CONTENT + _encode(message.content) + _END, True
+        yield _ROLE + _encode(message.role) + _around(message) + _CONTENT + _encode(message.content), False
+        for call in message.tool_calls:
+            yield _CALL + _encode(call.name) + _NAME + _encode(call.arguments), False
+        yield _END, True
+
+
+def _around(message: Message) -> bytes:
+    """What a message has before its content. Ids of calls are in no prompt, or make no difference to it."""
+    name = b"" if message.name is None else _NAME + _encode(message.name)
+    return name if message.reasoning_content is None else name + _BEFORE + _encode(message.reasoning_content)
 
 
 def _encode(text: str) -> bytes:

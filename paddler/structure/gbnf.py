@@ -33,15 +33,15 @@ _TIMES = re.compile(r"\{[ \t]*([0-9]{1,9})[ \t]*(,)?[ \t]*([0-9]{1,9})?[ \t]*\}"
 
 
 @lru_cache(maxsize=64)
-def check_gbnf(grammar: str) -> None:
+def check_gbnf(grammar: str, root: str = ROOT, max_chars: int = MAX_CHARS) -> None:
     """Raises `GrammarError` for one that llama.cpp would refuse, or would not survive."""
-    if len(grammar) > MAX_CHARS:
-        raise GrammarError(f"it has {len(grammar)} characters, more than {MAX_CHARS}")
+    if len(grammar) > max_chars:
+        raise GrammarError(f"it has {len(grammar)} characters, more than {max_chars}")
     if "\0" in grammar:
         raise GrammarError("it has a NUL character")
     rules = _Reader(grammar).rules()
-    if ROOT not in rules:
-        raise GrammarError(f"it has no rule `{ROOT}`")
+    if root not in rules:
+        raise GrammarError(f"it has no rule `{root}`")
     check_expansion(rules)
 
 

@@ -41,7 +41,7 @@ MAX_BYTES = 131_072
 MAX_KEY = 100
 """Of a property beside which there may be others."""
 
-_FIXED = {
+SHARED_RULES = {
     "ws": r'(" " | "\n" " "{0,20})?',
     "char": f"{PLAIN} | {ESCAPED}",
     "string": r'"\"" char* "\""',
@@ -64,34 +64,52 @@ def json_schema_to_gbnf(schema: object) -> str:
     return grammar
 
 
+def write_rules(rules: Mapping[str, str]) -> str:
+    """A grammar of these and the shared rules, which come first: llama.cpp counts new names as rules that a repetition
+    makes."""
+    return "\n".join(f"{name} ::= {rule}" for name, rule in (SHARED_RULES | dict(rules)).items())
+
+
 def json_object_gbnf() -> str:
     """Any JSON object."""
     return json_schema_to_gbnf({"type": "object"})
 
 
+def json_schema_rules(schema: object, prefix: str) -> tuple[str, dict[str, str]]:
+    """For a grammar that has several schemas in it: an item of GBNF for the values of this one, and rules whose names
+    begin with `prefix`. They need `SHARED_RULES` beside them. Raises as `json_schema_to_gbnf`, but checks no rule."""
+    if len(msgspec.json.encode(schema)) > MAX_BYTES:
+        raise GrammarError(f"it has more than {MAX_BYTES} bytes")
+    converter = _Converter(schema, prefix)
+    return converter.item(), converter.rules
+
+
 class _Converter:
-    def __init__(self, root: object) -> None:
+    def __init__(self, root: object, prefix: str = "r") -> None:
+        self._prefix = prefix
         self._root: Mapping[str, Any] = cast("Mapping[str, Any]", root) if isinstance(root, Mapping) else {}
         self._top: Any = root
-        self._rules: dict[str, str] = {}
+        self.rules: dict[str, str] = {}
         self._by_ref: dict[str, str] = {}
         self._num_schemas = 0
         self._size = 0
 
     def grammar(self) -> str:
-        self._rules[ROOT] = self._visit(self._top, "", 0)
-        fixed = {name: rule for name, rule in _FIXED.items() if name not in self._rules}
-        # Names that are known already: llama.cpp counts new ones as rules that a repetition makes.
-        return "\n".join(f"{name} ::= {rule}" for name, rule in (fixed | self._rules).items())
+        self.rules[ROOT] = self.item()
+        return write_rules(self.rules)
+
+    def item(self) -> str:
+        """For the values of the whole schema."""
+        return self._visit(self._top, "", 0)
 
     def _rule(self, body: str) -> str:
         """A rule of its own; returns its name."""
-        name = f"r{len(self._rules)}"
+        name = f"{self._prefix}{len(self.rules)}"
         self._put(name, body)
         return name
 
     def _put(self, name: str, body: str) -> None:
-        self._rules[name] = body
+        self.rules[name] = body
         self._size += len(body)
         if self._size > MAX_CHARS:
             raise GrammarError(f"it becomes a grammar of more than {MAX_CHARS} characters")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Ranges = tuple[tuple[int, int], ...]
 """Code points, first and last included; sorted and apart from each other."""
@@ -53,6 +53,52 @@ def trie(words: Sequence[str], depth: int = 0) -> str:
     heads = _by_head([word[len(shared) :] for word in words])
     branches = one_of(trie([head + tail for tail in tails], depth + 1) for head, tails in heads.items())
     return f"{literal(shared)} {branches}" if shared else branches
+
+
+def continued(words: Mapping[str, str], rule: Callable[[str], str]) -> str:
+    """Any of the words, none of which begins with another, each followed by its item of GBNF. As in a `trie` there is
+    one way to read them; `rule` gives a name to a part."""
+    shared = _shared(list(words))
+    if len(words) == 1:
+        return f"{literal(shared)} {words[shared]}"
+    heads: dict[str, dict[str, str]] = {}
+    for word, item in words.items():
+        heads.setdefault(word[len(shared)], {})[word[len(shared) :]] = item
+    return f"{literal(shared)} {rule(one_of(continued(tails, rule) for tails in heads.values()))}"
+
+
+def any_until(word: str, item: str, prefix: str, *, may_end: bool) -> dict[str, str]:
+    """Rules for text up to `word` and that, then `item`; with `may_end` also for text without the word.
+
+    Rule `<prefix>N` is where the text so far ends with the first N characters of the word and no more of it (the
+    automaton of Knuth, Morris and Pratt), so that there is one way to read a text. `<prefix>0` is where it begins."""
+    rules: dict[str, str] = {}
+    for size in range(len(word)):
+        onward = {char: num for char in dict.fromkeys(word) if (num := _num_matched(word, word[:size] + char))}
+        parts = [f"[^{''.join(map(_escaped_in_class, onward))}] {prefix}0"]
+        parts += [f"{literal(char)} {item if num == len(word) else f'{prefix}{num}'}" for char, num in onward.items()]
+        rules[f"{prefix}{size}"] = " | ".join([*parts, '""'] if may_end else parts)
+    return rules
+
+
+def any_but_at_first(
+    opening: Sequence[tuple[str, bool]], item: str, word: str, prefix: str, rest: str
+) -> dict[str, str]:
+    """Rules for text that, where it begins with the characters of `opening`, goes on with `item`, and otherwise is what
+    `any_until` made of `word` under the prefix `rest`. Before a character with True there may be white space."""
+    rules: dict[str, str] = {}
+    for index, (char, is_spaced) in enumerate(opening):
+        onward = item if index + 1 == len(opening) else f"{prefix}{index + 1}"
+        parts = [f"{literal(char)} {onward}", '""', f"{literal(word[0])} {rest}1"]
+        parts += [rf"[ \t\r\n] {prefix}{index}"] if is_spaced else []
+        taken = "".join(map(_escaped_in_class, (char, word[0]))) + (r" \t\r\n" if is_spaced else "")
+        rules[f"{prefix}{index}"] = " | ".join([*parts, f"[^{taken}] {rest}0"])
+    return rules
+
+
+def _num_matched(word: str, text: str) -> int:
+    """How many first characters of the word the text ends with, at most."""
+    return next(size for size in range(len(text), -1, -1) if word.startswith(text[len(text) - size :]))
 
 
 def other_key(words: Sequence[str], rule: Callable[[str], str]) -> str:

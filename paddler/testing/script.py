@@ -13,12 +13,13 @@ import re
 import msgspec
 from msgspec import Struct, structs
 
+from paddler.chat_formats.families import FALLBACK
 from paddler.detokenizer import Detokenizer
 from paddler.engine import Done, Job, Progress
 from paddler.errors import ContextExceeded, EngineFailed, InvalidField
 from paddler.payload import BAN
 from paddler.wire.agent import DEFAULT_TEMPERATURE, Generate, Sampling
-from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
+from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
 NUM_WORDS = 50_000
 """Tokens below are words, the 256 from here on are bytes."""
@@ -48,6 +49,8 @@ class Script:
     ) -> None:
         if payload.grammar is not None:
             raise InvalidField("the scripted engine has no model that could follow a grammar", param="grammar")
+        if payload.tool_choice == "required":
+            raise InvalidField("the scripted engine has no model that could be made to call", param="tool_choice")
         self.job = job
         self.payload = payload
         text = prompt_text(payload)
@@ -81,6 +84,7 @@ class Script:
         self._mu = 2 * sampling.mirostat_tau if job.resume_mu is None else job.resume_mu
         if sampling.ignore_eos:
             self._num_script = self._max_output + 1
+        self.format = _format(payload, text)
         self._num_prefilled = 0
         self.num_cached = 0
         self._ids = list(job.resume_ids)
@@ -176,6 +180,13 @@ def prompt_text(payload: Generate) -> str:
     if payload.prompt is not None:
         return payload.prompt
     return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+
+
+def _format(payload: Generate, text: str) -> TextFormat | None:
+    is_thinking = "[[think]]" in text
+    if not payload.callable_tools and not is_thinking:
+        return None
+    return TextFormat(FALLBACK if payload.callable_tools else "", "think" if is_thinking else "", is_thinking)
 
 
 def _logprob(token: int, num_top: int) -> TokenLogprob:

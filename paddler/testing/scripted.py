@@ -8,12 +8,15 @@ Directives in the prompt, in any message or in any input of an embedding, whose 
 
 - `[[tokens=N]]`: the output ends by itself after N tokens (else after `default_tokens`).
 - `[[say=TEXT]]`: the output is TEXT, one token a byte, so that characters and stop strings span tokens.
+- `[[think]]`: the prompt has opened `<think>`, so that TEXT is reasoning up to its `</think>`.
 - `[[fail]]`: the job is rejected (`engine_failed`).
 - `[[die]]`, `[[die=N]]`: the process kills itself (SIGKILL) at the first token, or when N tokens have been
   returned; only with `is_deadly`, else ignored.
 - `[[stall=SECONDS]]`: the step after the first token hangs for so long, or until it is interrupted.
 - `[[hang]]`: that step never ends, as if native code looped; only with `is_deadly`, else ignored.
 - `[[preempt=N]]`: the job is preempted when N tokens have been returned.
+
+With tools, TEXT has calls in the form of `hermes` (`paddler.chat_formats`); to be made to call one is refused.
 
 The last four spare a job that goes on with tokens of an earlier attempt. The first two mean nothing to an embedding.
 """
@@ -172,7 +175,7 @@ class ScriptedEngine:
                 return
             if not was_prefilled:
                 num_prompt = len(script.prompt_words)
-                events.append(Retained(script.job.request_id, num_prompt, num_prompt, script.num_cached))
+                events.append(Retained(script.job.request_id, num_prompt, num_prompt, script.num_cached, script.format))
         faults = script.faults
         if self._is_deadly and faults.dies_at == script.num_output:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -14,12 +14,35 @@ from msgspec import Meta, Struct
 DEFAULT_TEMPERATURE = 0.8
 
 
+class ToolCall(Struct, frozen=True):
+    """A call that an assistant's turn made; `arguments` is the JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, as the chat template sees it."""
+    """One turn of a conversation, as the chat template sees it. `tool_call_id`, of a turn of the role `tool`, is the
+    call whose result it is."""
 
     role: str
     content: str
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+class Tool(Struct, frozen=True, omit_defaults=True):
+    """A function that the model may call; `parameters` is the JSON text of a schema, whose values are objects."""
+
+    name: str
+    parameters: str
+    description: str | None = None
+
+
+ToolChoice = Literal["auto", "none", "required"]
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -69,6 +92,10 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     part of it. `grammar`, in GBNF with the rule `root`, is what the whole output has to be, or begin when it is cut
     by `max_tokens`. Requests of different `cache_scope` never share a cached prefix: the tenant, or empty when the
     operator lets tenants share. `logprobs` asks for log probabilities, with so many alternatives for each token.
+
+    `tool_choice`: whether `tools` may be called, must be, or are not even mentioned; with `tool_name` it is that one.
+    `template_kwargs` is the JSON text of an object of variables for the chat template, or empty. Where the template has
+    the model think, `grammar` is about what comes behind that.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -80,6 +107,16 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     cache_scope: str = ""
     grammar: str | None = None
     logprobs: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    tool_name: str | None = None
+    parallel_tool_calls: bool = True
+    template_kwargs: str = ""
+
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """Those that the model hears of."""
+        return () if self.tool_choice == "none" else self.tools
 
 
 Normalization = Literal["l2", "none", "rms_norm"]

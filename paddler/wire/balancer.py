@@ -39,11 +39,28 @@ class Opened(Struct, frozen=True, array_like=True, tag="opened"):
     attempt: int
 
 
+class TextFormat(Struct, frozen=True, array_like=True):
+    """What the text of a request is made of: names of `paddler.chat_formats`, empty where there is none of it.
+
+    `calls` is how calls of tools are written, `thought` how reasoning is; `is_thinking`: the prompt has opened it."""
+
+    calls: str = ""
+    thought: str = ""
+    is_thinking: bool = False
+
+
 class Prefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     """The prompt is in the agent's KV cache, `cached_tokens` of it without having been computed for this request.
 
-    Comes before the first `Tokens` of an attempt, from engines that can tell."""
+    Comes before the first `Tokens` of an attempt, from engines that can tell. `format` None, which is not written: all
+    of the text is content."""
 
+    prompt_tokens: int
+    cached_tokens: int
+    format: TextFormat | None = None
+
+
+class _BarePrefilled(Struct, frozen=True, array_like=True, tag="prefilled"):
     prompt_tokens: int
     cached_tokens: int
 
@@ -112,6 +129,8 @@ _decoder = msgspec.msgpack.Decoder(Frame)
 def encode_frame(frame: Frame) -> bytes:
     if isinstance(frame, Tokens) and frame.mu is None and not frame.logprobs:
         body = _encoder.encode(_BareTokens(frame.ids, frame.text))
+    elif isinstance(frame, Prefilled) and frame.format is None:
+        body = _encoder.encode(_BarePrefilled(frame.prompt_tokens, frame.cached_tokens))
     else:
         body = _encoder.encode(frame)
     return _LENGTH.pack(len(body)) + body

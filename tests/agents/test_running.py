@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected, Working
+from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected, Retained, Working
 from paddler.store.results import Outcome
 from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import (
     Finished,
     FinishReason,
     Opened,
+    Prefilled,
+    TextFormat,
     TokenLogprob,
     Tokens,
     Usage,
@@ -51,6 +53,16 @@ def test_what_redis_forgot_is_sent_again_from_there() -> None:
     again = running.emission()
     assert again is not None
     assert list(decode_frames(again.frames)) == [Tokens((1,), "1 "), Tokens((2,), "2 ")]
+
+
+def test_the_format_of_a_text_is_told_before_it() -> None:
+    running = Running("r", 1, OPENED)
+    format = TextFormat("hermes", "think", True)
+    running.take_event(Retained("r", 7, 7, 2, format))
+    running.take_event(Progress("r", (1,), "one "))
+    sent = running.emission()
+    assert sent is not None
+    assert list(decode_frames(sent.frames)) == [Prefilled(7, 2, format), Tokens((1,), "one ")]
 
 
 def test_log_probabilities_go_with_their_tokens() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from chat_families import FAMILIES
+from tiny_gguf import write_model
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
@@ -67,3 +69,45 @@ def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
         return ScriptedEngine(slots=slots, context_size=context_size, prefill_per_step=n_batch, default_tokens=10**6)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def family_model(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Model]]:
+    """The tiny model of each family of `chat_families`."""
+    made: dict[str, Model] = {}
+
+    def make(name: str) -> Model:
+        if name not in made:
+            family = FAMILIES[name]
+            path = tmp_path_factory.mktemp("tiny") / f"{name}.gguf"
+            write_model(path, model_path, family.template, control=family.control, user_defined=family.user_defined)
+            made[name] = Model(path)
+        return made[name]
+
+    yield make
+    for model in made.values():
+        model.close()
+
+
+@pytest.fixture
+def make_family(family_model: Callable[[str], Model]) -> Iterator[Callable[..., LlamaEngine]]:
+    """Engines over those models, one thread each."""
+    made: list[LlamaEngine] = []
+
+    def make(name: str, *, slots: int = 4, n_batch: int = 256, max_parked: int = 64) -> LlamaEngine:
+        model = family_model(name)
+        settings = EngineSettings(
+            model_path=str(model.path),
+            slots=slots,
+            context_size=4096,
+            n_batch=n_batch,
+            max_parked=max_parked,
+            threads=1,
+            model_name=name,
+        )
+        made.append(LlamaEngine(model, settings, SystemClock()))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()

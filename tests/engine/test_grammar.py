@@ -229,6 +229,29 @@ def test_likely_tokens_alone_give_the_same_as_all(model: Model, min_p: float) ->
         assert (likely[counts] == every[counts]).all()
 
 
+def test_bytes_that_are_no_character_are_no_text(model: Model) -> None:
+    """llama.cpp takes whatever follows the first byte of four for one character; the client would get four."""
+    by_piece = {piece: token for token, piece in enumerate(model.pieces) if len(piece) == 1}
+    constraint = Constraint(json_schema_to_gbnf({"type": "string", "maxLength": 1}), model)
+    constraint.accept(model.tokenize('"').tolist())
+    assert all(constraint.allows(by_piece[byte]) for byte in (b"\xf0", b"\xc3", b"a"))
+    assert not any(constraint.allows(by_piece[byte]) for byte in (b"\xff", b"\xc0", b"\x80") if byte in by_piece)
+    logits = np.zeros(model.vocab_size, np.float32)
+    constraint.mask(logits, min_p=0)
+    assert np.isinf(logits[model.broken]).all()
+    constraint.accept([by_piece[b"\xf0"]])
+    assert constraint.allows(by_piece[b"\x9f"])
+    assert not constraint.allows(by_piece[b"\x80"])
+    assert not constraint.allows(model.tokenize('"')[0])
+    logits = np.zeros(model.vocab_size, np.float32)
+    constraint.mask(logits, min_p=0)
+    allowed = [token for token in range(model.vocab_size) if np.isfinite(logits[token])]
+    assert {model.pieces[token][0] for token in allowed} == {*range(0x90, 0xC0)}
+    constraint.accept([by_piece[bytes([byte])] for byte in "\U0001f98a".encode()[1:]])
+    assert constraint.allows(model.tokenize('"')[0])
+    assert not constraint.allows(by_piece[b"a"])
+
+
 def test_what_llama_cpp_refuses_is_the_requests_fault(model: Model) -> None:
     with pytest.raises(InvalidField) as caught:
         Constraint("root ::= nothing", model)

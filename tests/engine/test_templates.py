@@ -7,15 +7,18 @@ from datetime import datetime
 import pytest
 
 from paddler.errors import InvalidField
-from paddler.wire.agent import Message
+from paddler.wire.agent import Generate, Message, Tool, ToolCall
 from workers.agent.templates import MAX_PROMPT_CHARS, ChatTemplate, TemplateError
 
 TALK = (Message("system", "Be brief."), Message("user", 'Say "<hi>" & 🙂', name="eva"))
 
 
 def render(source: str, messages: tuple[Message, ...] = TALK, *, add_generation_prompt: bool = True) -> str:
-    template = ChatTemplate(source, bos="<s>", eos="</s>", today=lambda: datetime(2026, 2, 3, 4, 5))
-    return template.render(messages, add_generation_prompt=add_generation_prompt)
+    return compiled(source).render(messages, add_generation_prompt=add_generation_prompt)
+
+
+def compiled(source: str) -> ChatTemplate:
+    return ChatTemplate(source, bos="<s>", eos="</s>", today=lambda: datetime(2026, 2, 3, 4, 5))
 
 
 def test_messages_and_generation_prompt() -> None:
@@ -51,6 +54,75 @@ def test_the_date() -> None:
 
 def test_absent_tools_are_none_not_undefined() -> None:
     assert render("{{ tools is none }}{{ documents is none }}") == "TrueTrue"
+
+
+def test_variables_of_a_request_and_none_of_ours() -> None:
+    template = compiled("{{ depth }} {{ add_generation_prompt }}")
+    assert template.render(TALK, add_generation_prompt=True, variables={"depth": [1], "messages": 3}) == "[1] True"
+    assert {"depth", "add_generation_prompt"} <= template.variables
+
+
+CALLS = (
+    '{% for c in m.tool_calls or [] %}<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ ARGS }}}{% endfor %}'
+)
+TALK_OF_TOOLS = (
+    Message("user", "Look."),
+    Message("assistant", "", tool_calls=(ToolCall("c1", "look", '{"at": "x"}'),)),
+    Message("tool", "A fox.", tool_call_id="c1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_native"),
+    [
+        ("c.function.arguments | tojson", True),
+        ("c.function.arguments + ''", True),
+        ("c.function.arguments | items | list", False),
+        ("{}", False),
+    ],
+)
+def test_calls_are_given_as_a_template_wants_them_or_in_our_words(arguments: str, is_native: bool) -> None:
+    """An object or text, whichever comes out as the model will be read; where neither does, as to a template without
+    tools."""
+    source = (
+        "{{ tools is none }}{% for m in messages %}[{{ m.role }}{% if m.name %} {{ m.name }}{% endif %}]{{ m.content }}"
+        + CALLS.replace("ARGS", arguments)
+        + "{% endfor %}"
+    )
+    template = compiled(source)
+    assert template.kind.is_native == is_native
+    tools = (Tool("look", '{"type": "object"}'),)
+    text = template.render_chat(Generate(messages=TALK_OF_TOOLS, tools=tools), {})
+    call = '<tool_call>{"name": "look", "arguments": {"at": "x"}}'
+    if is_native:
+        assert text == f"False[user]Look.[assistant]{call}[tool look]A fox."
+    else:
+        assert text.startswith("True[system]You have tools.")
+        assert text.endswith(
+            '[user]Look.[assistant]<tool_call>\n{"name": "look", "arguments": {"at": "x"}}\n</tool_call>'
+            "[user]Result of look:\nA fox."
+        )
+
+
+def test_what_a_model_is_told_of_tools_comes_where_its_template_has_room() -> None:
+    tools = (Tool("look", '{"type": "object"}', "Looks."),)
+    turns = (Message("user", "Look."), Message("assistant", "No."), Message("user", "Do."))
+    source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    payload = Generate(messages=turns, tools=tools)
+    told = compiled(source).render_chat(payload, {})
+    assert told.startswith("[system]You have tools.")
+    assert told.endswith("[user]Look.[assistant]No.[user]Do.")
+    own = (Message("system", "Be brief."), *turns)
+    assert (
+        compiled(source)
+        .render_chat(Generate(messages=own, tools=tools), {})
+        .startswith("[system]Be brief.\n\nYou have tools.")
+    )
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}" + source
+    told = compiled(refusing).render_chat(payload, {})
+    assert told.startswith("[user]You have tools.")
+    assert told.endswith("\n\nLook.[assistant]No.[user]Do.")
+    assert "tools" not in compiled(source).render_chat(Generate(messages=turns, tools=tools, tool_choice="none"), {})
 
 
 def test_names_are_there_when_given() -> None:

@@ -160,11 +160,8 @@ def test_null_means_absent(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "param"),
     [
-        ("tools", [{"type": "function"}], "tools"),
-        ("tool_choice", "required", "tool_choice"),
-        ("tool_choice", {"type": "function"}, "tool_choice"),
-        ("functions", [{}], "functions"),
-        ("function_call", {"name": "f"}, "function_call"),
+        ("tools", [{"type": "custom", "custom": {}}], "tools[0].type"),
+        ("tool_choice", {"type": "allowed_tools", "allowed_tools": {}}, "tool_choice.type"),
         ("modalities", ["text", "audio"], "modalities[1]"),
         ("audio", {"voice": "x"}, "audio"),
         ("reasoning_effort", "low", "reasoning_effort"),
@@ -183,11 +180,8 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any, param: str)
 @pytest.mark.parametrize(
     ("turn", "param"),
     [
-        ({"role": "tool", "content": "x"}, "messages[0].role"),
-        ({"role": "tool", "content": "x", "tool_call_id": "c"}, "messages[0].tool_call_id"),
-        ({"role": "function", "content": "x"}, "messages[0].role"),
-        ({"role": "assistant", "tool_calls": [{}]}, "messages[0].tool_calls"),
-        ({"role": "assistant", "reasoning_content": "x"}, "messages[0].reasoning_content"),
+        ({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}, "messages[0].tool_calls[0].type"),
+        ({"role": "assistant", "function_call": {}}, "messages[0].function_call"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"image_url": {}, "type": "image_url"}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0].type"),

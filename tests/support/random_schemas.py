@@ -24,6 +24,11 @@ def random_schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
     return _OF_KIND[rng.choice(kinds if depth else ["object", "object", "array", "anyOf"])](rng, depth)
 
 
+def random_object(rng: random.Random) -> dict[str, Any]:
+    """A schema of objects alone, as the arguments of a tool are, and a small one: a model has to read several."""
+    return _object(rng, 2)
+
+
 def _object(rng: random.Random, depth: int) -> dict[str, Any]:
     names = rng.sample(_WORDS, rng.randint(0, 4))
     schema: dict[str, Any] = {

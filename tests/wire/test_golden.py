@@ -18,6 +18,8 @@ from paddler.wire.agent import (
     Poke,
     Rerank,
     Sampling,
+    Tool,
+    ToolCall,
     decode_control,
     decode_payload,
     encode_control,
@@ -31,6 +33,7 @@ from paddler.wire.balancer import (
     Frame,
     Opened,
     Prefilled,
+    TextFormat,
     TokenLogprob,
     Tokens,
     Usage,
@@ -43,6 +46,10 @@ from paddler.wire.balancer import (
 FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
+    (
+        Prefilled(300, 7, TextFormat("hermes", "think", True)),
+        "0000001e94a970726566696c6c6564cd012c0793a66865726d6573a57468696e6bc3",
+    ),
     (Tokens((1, 300), "hé"), "0000001193a6746f6b656e739201cd012ca368c3a9"),
     (Tokens((7,), "a", 2.5), "0000001695a6746f6b656e739107a161cb400400000000000090"),
     (
@@ -83,6 +90,38 @@ def test_a_payload_with_a_grammar() -> None:
     payload = Generate(prompt="x", grammar='root ::= "a"')
     encoded = encode_payload(payload)
     assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "x", "grammar": 'root ::= "a"'}
+    assert decode_payload(encoded) == payload
+
+
+def test_a_payload_with_tools() -> None:
+    payload = Generate(
+        messages=(
+            Message("assistant", "", tool_calls=(ToolCall("1", "look", "{}"),), reasoning_content="hm"),
+            Message("tool", "a fox", tool_call_id="1"),
+        ),
+        tools=(Tool("look", '{"type":"object"}', "Looks."), Tool("go", "{}")),
+        tool_choice="required",
+        tool_name="look",
+        parallel_tool_calls=False,
+        template_kwargs='{"enable_thinking":false}',
+    )
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded) == {
+        "type": "generate",
+        "messages": [
+            {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "name": "look", "arguments": "{}"}],
+             "reasoning_content": "hm"},
+            {"role": "tool", "content": "a fox", "tool_call_id": "1"},
+        ],
+        "tools": [
+            {"name": "look", "parameters": '{"type":"object"}', "description": "Looks."},
+            {"name": "go", "parameters": "{}"},
+        ],
+        "tool_choice": "required",
+        "tool_name": "look",
+        "parallel_tool_calls": False,
+        "template_kwargs": '{"enable_thinking":false}',
+    }  # fmt: skip
     assert decode_payload(encoded) == payload
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from paddler.engine import ModelError
 from paddler.issues import IssueKind
+from workers.agent.characters import partial_tokens, tail_of
 from workers.agent.tokens import TokenArray
 
 # libgomp reads it when the library loads and spins at barriers for ever without it: with one busy neighbour
@@ -172,6 +173,10 @@ class Model:
             token for token, piece in enumerate(self.pieces) if not piece and token not in self.end_tokens
         )
         """Tokens that neither give text nor end it."""
+        self.partial = partial_tokens(self.pieces)
+        """Tokens that are not whole characters."""
+        self.broken = np.array([one for one in self.partial if tail_of(self.pieces[one]) is None], np.int64)
+        """Those of them that begin none."""
         self.suppressed = _suppressed(self.vocab)
         """Tokens the model's author forbids as output."""
 
@@ -385,10 +390,10 @@ class Context:
 class GrammarState:
     """A grammar in GBNF and where in it a text is. Raises `ValueError` for a grammar that llama.cpp refuses."""
 
-    def __init__(self, model: Model, gbnf: str) -> None:
+    def __init__(self, model: Model, gbnf: str, root: str = "root") -> None:
         self._candidates = model.candidates
         _last_problems.clear()
-        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), b"root")
+        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), root.encode())
         if not self._pointer:
             raise ValueError(problems())
         self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)

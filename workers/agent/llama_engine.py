@@ -185,8 +185,9 @@ class LlamaEngine:
             try:
                 check_payload(payload)
                 prompt = self._encoder.encode(payload)
-                kept, limit = self._num_kept(payload, prompt), self._max_tokens
-                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=limit, num_kept=kept)
+                form, kept = self._encoder.forms.of(payload, prompt), self._num_kept(payload, prompt)
+                most = self._max_tokens
+                sequence = Sequence(job, payload, form, key, prompt, self._model, max_tokens=most, num_kept=kept)
             except Exception as failure:
                 self._kv.release(key)
                 events.append(rejected(job, failure))

@@ -10,6 +10,7 @@ import structlog
 
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate
+from workers.agent.chat_form import Forms, template_variables
 from workers.agent.llama import Model
 from workers.agent.templates import ChatTemplate, TemplateError
 from workers.agent.tokens import TokenArray, num_common
@@ -25,6 +26,7 @@ class PromptEncoder:
         self._template = template
         self._name = name
         self._max_tokens = max_tokens
+        self.forms = Forms(model, template)
 
     def encode(self, payload: Generate) -> TokenArray:
         """Raises `InvalidField`, or `ContextExceeded` when no room is left for one token of output.
@@ -69,7 +71,7 @@ class PromptEncoder:
         messages = payload.messages or ()
         if len(messages) > self._max_tokens:
             raise self._too_long(f"at least {len(messages)}", "messages")
-        return self._template.render(messages, add_generation_prompt=payload.add_generation_prompt)
+        return self._template.render_chat(payload, template_variables(payload, self._template))
 
     def _too_long(self, num_tokens: str, param: str) -> ContextExceeded:
         return ContextExceeded(

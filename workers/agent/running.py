@@ -125,9 +125,9 @@ class Running:
                 self.outcome = Outcome.FAILED
             case Preempted():
                 self.is_preempted = True
-            case Retained(num_tokens=num_tokens, num_cached=num_cached):
+            case Retained(num_tokens=num_tokens, num_cached=num_cached, format=format):
                 if num_cached is not None:
-                    self._prefilled = Prefilled(num_tokens, num_cached)
+                    self._prefilled = Prefilled(num_tokens, num_cached, format)
 
     def discard(self) -> None:
         """Forget what Redis has not confirmed, and whatever the engine still says: it would stand behind a gap."""

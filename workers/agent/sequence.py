@@ -9,6 +9,7 @@ from paddler.engine import Done, Job, Progress, Retained
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
+from workers.agent.chat_form import Form
 from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.logprobs import token_logprob
@@ -31,6 +32,7 @@ class Sequence:
         self,
         job: Job,
         payload: Generate,
+        form: Form,
         key: int,
         prompt: TokenArray,
         model: Model,
@@ -61,13 +63,17 @@ class Sequence:
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
         self.work = Work(key, num_total=len(tokens), num_prompt=self._num_prompt_left)
-        constraint = Constraint(payload.grammar, model) if payload.grammar is not None else None
+        self._format = form.format
+        self._pieces = form.pieces
+        constraint: Constraint | None = None
+        if form.grammar is not None:
+            constraint = Constraint(form.grammar.gbnf, model, form.grammar.root, form.pieces)
         self._sampler = Sampler(
             payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(model.pieces[token]) for token in job.resume_ids)
+        self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in job.resume_ids)
         self.finished = self._reason_to_finish(job.resume_ids[-1] if job.resume_ids else None)
 
     @property
@@ -126,7 +132,7 @@ class Sequence:
         """Its prompt, and what an earlier attempt has said, is in the KV cache now."""
         self.is_prefilled = True
         num_total = self.work.num_total + self.num_gone
-        return Retained(self.job.request_id, self.num_original, num_total, self._num_cached_prompt)
+        return Retained(self.job.request_id, self.num_original, num_total, self._num_cached_prompt, self._format)
 
     def sample(self, context: Context, index: int, logits: LogitArray) -> Progress:
         """Draw and take the next output token; see `Sampler.draw`. Sets `finished` when it was the last."""
@@ -137,7 +143,7 @@ class Sequence:
         self._tokens[self.work.num_total] = token
         self._num_output += 1
         self.work.num_total += 1
-        text = self._unsent + self._detokenizer.push(self._model.pieces[token])
+        text = self._unsent + self._detokenizer.push(self._pieces[token])
         self._unsent = ""
         self.finished = self._reason_to_finish(token)
         logprobs: tuple[TokenLogprob, ...] = ()

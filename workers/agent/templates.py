@@ -7,17 +7,22 @@ work is bounded (`MAX_*`). The engine thread renders, so an unbounded template w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from paddler.chat_formats.fallback import rewritten, tool_object, tools_text
+from paddler.chat_formats.families import TemplateKind, kind_of
+from paddler.chat_formats.syntax import has_call
 from paddler.errors import InvalidField
-from paddler.wire.agent import Message
+from paddler.wire.agent import Generate, Message, Tool, ToolCall
+from workers.agent.chat_messages import as_mapping
 
 MAX_PROMPT_CHARS = 32 * 1024 * 1024
 MAX_RANGE = 100_000
@@ -31,7 +36,10 @@ class TemplateError(Exception):
 
 
 class ChatTemplate:
-    """A compiled template. `today` gives the local time for `strftime_now`. Raises `TemplateError`."""
+    """A compiled template. `today` gives the local time for `strftime_now`. Raises `TemplateError`.
+
+    `kind` is which calls and reasoning it is for, `variables` what it reads. What it wants the arguments of a call to
+    be, whether it writes calls as they are read, and whether it has system messages, is found out by rendering some."""
 
     def __init__(self, source: str, *, bos: str, eos: str, today: Callable[[], datetime]) -> None:
         self._bos, self._eos, self._today = bos, eos, today
@@ -43,22 +51,63 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as error:
             raise TemplateError(f"the model's chat template cannot be compiled: {error}") from error
+        self.variables = frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
+        self.kind = kind_of(source, self.variables)
+        self._takes_objects = self._takes_system = True
+        if self.kind.is_native:
+            self._takes_objects = self._writes_calls(takes_objects=True)
+            if not self._takes_objects and not self._writes_calls(takes_objects=False):
+                self.kind = TemplateKind(thought=self.kind.thought)
+        if not self.kind.is_native:
+            self._takes_system = _PROBE in self._probe((Message("system", _PROBE), _ASKED))
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def render_chat(self, payload: Generate, variables: Mapping[str, Any]) -> str:
+        """The prompt of a request that has messages; its tools are told of in the template's way, or in ours. Raises
+        `InvalidField`."""
+        messages, tools = payload.messages or (), payload.callable_tools
+        has_calls = any(message.tool_calls or message.role == "tool" for message in messages)
+        if not self.kind.is_native and (tools or has_calls):
+            told = ""
+            if tools:
+                is_required = payload.tool_choice == "required"
+                told = tools_text(tools, is_required=is_required, is_parallel=payload.parallel_tool_calls)
+            messages, tools = rewritten(messages, told, has_system=self._takes_system), ()
+        return self.render(
+            messages, add_generation_prompt=payload.add_generation_prompt, tools=tools, variables=variables
+        )
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[Tool] = (),
+        variables: Mapping[str, Any] | None = None,
+        takes_objects: bool | None = None,
+    ) -> str:
         """The prompt of a conversation. Raises `InvalidField` when the template refuses it."""
+        names = {call.id: call.name for message in messages for call in message.tool_calls}
+        is_short = self.kind.calls.startswith("mistral")
+        takes_objects = self._takes_objects if takes_objects is None else takes_objects
         parts: list[str] = []
         size = 0
         try:
             for part in self._template.generate(
-                messages=[_as_mapping(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                bos_token=self._bos,
-                eos_token=self._eos,
-                tools=None,
-                documents=None,
-                raise_exception=_raise_exception,
-                strftime_now=self._strftime_now,
-                range=_BoundedRange(),
+                {
+                    **(variables or {}),
+                    "messages": [
+                        as_mapping(message, names, takes_objects=takes_objects, has_short_ids=is_short)
+                        for message in messages
+                    ],
+                    "add_generation_prompt": add_generation_prompt,
+                    "bos_token": self._bos,
+                    "eos_token": self._eos,
+                    "tools": [tool_object(tool) for tool in tools] or None,
+                    "documents": None,
+                    "raise_exception": _raise_exception,
+                    "strftime_now": self._strftime_now,
+                    "range": _BoundedRange(),
+                }
             ):
                 parts.append(part)
                 size += len(part)
@@ -74,8 +123,26 @@ class ChatTemplate:
             ) from error
         return "".join(parts)
 
+    def _writes_calls(self, *, takes_objects: bool) -> bool:
+        """Whether a call of an earlier turn comes into the prompt as one is read in an output."""
+        text = self._probe((_ASKED, Message("assistant", "", tool_calls=(_CALL,))), (_TOOL,), takes_objects)
+        return has_call(self.kind.calls, text, _CALL.name) and '{"probe":"it"}' in "".join(text.split())
+
+    def _probe(self, messages: Sequence[Message], tools: Sequence[Tool] = (), takes_objects: bool = True) -> str:
+        """A prompt, empty where the template refuses it."""
+        try:
+            return self.render(messages, add_generation_prompt=False, tools=tools, takes_objects=takes_objects)
+        except InvalidField:
+            return ""
+
     def _strftime_now(self, format: str) -> str:
         return self._today().strftime(format)
+
+
+_ASKED = Message("user", "asked")
+_PROBE = "probe"
+_TOOL = Tool("probe", '{"type": "object", "properties": {"probe": {"type": "string"}}}', "Probes.")
+_CALL = ToolCall("call00000", "probe", '{"probe": "it"}')
 
 
 class _RefusedByTemplate(Exception):
@@ -121,13 +188,6 @@ class _Generation(jinja2.ext.Extension):
     def parse(self, parser: Any) -> list[jinja2.nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _as_mapping(message: Message) -> dict[str, str]:
-    mapping = {"role": message.role, "content": message.content}
-    if message.name is not None:
-        mapping["name"] = message.name
-    return mapping
 
 
 def _raise_exception(message: str) -> NoReturn:

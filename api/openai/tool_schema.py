@@ -1,0 +1,56 @@
+"""The parts of a chat request that are about tools."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+MAX_TOOLS = 128
+"""As many as OpenAI takes."""
+MAX_ID = 256
+
+
+class FunctionPart(Struct, forbid_unknown_fields=True):
+    """`strict` changes nothing: a schema is always enforced in full."""
+
+    name: str
+    description: str | None = None
+    parameters: object = None
+    strict: bool | None = None
+
+
+class ToolPart(Struct, forbid_unknown_fields=True):
+    type: str
+    function: FunctionPart | None = None
+    custom: object = None
+
+
+class FunctionName(Struct, forbid_unknown_fields=True):
+    name: str
+
+
+class NamedChoice(Struct, forbid_unknown_fields=True):
+    type: str
+    function: FunctionName | None = None
+    custom: object = None
+    allowed_tools: object = None
+
+
+ToolChoicePart = Literal["none", "auto", "required"] | NamedChoice
+Tools = Annotated[list[ToolPart], Meta(max_length=MAX_TOOLS)]
+
+
+class CallFunction(Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    arguments: str
+
+
+class CallPart(Struct, forbid_unknown_fields=True):
+    """`index` is left over from a stream, where clients have put a call together themselves."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+    type: str = "function"
+    function: CallFunction | None = None
+    custom: object = None
+    index: int | None = None
