@@ -45,11 +45,9 @@ async def test_a_grammar_of_ones_own(client: AsyncOpenAI) -> None:
 async def test_what_is_cut_off_says_so(client: AsyncOpenAI) -> None:
     """`max_tokens` ends an answer in the middle of the form: then it is none, and `finish_reason` is `length`."""
     long = {"type": "object", "properties": {"name": {"type": "string", "minLength": 40}}, "required": ["name"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "long", "schema": long}}
     answer = await client.chat.completions.create(
-        model="default",
-        messages=asking("Hi"),
-        response_format={"type": "json_schema", "json_schema": {"name": "long", "schema": long}},
-        max_tokens=2,
+        model="default", messages=asking("Hi"), response_format=form, max_tokens=2
     )
     assert answer.choices[0].finish_reason == "length"
     with pytest.raises(json.JSONDecodeError):
