@@ -78,8 +78,10 @@ def test_what_a_text_becomes(format: str, text: str, said: Said) -> None:
     assert read_all(FORMATS[format], text) == said
 
 
-MARKS = [mark for calls in CALLS.values() for mark in calls.markers]
-MARKS += [mark for thought in THOUGHTS.values() for mark in (thought.opening, thought.closing)]
+MARKS = [
+    *(mark for calls in CALLS.values() for mark in calls.markers),
+    *(mark for thought in THOUGHTS.values() for mark in (thought.opening, thought.closing)),
+]
 PIECES = st.sampled_from(
     [*MARKS, '{"name": "', "look", '", "arguments": ', '", "parameters": ', "{}",
       '{"a": "}"}', "}", "[", "]", ",", "\n", " ", "é"]
