@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddler.chat_formats.families import CALLS, THOUGHTS
@@ -92,6 +92,7 @@ TEXTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(text=TEXTS, format=st.sampled_from(list(FORMATS.values())), data=st.data())
 def test_cuts_make_no_difference_and_anybody_can_go_on(text: str, format: TextFormat, data: st.DataObject) -> None:
     """What has come out after each piece is what comes out of the text so far at once, so an offset says it all."""
@@ -108,6 +109,7 @@ def test_cuts_make_no_difference_and_anybody_can_go_on(text: str, format: TextFo
     assert said == read_all(format, [text])
 
 
+@settings(deadline=None)
 @given(text=TEXTS, format=st.sampled_from(list(FORMATS.values())))
 def test_nothing_is_lost_but_marks_and_white_space(text: str, format: TextFormat) -> None:
     said = read_all(format, [text])
