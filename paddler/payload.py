@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from paddler.errors import InvalidField
+from paddler.images import check_images
 from paddler.structure.gbnf import check_gbnf
 from paddler.structure.rules import GrammarError
 from paddler.wire.agent import Embed, Generate, Payload, Sampling
@@ -90,6 +91,7 @@ def _check_generate(payload: Generate) -> None:
         raise InvalidField(
             f"top_logprobs must be between 0 and {MAX_LOGPROBS}, not {payload.logprobs}", param="top_logprobs"
         )
+    check_images(payload)
     check_sampling(payload.sampling)
     if payload.grammar is not None:
         check_grammar(payload.grammar, "grammar")

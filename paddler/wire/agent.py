@@ -14,12 +14,25 @@ from msgspec import Meta, Struct
 DEFAULT_TEMPERATURE = 0.8
 
 
+class TextPart(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ImagePart(Struct, frozen=True, tag="image"):
+    """The bytes of an image file."""
+
+    data: bytes
+
+
 class Message(Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, as the chat template sees it."""
+    """One turn of a conversation, as the chat template sees it.
+
+    `parts` is the content in the client's order when an image is among it; `content` then is its text alone."""
 
     role: str
     content: str
     name: str | None = None
+    parts: tuple[TextPart | ImagePart, ...] = ()
 
 
 class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):

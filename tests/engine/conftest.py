@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tiny_vision import write_projector
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
@@ -30,6 +31,13 @@ def model(model_path: Path) -> Iterator[Model]:
     loaded = Model(model_path)
     yield loaded
     loaded.close()
+
+
+@pytest.fixture(scope="session")
+def projections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny projections of random weights, by their kind, for the model (see `tests/support/tiny_vision.py`)."""
+    folder = tmp_path_factory.mktemp("projections")
+    return {kind: write_projector(folder / f"{kind}.gguf", kind) for kind in ("janus_pro", "gemma3")}
 
 
 @pytest.fixture

@@ -14,9 +14,11 @@ from paddler.wire.agent import (
     CancelRequest,
     Embed,
     Generate,
+    ImagePart,
     Message,
     Poke,
     Sampling,
+    TextPart,
     decode_control,
     decode_payload,
     encode_control,
@@ -74,6 +76,17 @@ def test_payload() -> None:
         "max_tokens": 5,
         "stop": ["x"],
         "sampling": {"temperature": 0.0, "seed": 9},
+    }
+    assert decode_payload(encoded) == payload
+
+
+def test_a_message_with_an_image() -> None:
+    payload = Generate(messages=(Message("user", "hi", parts=(TextPart("hi"), ImagePart(b"\xff\0"))),))
+    encoded = encode_payload(payload)
+    parts = [{"type": "text", "text": "hi"}, {"type": "image", "data": b"\xff\0"}]
+    assert msgspec.msgpack.decode(encoded) == {
+        "type": "generate",
+        "messages": [{"role": "user", "content": "hi", "parts": parts}],
     }
     assert decode_payload(encoded) == payload
 
