@@ -35,9 +35,11 @@ def model(model_path: Path) -> Iterator[Model]:
 
 @pytest.fixture(scope="session")
 def projections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny projections of random weights, by their kind, for the model (see `tests/support/tiny_vision.py`)."""
+    """Tiny projections of random weights, by their kind, for the model (see `tests/support/tiny_vision.py`); with
+    `small` an image has four tokens."""
     folder = tmp_path_factory.mktemp("projections")
-    return {kind: write_projector(folder / f"{kind}.gguf", kind) for kind in ("janus_pro", "gemma3")}
+    made = {kind: write_projector(folder / f"{kind}.gguf", kind) for kind in ("janus_pro", "gemma3")}
+    return made | {"small": write_projector(folder / "small.gguf", image_size=16)}
 
 
 @pytest.fixture
@@ -46,7 +48,15 @@ def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEn
     decode give the same bits and texts can be compared exactly. One thread each, because tests run side by side."""
     made: list[LlamaEngine] = []
 
-    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256, max_parked: int = 64) -> LlamaEngine:
+    def make(
+        *,
+        slots: int = 4,
+        context_size: int = 1024,
+        n_batch: int = 256,
+        max_parked: int = 64,
+        projection: Path | None = None,
+        fit: int = 1024,
+    ) -> LlamaEngine:
         settings = EngineSettings(
             model_path=str(model_path),
             slots=slots,
@@ -55,6 +65,8 @@ def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEn
             max_parked=max_parked,
             threads=1,
             model_name="smollm2",
+            multimodal_projection=None if projection is None else str(projection),
+            image_resize_to_fit=fit,
         )
         made.append(LlamaEngine(model, settings, SystemClock()))
         return made[-1]

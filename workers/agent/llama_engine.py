@@ -6,16 +6,15 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import structlog
 from msgspec import Struct
 
 from paddler.clock import Clock, SystemClock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
 from paddler.errors import EngineFailed
-from paddler.payload import check_payload
 from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import Embedder
 from workers.agent.kv_cache import KvCache
@@ -23,19 +22,22 @@ from workers.agent.llama import Context, Decoded, Model, build_info, max_sequenc
 from workers.agent.naming import name_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
-from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
+from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
+from workers.agent.vision import Vision, open_projector
 
 log = structlog.get_logger(__name__)
 
+WAIT_S = 0.02
+"""How long a step with nothing to compute waits for an image; a newcomer waits for it too."""
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
-WARM_UP_TOKENS = 32
 EMBEDDING_CONTEXT = 2048
 """The longest input, in tokens, and what the first embedding costs in KV cache, whatever the model's context."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
 MAX_THREADS = 512
+MAX_SIDE = 16384
 MAX_CONTEXT = 1 << 24
 """llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
 SAMPLE_TEXT = (
@@ -46,7 +48,9 @@ SAMPLE_TEXT = (
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """`context_size` tokens are shared by `slots` and by up to `max_parked` ended sequences, which make room when it is
-    needed. `threads` None means one per usable core. `model_name` None means a name made from the file's."""
+    needed. `threads` None means one per usable core. `model_name` None means a name made from the file's.
+    `multimodal_projection` is the file of the projection for images; None: they are refused. Images are made smaller
+    until no side is longer than `image_resize_to_fit` pixels."""
 
     model_path: str
     slots: int
@@ -56,6 +60,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     threads: int | None = None
     n_gpu_layers: int = 0
     model_name: str | None = None
+    multimodal_projection: str | None = None
+    image_resize_to_fit: int = 1024
 
 
 def load(settings: EngineSettings, on_progress: Callable[[float], None] | None = None) -> LlamaEngine:
@@ -71,17 +77,23 @@ class LlamaEngine:
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
         _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
         _check_range("threads", 1 if settings.threads is None else settings.threads, 1, MAX_THREADS)
+        _check_range("image_resize_to_fit", settings.image_resize_to_fit, 1, MAX_SIDE)
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
+        num_threads = num_usable_cores() if settings.threads is None else settings.threads
+        has_gpu, projection = settings.n_gpu_layers != 0, settings.multimodal_projection
+        projector = open_projector(projection, model, num_threads=num_threads, uses_gpu=has_gpu)
         max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
         self._context = Context(
             model,
             num_sequences=settings.slots + max_parked,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
-            num_threads=(num_threads := num_usable_cores() if settings.threads is None else settings.threads),
+            num_threads=num_threads,
+            is_undivided=projector is not None and not projector.is_causal,
         )
+        self._batches = Batches(self._context, projector)
         can_share = self._context.can_share()
         if not can_share:
             log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
@@ -96,16 +108,17 @@ class LlamaEngine:
             bytes_per_token=len(SAMPLE_TEXT) / len(model.tokenize(SAMPLE_TEXT)),
         )
         template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
-        self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
-        self._scheduler = Scheduler(
-            num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
-        )
+        encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
+        max_batch = self._context.max_batch
+        self._vision = Vision(encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
+        token_s = warm_up(self._context, clock, model.vocab_size)
+        self._scheduler = Scheduler(num_cells=num_cells, max_batch=max_batch, prefill_token_s=token_s)
         self._embedder = Embedder(
             model,
             clock,
             max_tokens=min(self._max_tokens, EMBEDDING_CONTEXT),
             num_threads=num_threads,
-            token_s=self._scheduler.prefill_token_s,
+            token_s=token_s,
         )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
         self._started: dict[int, tuple[Job, Generate]] = {}
@@ -114,6 +127,7 @@ class LlamaEngine:
         """By sequence id, the oldest first."""
         self._cancelled: set[int] = set()
         self.num_preempted = 0
+        self._has_computed = False
 
     @property
     def num_free_slots(self) -> int:
@@ -143,6 +157,7 @@ class LlamaEngine:
             sequence.close()
         self._sequences.clear()
         self._embedder.close()
+        self._vision.close()
         self._context.close()
 
     def step(self) -> list[Event]:
@@ -151,13 +166,18 @@ class LlamaEngine:
         if self._embedder.num_jobs:
             left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
+        elif not self._has_computed and not events:
+            self._vision.wait(WAIT_S)
         return events
 
     def _generate(self) -> list[Event]:
         events: list[Event] = []
+        self._has_computed = False
         self._take_commands(events)
         self._prepare(events)
         self._kv.look_up(list(self._sequences.values()))
+        for key, failure in self._vision.look(self._sequences.values()):
+            self._end(key, failure, events)
         plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()])
         for key in plan.preempted:
             self._preempt(key, events)
@@ -166,24 +186,37 @@ class LlamaEngine:
         if not plan.chunks:
             return events
         events += self._kv.make_room(sum(chunk.num_tokens for chunk in plan.chunks), self._scheduler.num_cells)
-        outputs = self._build_batch(plan)
+        elapsed_s = 0.0
+        for part in self._batches.parts(plan, self._sequences):
+            part_s = self._compute(part, events)
+            if part_s is None:
+                return events
+            elapsed_s += part_s
+        self._scheduler.observe(plan, elapsed_s)
+        return events
+
+    def _compute(self, part: Part, events: list[Event]) -> float | None:
+        """One decode and its tokens; returns how long the decode took, None when it has no effect."""
+        outputs = self._batches.fill(part, self._sequences)
         started_at = self._clock.monotonic()
-        decoded = self._context.decode()
+        decoded = self._batches.decode(part)
+        self._has_computed = True
         if decoded is not Decoded.OK:
-            self._undo(plan, decoded, events)
-            return events
-        self._scheduler.observe(plan, self._clock.monotonic() - started_at)
-        for chunk in plan.chunks:
+            self._undo(part, decoded, events)
+            return None
+        elapsed_s = self._clock.monotonic() - started_at
+        for chunk in part.chunks:
             self._sequences[chunk.key].work.num_cached += chunk.num_tokens
             self._kv.grow(chunk.key, chunk.num_tokens)
         self._sample(outputs, events)
-        return events
+        return elapsed_s
 
     def _take_commands(self, events: list[Event]) -> None:
         for key in self._cancelled:
             if key in self._sequences:
                 self._end(key, FinishReason.CANCELLED, events)
             else:
+                self._vision.forget(key)
                 self._kv.release(key)
                 events.append(Done(self._started.pop(key)[0].request_id, FinishReason.CANCELLED, Usage()))
         self._cancelled.clear()
@@ -191,36 +224,24 @@ class LlamaEngine:
     def _prepare(self, events: list[Event]) -> None:
         """Turn started jobs into sequences, as far as the time allows."""
         deadline = self._clock.monotonic() + PREPARE_S
-        while self._started:
-            key = next(iter(self._started))
-            job, payload = self._started.pop(key)
+        for key, (job, payload) in list(self._started.items()):
             try:
-                check_payload(payload)
-                prompt = self._encoder.encode(payload)
-                sequence = Sequence(job, payload, key, prompt, self._model, max_tokens=self._max_tokens)
+                prompt = self._vision.read(key, payload)
+                if prompt is None:
+                    continue
+                most, pictures = self._max_tokens, prompt.pictures
+                made = Sequence(job, payload, key, prompt.tokens, self._model, max_tokens=most, pictures=pictures)
             except Exception as failure:
+                del self._started[key]
                 self._kv.release(key)
                 events.append(rejected(job, failure))
             else:
-                self._sequences[key] = sequence
+                del self._started[key]
+                self._sequences[key] = sequence = made
                 if sequence.finished is not None:
                     self._end(key, sequence.finished, events)
             if self._clock.monotonic() >= deadline:
                 break
-
-    def _build_batch(self, plan: Plan) -> list[tuple[int, int]]:
-        """Fill the batch; returns sequence and batch index of every token whose logits are wanted."""
-        batch = self._context.batch
-        batch.clear()
-        outputs: list[tuple[int, int]] = []
-        for chunk in plan.chunks:
-            sequence = self._sequences[chunk.key]
-            is_last = chunk.num_tokens == sequence.work.num_pending
-            tokens = sequence.pending(chunk.num_tokens)
-            index = batch.add(tokens, sequence.work.num_cached, chunk.key, wants_logits=is_last)
-            if is_last:
-                outputs.append((chunk.key, index))
-        return outputs
 
     def _sample(self, outputs: list[tuple[int, int]], events: list[Event]) -> None:
         if not outputs:
@@ -238,19 +259,17 @@ class LlamaEngine:
             if sequence.finished is not None:
                 self._end(key, sequence.finished, events)
 
-    def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
+    def _undo(self, part: Part, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
         counted as free (memory of another kind than one cell a token): the next plan counts fewer."""
         if decoded is Decoded.ABORTED:
-            for chunk in plan.chunks:
-                sequence = self._sequences[chunk.key]
-                if not self._context.remove(chunk.key, sequence.work.num_cached):
-                    self._kv.reset(sequence)
+            for chunk in part.chunks:
+                self._kv.take_back(self._sequences[chunk.key])
             return
         if self._kv.num_parked:
             events += self._kv.evict_all()
             return
-        self._scheduler.shrink(self._kv.num_cells + self._context.batch.size - 1)
+        self._scheduler.shrink(self._kv.num_cells + part.batch.size - 1)
         running = [key for key, sequence in self._sequences.items() if sequence.work.is_admitted]
         if len(running) == 1:
             self._end(running[0], FinishReason.LENGTH, events)
@@ -270,20 +289,6 @@ class LlamaEngine:
         events.append(sequence.done(reason) if is_done else rejected(sequence.job, reason))
         events += self._kv.park(sequence)
         sequence.close()
-
-    def _warm_up(self) -> float:
-        """Seconds a token of prefill costs. The first decode reads the weights, the second is measured."""
-        batch, elapsed_s = self._context.batch, 0.0
-        tokens = np.arange(min(WARM_UP_TOKENS, self._context.max_batch), dtype=np.int32) % self._model.vocab_size
-        for _ in range(2):
-            batch.clear()
-            batch.add(tokens, 0, 0, wants_logits=True)
-            started_at = self._clock.monotonic()
-            if self._context.decode() is not Decoded.OK:
-                raise ModelError("the model does not fit its context: choose a larger one")
-            elapsed_s = self._clock.monotonic() - started_at
-            self._context.clear()
-        return max(elapsed_s, 1e-6) / len(tokens)
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

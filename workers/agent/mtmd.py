@@ -64,7 +64,7 @@ class ImageChunk:
 class _Chunks:
     def __init__(self) -> None:
         self.pointer: Any = mtmd.mtmd_input_chunks_init()
-        weakref.finalize(self, mtmd.mtmd_input_chunks_free, self.pointer)
+        weakref.finalize(self, mtmd.mtmd_input_chunks_free, self.pointer).atexit = False
 
 
 class Projector:
@@ -94,6 +94,7 @@ class Projector:
         self._model = model  # must outlive the projector
         self._pointer: Any = pointer
         self.close = weakref.finalize(self, mtmd.mtmd_free, pointer)
+        self.close.atexit = False  # an encoding may be under way then
         if not mtmd.mtmd_support_vision(pointer):
             self.close()
             raise ModelError(

@@ -12,6 +12,7 @@ from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.logprobs import token_logprob
+from workers.agent.pictures import Picture, Pictures
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
 from workers.agent.tokens import TokenArray
@@ -21,17 +22,27 @@ class Sequence:
     """Prompt and output tokens of a job, `work` for the scheduler, sampler and detokeniser.
 
     Made with the tokens of an earlier attempt it is in the state that attempt had after the last of them;
-    `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output.
+    `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output. `pictures` are
+    those in the prompt.
     """
 
     def __init__(
-        self, job: Job, payload: Generate, key: int, prompt: TokenArray, model: Model, *, max_tokens: int
+        self,
+        job: Job,
+        payload: Generate,
+        key: int,
+        prompt: TokenArray,
+        model: Model,
+        *,
+        max_tokens: int,
+        pictures: Pictures,
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         self.job = job
         self._payload = payload
         self.num_prompt = len(prompt)
+        self.pictures = pictures
         self._model = model
         self._max_output = max_tokens - self.num_prompt
         if payload.max_tokens is not None:
@@ -45,8 +56,9 @@ class Sequence:
         self.is_prefilled = False
         self.work = Work(key, num_total=self.num_prompt + self._num_output, num_prompt=self.num_prompt)
         constraint = Constraint(payload.grammar, model) if payload.grammar is not None else None
+        text = prompt[prompt >= 0] if pictures else prompt
         self._sampler = Sampler(
-            payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
+            payload.sampling, model, prompt=text, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
@@ -70,6 +82,16 @@ class Sequence:
     @property
     def _num_cached_prompt(self) -> int:
         return min(self.num_reused, self.num_prompt)
+
+    @property
+    def position(self) -> int:
+        """Of the next token to compute."""
+        return self.pictures.position(self.work.num_cached)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The one that the next token belongs to."""
+        return self.pictures.at(self.work.num_cached)
 
     def pending(self, num_tokens: int) -> TokenArray:
         """The next tokens to compute."""
@@ -105,6 +127,7 @@ class Sequence:
 
     def close(self) -> None:
         self._sampler.close()
+        self.pictures.close()
 
     def _reason_to_finish(self, last: int | None) -> FinishReason | None:
         if self._detokenizer.is_stopped or last in self._model.end_tokens:
