@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from paddler.errors import ImageDecodingFailed, InvalidField
+from paddler.errors import ImageDecodingFailed, InvalidField, MultimodalNotSupported
 from paddler.wire.agent import Generate, ImagePart
 
 MAX_IMAGES = 8
@@ -45,6 +45,12 @@ def images_of(payload: Generate) -> Iterator[tuple[str, bytes]]:
         for index, part in enumerate(message.parts):
             if isinstance(part, ImagePart):
                 yield f"messages[{number}].content[{index}]", part.data
+
+
+def refuse_images(payload: Generate, why: str) -> None:
+    """Raises `MultimodalNotSupported` if the request has images."""
+    for name, _ in images_of(payload):
+        raise MultimodalNotSupported(f"`{name}`: this model takes no images: {why}.", param=name)
 
 
 def check_images(payload: Generate) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from api.openai.images import read_image_url
 from api.openai.sampling import read_sampling
 from api.openai.schema import NOT_YET, ChatMessage, ChatRequest, ContentPart
 from api.openai.structure import read_grammar
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
-from paddler.wire.agent import Generate, Message
+from paddler.images import check_images
+from paddler.wire.agent import Generate, ImagePart, Message, TextPart
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 
@@ -50,6 +52,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         grammar=read_grammar(request),
         logprobs=_logprobs(request),
     )
+    check_images(payload)
     return ChatCall(
         model=request.model,
         payload=payload,
@@ -68,24 +71,34 @@ def _message(index: int, message: ChatMessage) -> Message:
         if message.role in _TOOL_ROLES:
             raise unsupported(param, f"Role `{message.role}`")
         raise InvalidField(f"`{param}` must be one of {', '.join(_ROLES)}.", param=param)
-    return Message(role, _text(f"messages[{index}].content", message.content), message.name)
-
-
-def _text(param: str, content: str | list[ContentPart] | None) -> str:
-    """Parts are joined with a newline, as llama.cpp's server does for templates that take strings."""
+    param, content = f"messages[{index}].content", message.content
     if isinstance(content, str):
-        return content
+        return Message(role, content, message.name)
     if not content:
-        raise InvalidField(f"`{param}` must be a string or a list of at least one text part.", param=param)
-    return "\n".join(_part(f"{param}[{index}]", part) for index, part in enumerate(content))
+        raise InvalidField(f"`{param}` must be a string or a list of at least one part.", param=param)
+    parts = tuple(_part(f"{param}[{index}]", part) for index, part in enumerate(content))
+    # Joined with a newline, as llama.cpp's server does for templates that take strings.
+    text = "\n".join(part.text for part in parts if isinstance(part, TextPart))
+    has_image = any(isinstance(part, ImagePart) for part in parts)
+    return Message(role, text, message.name, parts if has_image else ())
 
 
-def _part(param: str, part: ContentPart) -> str:
-    if part.type != "text":
-        raise unsupported(f"{param}.type", f"Content of type `{part.type[:60]}`")
-    if part.text is None:
-        raise InvalidField(f"`{param}.text` is required.", param=f"{param}.text")
-    return part.text
+def _part(param: str, part: ContentPart) -> TextPart | ImagePart:
+    for name in ("text", "image_url", "input_audio", "file", "refusal"):
+        if part.type in ("text", "image_url") and name != part.type and getattr(part, name) is not None:
+            where = f"{param}.{name}"
+            raise InvalidField(f"`{where}` does not belong to a part of type `{part.type}`.", param=where)
+    match part.type:
+        case "text":
+            if part.text is None:
+                raise InvalidField(f"`{param}.text` is required.", param=f"{param}.text")
+            return TextPart(part.text)
+        case "image_url":
+            if part.image_url is None:
+                raise InvalidField(f"`{param}.image_url` is required.", param=f"{param}.image_url")
+            return ImagePart(read_image_url(param, part.image_url.url))
+        case _:
+            raise unsupported(f"{param}.type", f"Content of type `{part.type[:60]}`")
 
 
 def _max_tokens(request: ChatRequest) -> int | None:

@@ -51,6 +51,10 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core.")
 @option("--n-gpu-layers", type=click.IntRange(min=-1), help="Layers of an agent on the GPU; -1 is all of them.")
 @option(
+    "--multimodal-projection", type=_FILE, help="The GGUF file, often called mmproj, for a model that reads images."
+)
+@option("--image-resize-to-fit", type=click.IntRange(1, 16384), help="Images are made to fit so many pixels a side.")
+@option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")

@@ -30,6 +30,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_size: int | None
     threads: int | None
     n_gpu_layers: int | None
+    multimodal_projection: Path | None
+    image_resize_to_fit: int | None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
@@ -77,6 +79,8 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         context_size=settings.context_size,
         threads=settings.threads,
         n_gpu_layers=settings.n_gpu_layers,
+        multimodal_projection=settings.multimodal_projection,
+        image_resize_to_fit=settings.image_resize_to_fit,
     )
 
 

@@ -188,8 +188,7 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any, param: str)
         ({"role": "function", "content": "x"}, "messages[0].role"),
         ({"role": "assistant", "tool_calls": [{}]}, "messages[0].tool_calls"),
         ({"role": "assistant", "reasoning_content": "x"}, "messages[0].reasoning_content"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages[0].content[0].type"),
-        ({"role": "user", "content": [{"image_url": {}, "type": "image_url"}]}, "messages[0].content[0].type"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0].type"),
     ],
 )

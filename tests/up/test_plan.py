@@ -27,6 +27,8 @@ SETTINGS = Settings(
     context_size=2048,
     threads=2,
     n_gpu_layers=9,
+    multimodal_projection=Path("/models/mmproj.gguf"),
+    image_resize_to_fit=512,
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -69,6 +71,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         "context_size": 2048,
         "threads": 2,
         "n_gpu_layers": 9,
+        "multimodal_projection": Path("/models/mmproj.gguf"),
+        "image_resize_to_fit": 512,
         **shared,
     }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()

@@ -102,7 +102,15 @@ async def serve(
 
 
 def build_llama(
-    model: Path, *, slots: int, context_size: int, threads: int | None, n_gpu_layers: int, model_name: str | None
+    model: Path,
+    *,
+    slots: int,
+    context_size: int,
+    threads: int | None,
+    n_gpu_layers: int,
+    model_name: str | None,
+    multimodal_projection: Path | None,
+    image_resize_to_fit: int,
 ) -> Engine:
     # Imported here: the binding takes a second to load and only this engine needs it.
     from workers.agent.llama_engine import EngineSettings, load
@@ -114,6 +122,8 @@ def build_llama(
         threads=threads,
         n_gpu_layers=n_gpu_layers,
         model_name=model_name,
+        multimodal_projection=None if multimodal_projection is None else str(multimodal_projection),
+        image_resize_to_fit=image_resize_to_fit,
     )
     return load(settings)
 
@@ -135,6 +145,17 @@ def build_scripted(*, slots: int, step_ms: float, model_name: str | None, contex
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
 @option("--threads", type=click.IntRange(1, 1024), help="CPU threads; by default one a core.")
 @option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all of them.")
+@option(
+    "--multimodal-projection",
+    type=click.Path(path_type=Path),
+    help="The GGUF file, often called mmproj, with which the model reads images; without it they are refused.",
+)
+@option(
+    "--image-resize-to-fit",
+    type=click.IntRange(1, 16384),
+    default=1024,
+    help="Images are made smaller until no side is longer than so many pixels.",
+)
 @option(
     "--lease", "lease_ms", type=click.IntRange(min=500), default=5000, help="Lost after this long without progress, ms."
 )
@@ -170,6 +191,8 @@ def command(
     context_size: int,
     threads: int | None,
     n_gpu_layers: int,
+    multimodal_projection: Path | None,
+    image_resize_to_fit: int,
     lease_ms: int,
     grace_ms: int,
     flush_ms: int,
@@ -199,6 +222,8 @@ def command(
             threads=threads,
             n_gpu_layers=n_gpu_layers,
             model_name=model_name,
+            multimodal_projection=multimodal_projection,
+            image_resize_to_fit=image_resize_to_fit,
         )
 
     store = connect(redis_url, redis_prefix)

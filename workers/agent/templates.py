@@ -19,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from paddler.errors import InvalidField
 from paddler.wire.agent import Message
 
+_PROBE = "Is this text shown?"
 MAX_PROMPT_CHARS = 32 * 1024 * 1024
 MAX_RANGE = 100_000
 """Items of all `range()` in one rendering."""
@@ -43,6 +44,17 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as error:
             raise TemplateError(f"the model's chat template cannot be compiled: {error}") from error
+        self._wants_parts = False
+        self._wants_parts = not self._shows_text() and self._shows_text(wants_parts=True)
+
+    def _shows_text(self, *, wants_parts: bool = False) -> bool:
+        """Whether it renders what a message says: templates of models for images often take lists of parts alone, and
+        leave out a text without a word."""
+        self._wants_parts = wants_parts
+        try:
+            return _PROBE in self.render((Message("user", _PROBE),), add_generation_prompt=True)
+        except InvalidField:
+            return False
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         """The prompt of a conversation. Raises `InvalidField` when the template refuses it."""
@@ -50,7 +62,7 @@ class ChatTemplate:
         size = 0
         try:
             for part in self._template.generate(
-                messages=[_as_mapping(message) for message in messages],
+                messages=[_as_mapping(message, in_parts=self._wants_parts) for message in messages],
                 add_generation_prompt=add_generation_prompt,
                 bos_token=self._bos,
                 eos_token=self._eos,
@@ -123,8 +135,9 @@ class _Generation(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _as_mapping(message: Message) -> dict[str, str]:
-    mapping = {"role": message.role, "content": message.content}
+def _as_mapping(message: Message, *, in_parts: bool) -> dict[str, Any]:
+    content = [{"type": "text", "text": message.content}] if in_parts else message.content
+    mapping: dict[str, Any] = {"role": message.role, "content": content}
     if message.name is not None:
         mapping["name"] = message.name
     return mapping

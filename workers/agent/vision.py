@@ -16,8 +16,8 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from paddler.errors import EngineFailed, ImageDecodingFailed, InvalidField, MultimodalNotSupported
-from paddler.images import ImageUnreadable, images_of
+from paddler.errors import EngineFailed, ImageDecodingFailed, InvalidField
+from paddler.images import ImageUnreadable, images_of, refuse_images
 from paddler.payload import check_payload
 from paddler.wire.agent import Generate, Message, TextPart
 from workers.agent.background import Background
@@ -61,16 +61,12 @@ class Vision:
         reading = self._reading.get(key)
         if reading is None:
             check_payload(payload)
-            images = list(images_of(payload))
-            if not images:
-                return Prompt(self._encoder.encode(payload))
             projector = self._projector
             if projector is None:
-                param = images[0][0]
-                raise MultimodalNotSupported(
-                    f"`{param}`: this model takes no images here: its agent has no --multimodal-projection.",
-                    param=param,
-                )
+                refuse_images(payload, "its agent was started without --multimodal-projection")
+            images = list(images_of(payload))
+            if projector is None or not images:
+                return Prompt(self._encoder.encode(payload))
             text = self._encoder.render(with_markers(payload, projector.marker))
             if text.count(projector.marker) != len(images):
                 raise InvalidField("the model's chat template does not take these images", param="messages")
