@@ -10,6 +10,7 @@ import rich_click as click
 
 from paddler.engine_settings import (
     ALL_LAYERS,
+    MAX_SIDE,
     CacheType,
     EngineSettings,
     FlashAttention,
@@ -88,6 +89,16 @@ _OPTIONS = (
         type=click.Choice(get_args(PoolingName)),
         help="How an input's tokens become one embedding; by default as the model says, else their mean.",
     ),
+    option(
+        "--multimodal-projection",
+        type=click.Path(),
+        help="The GGUF file, often called mmproj, with which the model reads images; without it they are refused.",
+    ),
+    option(
+        "--image-resize-to-fit",
+        type=click.IntRange(1, MAX_SIDE),
+        help="Images are made smaller until no side is longer than so many pixels; by default 1024.",
+    ),
     option("--context-shift", is_flag=True, default=None, help="Go on with the newer half of a context that is full."),
 )
 NAMES = (
@@ -101,6 +112,8 @@ NAMES = (
     "tensor_split",
     "lora_adapters",
     "pooling",
+    "multimodal_projection",
+    "image_resize_to_fit",
     "context_shift",
 )
 

@@ -20,6 +20,7 @@ SplitMode = Literal["none", "layer", "row"]
 QUANTISED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
 ALL_LAYERS = -1
 MAX_SCALE = 100.0
+MAX_SIDE = 16384
 
 
 class SettingError(ValueError):
@@ -42,6 +43,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     with `split_mode` `none` all is on `main_gpu`. `lora_adapters` change the weights for all requests alike. With
     `context_shift` a request that asks for more tokens than fit goes on with the newer half of its context.
 
+    `multimodal_projection` is the file of the projection for images; None: they are refused. Images are made smaller
+    until no side is longer than `image_resize_to_fit` pixels.
+
     `docs/engine.md` says when to use what. Raises `SettingError`, which msgspec turns into its `ValidationError`."""
 
     model_path: str
@@ -62,6 +66,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pooling: PoolingName | None = None
     """None is the model's own, else the mean."""
     context_shift: bool = False
+    multimodal_projection: str | None = None
+    image_resize_to_fit: int = 1024
 
     def __post_init__(self) -> None:
         for name in ("cache_type_k", "cache_type_v"):
@@ -79,8 +85,16 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
             raise SettingError(f"`n_gpu_layers` is a number of layers, or -1 for all, not {self.n_gpu_layers}")
         if self.main_gpu < 0:
             raise SettingError(f"`main_gpu` is the number of a GPU, counted from 0, not {self.main_gpu}")
+        if not 1 <= self.image_resize_to_fit <= MAX_SIDE:
+            raise SettingError(f"`image_resize_to_fit` is 1 to {MAX_SIDE} pixels, not {self.image_resize_to_fit}")
         self._check_split()
         self._check_adapters()
+
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """What is read beside the model."""
+        projection = () if self.multimodal_projection is None else (self.multimodal_projection,)
+        return (*(adapter.path for adapter in self.lora_adapters), *projection)
 
     def _check_split(self) -> None:
         split = self.tensor_split

@@ -4,6 +4,8 @@ PaddlerError
 ├── RequestError                  the request itself is at fault
 │   ├── InvalidField          400 invalid_field
 │   ├── ContextExceeded       400 context_length_exceeded
+│   ├── ImageDecodingFailed   400 image_decoding_failed
+│   ├── MultimodalNotSupported 400 multimodal_not_supported
 │   ├── ModelNotFound         404 model_not_found
 │   ├── RequestNotFound       404 request_not_found
 │   ├── BodyTooLarge          413 body_too_large
@@ -62,6 +64,18 @@ class ContextExceeded(RequestError):
     """The prompt is longer than the model's context."""
 
     code, status = "context_length_exceeded", 400
+
+
+class ImageDecodingFailed(RequestError):
+    """An image is not what it should be, or too large."""
+
+    code, status = "image_decoding_failed", 400
+
+
+class MultimodalNotSupported(RequestError):
+    """The agent has no projection for images."""
+
+    code, status = "multimodal_not_supported", 400
 
 
 class ModelNotFound(RequestError):

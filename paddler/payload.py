@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from paddler.errors import InvalidField
+from paddler.images import check_images
 from paddler.structure.gbnf import check_gbnf
 from paddler.structure.rules import GrammarError
 from paddler.wire.agent import Embed, Encode, Generate, Payload, Rerank, Sampling
@@ -93,6 +94,7 @@ def _check_generate(payload: Generate) -> None:
         raise InvalidField(
             f"top_logprobs must be between 0 and {MAX_LOGPROBS}, not {payload.logprobs}", param="top_logprobs"
         )
+    check_images(payload)
     check_sampling(payload.sampling)
     if payload.tools and payload.messages is None:
         raise InvalidField("tools go with messages, not with a prompt", param="tools")

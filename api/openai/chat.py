@@ -12,6 +12,7 @@ from api.openai.structure import read_grammar
 from api.openai.tools import read_tool_choice, read_tools, read_variables
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
+from paddler.images import check_images
 from paddler.wire.agent import Generate
 
 _decoder = msgspec.json.Decoder(ChatRequest)
@@ -58,6 +59,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
     )
     if payload.callable_tools:
         _check_beside_tools(payload)
+    check_images(payload)
     return ChatCall(
         model=request.model,
         payload=payload,

@@ -31,10 +31,17 @@ MAX_STOP = 16
 """OpenAI allows 4; users of llama.cpp send more."""
 
 
+class ImageUrl(Struct, forbid_unknown_fields=True):
+    """`detail` changes nothing: the agent's `--image-resize-to-fit` decides how large an image is."""
+
+    url: str
+    detail: Literal["auto", "low", "high"] | None = None
+
+
 class ContentPart(Struct, forbid_unknown_fields=True):
     type: str
     text: str | None = None
-    image_url: object = None
+    image_url: ImageUrl | None = None
     input_audio: object = None
     file: object = None
     refusal: object = None

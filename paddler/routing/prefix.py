@@ -22,9 +22,10 @@ from collections.abc import Iterator
 from typing import Self
 
 from msgspec import Struct
-from xxhash import xxh3_64
+from msgspec.structs import replace
+from xxhash import xxh3_64, xxh3_128
 
-from paddler.wire.agent import Generate, Message
+from paddler.wire.agent import Generate, ImagePart, Message
 
 MAX_ENTRIES = 64
 BLOCK_BYTES = 256
@@ -33,6 +34,12 @@ _ENTRY = struct.Struct(">8sI")
 _FIRST_CLASS = 16  # entries of one block each, ended by every message
 _PER_CLASS = 6  # entries of each doubled width after that
 
+IMAGE_BYTES = 1024
+"""What an image counts for in a chain: its digest again and again, because to a model it is some hundreds of tokens,
+whatever the size of its file."""
+DIGEST_BYTES = 16
+
+_IMAGE = b"\xf7"
 _ROLE, _NAME, _CONTENT, _PROMPT, _END = b"\xf8", b"\xf9", b"\xfa", b"\xfb", b"\xff"
 _TOOL, _CALL, _BEFORE = b"\xfc", b"\xfd", b"\xfe"
 
@@ -105,7 +112,7 @@ def _serialise(payload: Generate) -> Iterator[tuple[bytes, bool]]:
     if payload.template_kwargs:
         yield _BEFORE + _encode(payload.template_kwargs), True
     for message in payload.messages or ():
-        yield _ROLE + _encode(message.role) + _around(message) + _CONTENT + _encode(message.content), False
+        yield _ROLE + _encode(message.role) + _around(message) + _CONTENT + _content(message), False
         for call in message.tool_calls:
             yield _CALL + _encode(call.name) + _NAME + _encode(call.arguments), False
         yield _END, True
@@ -115,6 +122,39 @@ def _around(message: Message) -> bytes:
     """What a message has before its content. Ids of calls are in no prompt, or make no difference to it."""
     name = b"" if message.name is None else _NAME + _encode(message.name)
     return name if message.reasoning_content is None else name + _BEFORE + _encode(message.reasoning_content)
+
+
+def _content(message: Message) -> bytes:
+    """Where there are images, a text ends where one begins; texts that follow each other are on lines of their own."""
+    if not message.parts:
+        return _encode(message.content)
+    parts: list[bytes] = []
+    for part in message.parts:
+        if isinstance(part, ImagePart):
+            digest = _digest(part).hex().encode()
+            parts.append(_IMAGE + digest * (IMAGE_BYTES // len(digest)))
+        else:
+            parts.append((b"\n" if parts and not parts[-1].startswith(_IMAGE) else b"") + _encode(part.text))
+    return b"".join(parts)
+
+
+def without_images(payload: Generate) -> Generate:
+    """The same conversation with digests for images: its chain is the same, and it takes no room."""
+    if not any(message.parts for message in payload.messages or ()):
+        return payload
+    messages = [
+        replace(
+            message,
+            parts=tuple(ImagePart(_digest(part)) if isinstance(part, ImagePart) else part for part in message.parts),
+        )
+        for message in payload.messages or ()
+    ]
+    return replace(payload, messages=tuple(messages))
+
+
+def _digest(part: ImagePart) -> bytes:
+    """What is as short as a digest is one: no image is."""
+    return part.data if len(part.data) == DIGEST_BYTES else xxh3_128(part.data).digest()
 
 
 def _encode(text: str) -> bytes:

@@ -30,6 +30,7 @@ from collections.abc import Callable
 
 from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, Rejected, Retained
 from paddler.errors import PaddlerError
+from paddler.images import refuse_images
 from paddler.payload import check_payload
 from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
@@ -166,6 +167,7 @@ class ScriptedEngine:
     def _script_of(self, job: Job) -> Script | EmbedScript:
         if not isinstance(job.payload, Generate):
             return EmbedScript(job, job.payload, self.info.context_size)
+        refuse_images(job.payload, "it is a script")
         return Script(job, job.payload, self._default_tokens, self.info.context_size)
 
     def _advance(self, script: Script | EmbedScript, events: list[Event]) -> None:

@@ -41,6 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     lora_adapters: tuple[LoraAdapter, ...] | None = None
     context_shift: bool | None = None
     pooling: str | None = None
+    multimodal_projection: str | None = None
+    image_resize_to_fit: int | None = None
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address

@@ -22,9 +22,21 @@ class ToolCall(Struct, frozen=True):
     arguments: str
 
 
+class TextPart(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ImagePart(Struct, frozen=True, tag="image"):
+    """The bytes of an image file."""
+
+    data: bytes
+
+
 class Message(Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation, as the chat template sees it. `tool_call_id`, of a turn of the role `tool`, is the
-    call whose result it is."""
+    call whose result it is.
+
+    `parts` is the content in the client's order when an image is among it; `content` then is its text alone."""
 
     role: str
     content: str
@@ -32,6 +44,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    parts: tuple[TextPart | ImagePart, ...] = ()
 
 
 class Tool(Struct, frozen=True, omit_defaults=True):

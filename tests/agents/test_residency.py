@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paddler.jobs.chains import hash_text
 from paddler.routing.prefix import prefix_chain
-from paddler.wire.agent import Generate, Message
+from paddler.wire.agent import Generate, ImagePart, Message, TextPart, encode_payload
 from workers.agent.residency import Residency
 
 LONG = "be kind " * 200
@@ -85,3 +85,14 @@ def test_what_two_sequences_begin_with_is_held_until_both_are_gone() -> None:
     assert published(residency) == hashes(ASKED)
     residency.retained("b", 0, 300)
     assert is_empty(residency)
+
+
+def test_images_are_held_as_digests() -> None:
+    """64 parked conversations with eight images each would fill the memory."""
+    asked = Generate(messages=(Message("user", "see", parts=(TextPart("see"), ImagePart(b"image" * 10_000))),))
+    residency = Residency("default")
+    residency.began("a", asked)
+    residency.retained("a", 300, 300)
+    assert published(residency) == hashes(asked)
+    [kept] = residency._payloads.values()
+    assert len(encode_payload(kept)) < 200

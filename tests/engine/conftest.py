@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chat_families import FAMILIES
 from tiny_gguf import write_model
+from tiny_vision import write_projector
 
 from paddler.clock import SystemClock
 from paddler.engine import Engine
@@ -35,13 +36,30 @@ def model(model_path: Path) -> Iterator[Model]:
     loaded.close()
 
 
+@pytest.fixture(scope="session")
+def projections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny projections of random weights, by their kind, for the model (see `tests/support/tiny_vision.py`); with
+    `small` an image has four tokens."""
+    folder = tmp_path_factory.mktemp("projections")
+    made = {kind: write_projector(folder / f"{kind}.gguf", kind) for kind in ("janus_pro", "gemma3")}
+    return made | {"small": write_projector(folder / "small.gguf", image_size=16)}
+
+
 @pytest.fixture
 def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEngine]]:
     """Llama engines over the one loaded model. With n_batch=1 every token is computed alone, so that prefill and
     decode give the same bits and texts can be compared exactly. One thread each, because tests run side by side."""
     made: list[LlamaEngine] = []
 
-    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256, max_parked: int = 64) -> LlamaEngine:
+    def make(
+        *,
+        slots: int = 4,
+        context_size: int = 1024,
+        n_batch: int = 256,
+        max_parked: int = 64,
+        projection: Path | None = None,
+        fit: int = 1024,
+    ) -> LlamaEngine:
         settings = EngineSettings(
             model_path=str(model_path),
             slots=slots,
@@ -50,6 +68,8 @@ def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEn
             max_parked=max_parked,
             threads=1,
             model_name="smollm2",
+            multimodal_projection=None if projection is None else str(projection),
+            image_resize_to_fit=fit,
         )
         made.append(LlamaEngine(model, settings, SystemClock()))
         return made[-1]

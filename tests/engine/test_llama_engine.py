@@ -117,7 +117,7 @@ def test_a_cache_with_fewer_cells_than_counted_is_survived(make_llama: MakeLlama
 
 def test_one_job_that_fills_such_a_cache_alone_ends_with_length(make_llama: MakeLlama) -> None:
     engine = make_llama(slots=1, context_size=256)
-    engine._max_tokens = engine._encoder._max_tokens = 4096
+    engine._max_tokens = engine._vision._encoder._max_tokens = 4096
     [outcome] = EngineRun(engine).finish(make_job("a", "one two three " * 73, max_tokens=None))
     assert outcome.done.reason == "length"
     assert 20 < len(outcome.ids) < 50
@@ -203,7 +203,7 @@ def encoder(model: Model, template: str | None) -> PromptEncoder:
 
 def test_a_model_without_template_takes_prompts_only(make_llama: MakeLlama) -> None:
     engine = make_llama(slots=1)
-    engine._encoder = encoder(engine._model, None)
+    engine._vision._encoder = encoder(engine._model, None)
     run = EngineRun(engine)
     job = make_job("a", STORY, max_tokens=2)
     chat = Generate(messages=(Message("user", "hi"),))
@@ -217,12 +217,12 @@ def test_a_fault_of_ours_on_one_job_leaves_the_others_alone(
     make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_llama(slots=2)
-    encode = engine._encoder.encode
+    encode = engine._vision._encoder.encode
 
     def fail_on_one(payload: Generate) -> TokenArray:
         return encode(payload) if payload.prompt == STORY else encode(None)  # pyright: ignore[reportArgumentType]  # the fault
 
-    monkeypatch.setattr(engine._encoder, "encode", fail_on_one)
+    monkeypatch.setattr(engine._vision._encoder, "encode", fail_on_one)
     good, bad = EngineRun(engine).finish(make_job("a", STORY, max_tokens=2), make_job("b", "other"))
     assert (bad.rejected.code, bad.rejected.status) == ("engine_failed", 500)
     assert len(good.ids) == 2

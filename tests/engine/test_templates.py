@@ -176,3 +176,17 @@ def test_the_length_of_a_prompt_is_bounded() -> None:
 def test_a_broken_template_is_a_template_error(source: str) -> None:
     with pytest.raises(TemplateError, match="cannot be compiled"):
         render(source)
+
+
+def test_a_template_that_takes_parts_alone_gets_parts() -> None:
+    """As those of models for images often do; a text they would leave out without a word."""
+    source = (
+        "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+        "{% endif %}{% endfor %}{% endfor %}"
+    )
+    assert render(source) == '<system>Be brief.<user>Say "<hi>" & 🙂'
+
+
+def test_a_template_that_takes_both_gets_text() -> None:
+    source = "{% for m in messages %}{% if m.content is string %}s{{ m.content }}{% else %}p{% endif %}{% endfor %}"
+    assert render(source) == 'sBe brief.sSay "<hi>" & 🙂'

@@ -182,8 +182,7 @@ def test_what_comes_later_is_refused_by_name(field: str, value: Any, param: str)
     [
         ({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}, "messages[0].tool_calls[0].type"),
         ({"role": "assistant", "function_call": {}}, "messages[0].function_call"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "messages[0].content[0].type"),
-        ({"role": "user", "content": [{"image_url": {}, "type": "image_url"}]}, "messages[0].content[0].type"),
+        ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "messages[0].content[0].type"),
         ({"role": "user", "content": [{"type": "file", "file": {}}]}, "messages[0].content[0].type"),
     ],
 )

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from paddler.routing.prefix import BLOCK_BYTES, MAX_ENTRIES, PrefixChain, prefix_chain
-from paddler.wire.agent import Generate, Message
+from paddler.routing.prefix import BLOCK_BYTES, IMAGE_BYTES, MAX_ENTRIES, PrefixChain, prefix_chain, without_images
+from paddler.wire.agent import Generate, ImagePart, Message, TextPart
 
 
 def repeated(text: str, times: int) -> str:
@@ -171,3 +171,50 @@ def test_the_chain_of_a_conversation_is_pinned() -> None:
 
 PINNED_ENDS = (25, 281, 486)
 PINNED_HASHES = ["39e93356e0d70651", "acc9be00b1542aa8", "1e434cacab7c0704"]
+
+
+def seen(*content: str | bytes) -> Message:
+    parts = tuple(TextPart(one) if isinstance(one, str) else ImagePart(one) for one in content)
+    return Message("user", "\n".join(one for one in content if isinstance(one, str)), parts=parts)
+
+
+CAT, DOG = b"a file with a cat" * 1000, b"a file with a dog" * 1000
+
+
+def test_an_image_counts_for_its_bytes_and_its_place() -> None:
+    contents = [
+        ("see", CAT), (CAT, "see"), ("see", DOG), ("see", CAT, CAT), ("s", CAT, "ee"), ("s", "ee", CAT),
+    ]  # fmt: skip
+    chains = [chain_of(talk(seen(*content))) for content in contents]
+    assert len({chain.hashes[-1] for chain in chains}) == len(contents)
+    assert chain_of(talk(seen("see", CAT))) == chains[0]
+    assert all(one.hashes[-1] not in other.hashes for one in chains for other in chains if one is not other)
+
+
+def test_an_image_weighs_the_same_whatever_its_size() -> None:
+    without, small, large = (chain_of(talk(seen("see", *image))) for image in ((), (b"x",), (CAT,)))
+    assert small.num_bytes == large.num_bytes == without.num_bytes + 1 + IMAGE_BYTES
+
+
+def test_conversations_share_what_is_before_another_image() -> None:
+    beginning = Message("system", "x" * 600)
+    one, other = (chain_of(talk(beginning, seen("see", image))) for image in (CAT, DOG))
+    assert 0 < common(one, other) < len(one.hashes)
+    assert one.ends[common(one, other) - 1] >= 600
+
+
+def test_messages_of_text_alone_have_the_chain_they_had() -> None:
+    """Agents and balancers of different versions meet at it."""
+    chain = chain_of(talk(Message("user", "hi", parts=())))
+    assert chain == chain_of(talk(Message("user", "hi")))
+
+
+def test_a_digest_stands_for_an_image() -> None:
+    payload = talk(seen("see", CAT, "and", DOG), Message("assistant", "yes"))
+    light = without_images(payload)
+    assert chain_of(light) == chain_of(payload)
+    assert without_images(light) == light
+    assert light.messages is not None
+    assert max(len(part.data) for part in light.messages[0].parts if isinstance(part, ImagePart)) == 16
+    text = talk(Message("user", "hi"))
+    assert without_images(text) is text

@@ -70,6 +70,7 @@ def test_a_forbidden_import_is_refused(path: str, code: str, refused: str) -> No
         ("api/new.py", "from paddler.jobs import inbox"),
         ("paddler/clock.py", "import time\ntime.monotonic()"),
         ("workers/agent/llama.py", "import llama_cpp"),
+        ("workers/agent/mtmd.py", "from llama_cpp import mtmd_cpp"),
         ("tests/unit/new.py", "import time\ntime.sleep(1)"),
     ],
 )
@@ -78,7 +79,12 @@ def test_an_allowed_import_passes(path: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("paddler/clock.py", ASKS_THE_TIME), ("workers/agent/llama.py", ("llama_cpp",))]
+    ("path", "allowed"),
+    [
+        ("paddler/clock.py", ASKS_THE_TIME),
+        ("workers/agent/llama.py", ("llama_cpp",)),
+        ("workers/agent/mtmd.py", ("llama_cpp", "llama_cpp.mtmd_cpp")),
+    ],
 )
 def test_an_exempt_file_does_only_what_it_is_exempt_for(path: str, allowed: tuple[str, ...]) -> None:
     neighbour = str(Path(path).with_name("neighbour.py"))

@@ -36,6 +36,8 @@ SETTINGS = Settings(
     main_gpu=1,
     tensor_split=(3.0, 1.0),
     lora_adapters=(LoraAdapter("a.gguf", 0.5), LoraAdapter("b.gguf")),
+    multimodal_projection="/models/mmproj.gguf",
+    image_resize_to_fit=512,
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -87,6 +89,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         "tensor_split": (3.0, 1.0),
         "lora_adapters": SETTINGS.lora_adapters,
         "on_model_error": "exit",
+        "multimodal_projection": "/models/mmproj.gguf",
+        "image_resize_to_fit": 512,
         **shared,
     }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()

@@ -14,10 +14,12 @@ from paddler.wire.agent import (
     CancelRequest,
     Embed,
     Generate,
+    ImagePart,
     Message,
     Poke,
     Rerank,
     Sampling,
+    TextPart,
     Tool,
     ToolCall,
     decode_control,
@@ -82,6 +84,17 @@ def test_payload() -> None:
         "max_tokens": 5,
         "stop": ["x"],
         "sampling": {"temperature": 0.0, "seed": 9},
+    }
+    assert decode_payload(encoded) == payload
+
+
+def test_a_message_with_an_image() -> None:
+    payload = Generate(messages=(Message("user", "hi", parts=(TextPart("hi"), ImagePart(b"\xff\0"))),))
+    encoded = encode_payload(payload)
+    parts = [{"type": "text", "text": "hi"}, {"type": "image", "data": b"\xff\0"}]
+    assert msgspec.msgpack.decode(encoded) == {
+        "type": "generate",
+        "messages": [{"role": "user", "content": "hi", "parts": parts}],
     }
     assert decode_payload(encoded) == payload
 

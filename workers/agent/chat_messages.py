@@ -11,11 +11,17 @@ from paddler.wire.agent import Message, ToolCall
 
 
 def as_mapping(
-    message: Message, names: dict[str, str], *, takes_objects: bool = True, has_short_ids: bool = False
+    message: Message,
+    names: dict[str, str],
+    *,
+    takes_objects: bool = True,
+    has_short_ids: bool = False,
+    in_parts: bool = False,
 ) -> dict[str, Any]:
     """`names` are those of the calls by id: some templates want them with a result. `takes_objects`: arguments are
-    given parsed and not as text."""
-    mapping: dict[str, Any] = {"role": message.role, "content": message.content}
+    given parsed and not as text. `in_parts`: content is a list of one part."""
+    content = [{"type": "text", "text": message.content}] if in_parts else message.content
+    mapping: dict[str, Any] = {"role": message.role, "content": content}
     name = message.name
     if message.tool_call_id is not None:
         mapping["tool_call_id"] = short_id(message.tool_call_id) if has_short_ids else message.tool_call_id

@@ -10,6 +10,7 @@ from collections.abc import Sequence as Sequence_
 
 import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from paddler.engine import Retained
 from workers.agent.llama import Context
@@ -74,8 +75,7 @@ class KvCache:
             if work.is_admitted:
                 work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
             elif self._can_share:
-                # The last token is computed in any case: its logits are wanted.
-                match = self._tree.match(sequence.scope, sequence.tokens[: work.num_total - 1])
+                match = self._match(sequence)
                 work.num_cached = match.num_tokens
                 num_ahead = max((_num_worth_waiting(one, sequence) for one in ahead), default=0)
                 work.is_held = num_ahead > 0
@@ -90,7 +90,7 @@ class KvCache:
         work = sequence.work
         match = Match()
         if self._can_share:
-            match = self._tree.match(sequence.scope, sequence.tokens[: work.num_total - 1])
+            match = self._match(sequence)
         if match.num_tokens:
             self._context.copy(match.key, work.key, match.num_tokens)
             if self._context.extent(work.key) != (0, match.num_tokens - 1):
@@ -101,6 +101,11 @@ class KvCache:
         self._tree.add(work.key, sequence.scope, sequence.tokens, match)
         work.num_cached, work.is_admitted, work.is_held = match.num_tokens, True, False
         sequence.num_reused = match.num_tokens
+
+    def _match(self, sequence: Sequence) -> Match:
+        # The last token is computed in any case: its logits are wanted.
+        match = self._tree.match(sequence.scope, sequence.tokens[: sequence.work.num_total - 1])
+        return replace(match, num_tokens=sequence.pictures.shareable(match.num_tokens))
 
     def grow(self, key: int, num_tokens: int) -> None:
         """So many tokens more of the sequence have been computed."""
@@ -168,7 +173,18 @@ class KvCache:
         log.debug("shifted", request=sequence.job.request_id, num_kept=kept, num_gone=gone, num_left=work.num_cached)
         return events + self._tell(key, kept, work.num_total + sequence.num_gone)
 
-    def reset(self, sequence: Sequence) -> None:
+    def take_back(self, sequence: Sequence) -> None:
+        """Drop what an interrupted decode left behind the tokens that count; and of those what goes with it."""
+        work, pictures = sequence.work, sequence.pictures
+        num_kept = pictures.removable(work.num_cached)
+        is_cut = self._context.remove(work.key, pictures.position(num_kept))
+        if not is_cut or (num_kept == 0 < work.num_cached):
+            self._reset(sequence)
+        elif num_kept < work.num_cached:
+            self._tree.cut(work.key, num_kept)
+            work.num_cached = num_kept
+
+    def _reset(self, sequence: Sequence) -> None:
         """Its memory cannot be cut back to the tokens that count: it is computed again from the first."""
         key = sequence.work.key
         self._context.remove(key)

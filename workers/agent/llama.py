@@ -1,4 +1,5 @@
-"""The only file that imports the binding: llama.cpp's C API as two small classes; its samplers are in `samplers.py`.
+"""llama.cpp's C API as two small classes; its samplers are in `samplers.py`. Only this file and `mtmd.py` import the
+binding.
 
 `Model` (weights, vocabulary, metadata) -> `Context` (KV cache, batch, decode, logits).
 All of it belongs to one thread, except `Context.interrupt`. Sizes are in tokens.
@@ -39,7 +40,7 @@ _UBATCH = 512
 _KEEPS_TEXT = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
-_last_problems: deque[str] = deque(maxlen=3)
+last_problems: deque[str] = deque(maxlen=3)
 
 
 class Options(Protocol):
@@ -79,17 +80,17 @@ class Decoded(IntEnum):
 def _log(level: int, text: bytes, _user_data: Any) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if level in _log_levels and line:
-        _last_problems.append(line)
+        last_problems.append(line)
     if line and _logger.isEnabledFor(python_level := _log_levels.get(level, logging.DEBUG)):
         _logger.log(python_level, "%s", line)
 
 
-_log_callback = lib.llama_log_callback(_log)  # llama.cpp keeps the pointer, so this object must stay
+log_callback = lib.llama_log_callback(_log)  # llama.cpp keeps the pointer, so this object must stay
 
 
 @cache
 def _init_library() -> None:
-    lib.llama_log_set(_log_callback, ctypes.c_void_p(None))
+    lib.llama_log_set(log_callback, ctypes.c_void_p(None))
     lib.llama_backend_init()
 
 
@@ -112,8 +113,8 @@ class Model:
         self, path: Path, *, options: Options | None = None, on_progress: Callable[[float], None] | None = None
     ) -> None:
         _init_library()
-        _check_file(path)
-        _last_problems.clear()
+        check_file(path, "the model")
+        last_problems.clear()
         raised: list[BaseException] = []
 
         def progress(fraction: float, _user_data: Any) -> bool:
@@ -219,11 +220,11 @@ class Batch:
         self._pointers = np.arange(base, base + stride * max_tokens, stride, dtype=np.uintp)
         self._range = np.arange(max_tokens, dtype=np.int32)
         self.struct = lib.llama_batch(
-            token=_pointer(self.tokens, ctypes.c_int32),
-            pos=_pointer(self.positions, ctypes.c_int32),
-            n_seq_id=_pointer(self._ones, ctypes.c_int32),
-            seq_id=_pointer(self._pointers, ctypes.POINTER(ctypes.c_int32)),
-            logits=_pointer(self.outputs, ctypes.c_int8),
+            token=pointer_to(self.tokens, ctypes.c_int32),
+            pos=pointer_to(self.positions, ctypes.c_int32),
+            n_seq_id=pointer_to(self._ones, ctypes.c_int32),
+            seq_id=pointer_to(self._pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=pointer_to(self.outputs, ctypes.c_int8),
         )
         self.size = 0
 
@@ -256,14 +257,17 @@ class Context:
         num_threads: int,
         pooling: Pooling | None = None,
         options: AttachedOptions | None = None,
+        is_undivided: bool = False,
     ) -> None:
         """`num_sequences` may be more than are ever in one batch: each costs a row of logits, twice. With `pooling`
-        each token of a batch does, and `embedding` tells what comes of a sequence, or `token_embeddings` of each."""
+        each token of a batch does, and `embedding` tells what comes of a sequence, or `token_embeddings` of each. With
+        `is_undivided` every batch is computed in one piece, as tokens that attend to later ones must be; that costs
+        buffers for the largest."""
         self._model = model  # must outlive the context
         params = lib.llama_context_default_params()
         params.n_ctx = context_size
         params.n_batch = max_batch
-        params.n_ubatch = min(max_batch, _UBATCH)
+        params.n_ubatch = max_batch if is_undivided else min(max_batch, _UBATCH)
         params.n_seq_max = num_sequences
         params.n_outputs_max = num_sequences  # the default reserves logits for every token of a batch
         if pooling is not None:
@@ -281,7 +285,7 @@ class Context:
         self._flag = ctypes.create_string_buffer(2)
         params.abort_callback = _strlen()
         params.abort_callback_data = ctypes.addressof(self._flag)
-        _last_problems.clear()
+        last_problems.clear()
         pointer = lib.llama_init_from_model(model.pointer, params)
         if not pointer:
             raise ModelError(
@@ -302,10 +306,23 @@ class Context:
     def decode(self) -> Decoded:
         """Compute `batch`; afterwards `logits` has one row for every token that wanted them, in batch order.
         Raises `DecodeError`."""
-        batch = self.batch
-        batch.struct.n_tokens = batch.size
         if self._pooling is not None:
-            batch.outputs[: batch.size] = 1
+            self.batch.outputs[: self.batch.size] = 1
+        return self._compute(self.batch)
+
+    def decode_rows(self, batch: Batch, *, is_causal: bool) -> Decoded:
+        """As `decode`, for a batch of what stands in place of tokens. Not `is_causal`: those of a sequence attend to
+        each other in both directions."""
+        if is_causal:
+            return self._compute(batch)
+        lib.llama_set_causal_attn(self._pointer, False)
+        try:
+            return self._compute(batch)
+        finally:
+            lib.llama_set_causal_attn(self._pointer, True)
+
+    def _compute(self, batch: Batch) -> Decoded:
+        batch.struct.n_tokens = batch.size
         self._num_outputs = int(np.count_nonzero(batch.outputs[: batch.size]))
         code = lib.llama_decode(self._pointer, batch.struct)
         if code == Decoded.OK:
@@ -392,7 +409,7 @@ class GrammarState:
 
     def __init__(self, model: Model, gbnf: str, root: str = "root") -> None:
         self._candidates = model.candidates
-        _last_problems.clear()
+        last_problems.clear()
         self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), root.encode())
         if not self._pointer:
             raise ValueError(problems())
@@ -416,7 +433,7 @@ class Candidates:
 
     def __init__(self, vocab_size: int) -> None:
         self.rows = np.zeros(vocab_size, np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)]))
-        data = _pointer(self.rows, lib.llama_token_data)
+        data = pointer_to(self.rows, lib.llama_token_data)
         self.struct = lib.llama_token_data_array(data=data, size=0, selected=-1, sorted=False)
 
 
@@ -445,28 +462,29 @@ def _strlen() -> Any:
     return lib.ggml_abort_callback(("strlen", ctypes.CDLL(None)))
 
 
-def _pointer(array: NDArray[Any], ctype: Any) -> Any:
+def pointer_to(array: NDArray[Any], ctype: Any) -> Any:
     return cast(Any, array.ctypes).data_as(ctypes.POINTER(ctype))
 
 
 def forget_problems() -> None:
     """Before a call whose failure `problems` is to explain."""
-    _last_problems.clear()
+    last_problems.clear()
 
 
 def problems() -> str:
     """What llama.cpp said last of what went wrong."""
-    return "; ".join(line.removeprefix("llama_model_load: ") for line in _last_problems) or "it gives no reason"
+    return "; ".join(line.removeprefix("llama_model_load: ") for line in last_problems) or "it gives no reason"
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, what: str) -> None:
+    """Raises `ModelError` unless it begins as a GGUF does; `what` names its place in the settings."""
     try:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
         kind: IssueKind = "ModelFileDoesNotExist" if isinstance(error, FileNotFoundError) else "ModelCannotBeLoaded"
         raise ModelError(
-            f"cannot read the model {path}: {error.strerror}. Give the path of a GGUF file", kind=kind
+            f"cannot read {what} {path}: {error.strerror}. Give the path of a GGUF file", kind=kind
         ) from error
     if magic != b"GGUF":
         raise ModelError(f"{path} is no GGUF file (it begins with {magic!r}): download it again or convert it to GGUF")

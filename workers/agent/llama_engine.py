@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import numpy as np
 import structlog
 
 from paddler.clock import Clock
 from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
-from paddler.payload import check_payload
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.kv_cache import KvCache
@@ -23,17 +22,18 @@ from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
-from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Plan, Scheduler
+from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.shifting import check_can_shift, num_kept
 from workers.agent.signs import SignsOfLife
-from workers.agent.tokens import TokenArray
+from workers.agent.vision import Prompt, Vision, open_projector
 
 log = structlog.get_logger(__name__)
 
+WAIT_S = 0.02
+"""How long a step with nothing to compute waits for an image; a newcomer waits for it too."""
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
-WARM_UP_TOKENS = 32
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
 MAX_THREADS = 512
@@ -50,16 +50,21 @@ class LlamaEngine:
         _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
         self._model = model
         self._clock = clock
-        pooling = pooling_of(model, settings.pooling)
+        pooling, options = pooling_of(model, settings.pooling), ContextOptions(model, settings)
+        num_threads = num_usable_cores() if settings.threads is None else settings.threads
+        has_gpu, projection = settings.n_gpu_layers != 0, settings.multimodal_projection
+        projector = open_projector(projection, model, num_threads=num_threads, uses_gpu=has_gpu)
         max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
         self._context = Context(
             model,
             num_sequences=settings.slots + max_parked,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
-            num_threads=(num_threads := num_usable_cores() if settings.threads is None else settings.threads),
-            options=(options := ContextOptions(model, settings)),
+            num_threads=num_threads,
+            is_undivided=projector is not None and not projector.is_causal,
+            options=options,
         )
+        self._batches = Batches(self._context, projector)
         can_share = self._context.can_share()
         if not can_share:
             log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
@@ -78,16 +83,17 @@ class LlamaEngine:
         )
         template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
-        self._scheduler = Scheduler(
-            num_cells=num_cells, max_batch=self._context.max_batch, prefill_token_s=self._warm_up()
-        )
+        max_batch = self._context.max_batch
+        self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
+        token_s = warm_up(self._context, clock, model.vocab_size)
+        self._scheduler = Scheduler(num_cells=num_cells, max_batch=max_batch, prefill_token_s=token_s)
         self._embedder = Embedder(
             model,
             clock,
             pooling=pooling,
             max_tokens=min(self._max_tokens, MAX_INPUT),
             num_threads=num_threads,
-            token_s=self._scheduler.prefill_token_s,
+            token_s=token_s,
             options=options,
         )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
@@ -98,6 +104,7 @@ class LlamaEngine:
         self._cancelled: set[int] = set()
         self._signs = SignsOfLife()
         self.num_preempted = 0
+        self._has_computed = False
 
     @property
     def num_free_slots(self) -> int:
@@ -128,24 +135,34 @@ class LlamaEngine:
             sequence.close()
         self._sequences.clear()
         self._embedder.close()
+        self._vision.close()
         self._context.close()
 
     def step(self) -> list[Event]:
         began_at = self._clock.monotonic()
         events = self._generate()
-        silent = [job.request_id for job, _ in self._started.values()]
-        silent += [sequence.job.request_id for sequence in self._sequences.values() if not sequence.is_prefilled]
-        events += self._signs.look(silent, self._clock.monotonic())
+        events += self._signs.look(self._silent(), self._clock.monotonic())
         if self._embedder.num_jobs:
             left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
+        elif not self._has_computed and not events:
+            self._vision.wait(WAIT_S)
         return events
+
+    def _silent(self) -> list[str]:
+        """Who has said nothing yet, though it can: an encoder that hangs is to be noticed by its request's end."""
+        waiting = [job.request_id for job, _ in self._started.values()]
+        sequences = [one for one in self._sequences.values() if not one.is_prefilled and not one.work.is_waiting]
+        return waiting + [one.job.request_id for one in sequences]
 
     def _generate(self) -> list[Event]:
         events: list[Event] = []
+        self._has_computed = False
         self._take_commands(events)
         self._prepare(events)
         self._kv.look_up(list(self._sequences.values()))
+        for key, failure in self._vision.look(self._sequences.values()):
+            self._end(key, failure, events)
         plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()])
         for key in plan.preempted:
             self._preempt(key, events)
@@ -154,24 +171,37 @@ class LlamaEngine:
         if not plan.chunks:
             return events
         events += self._kv.make_room(sum(chunk.num_tokens for chunk in plan.chunks), self._scheduler.num_cells)
-        outputs = self._build_batch(plan)
+        elapsed_s = 0.0
+        for part in self._batches.parts(plan, self._sequences):
+            part_s = self._compute(part, events)
+            if part_s is None:
+                return events
+            elapsed_s += part_s
+        self._scheduler.observe(plan, elapsed_s)
+        return events
+
+    def _compute(self, part: Part, events: list[Event]) -> float | None:
+        """One decode and its tokens; returns how long the decode took, None when it has no effect."""
+        outputs = self._batches.fill(part, self._sequences)
         started_at = self._clock.monotonic()
-        decoded = self._context.decode()
+        decoded = self._batches.decode(part)
+        self._has_computed = True
         if decoded is not Decoded.OK:
-            self._undo(plan, decoded, events)
-            return events
-        self._scheduler.observe(plan, self._clock.monotonic() - started_at)
-        for chunk in plan.chunks:
+            self._undo(part, decoded, events)
+            return None
+        elapsed_s = self._clock.monotonic() - started_at
+        for chunk in part.chunks:
             self._sequences[chunk.key].work.num_cached += chunk.num_tokens
             self._kv.grow(chunk.key, chunk.num_tokens)
         self._sample(outputs, events)
-        return events
+        return elapsed_s
 
     def _take_commands(self, events: list[Event]) -> None:
         for key in self._cancelled:
             if key in self._sequences:
                 self._end(key, FinishReason.CANCELLED, events)
             else:
+                self._vision.forget(key)
                 self._kv.release(key)
                 events.append(Done(self._started.pop(key)[0].request_id, FinishReason.CANCELLED, Usage()))
         self._cancelled.clear()
@@ -179,38 +209,23 @@ class LlamaEngine:
     def _prepare(self, events: list[Event]) -> None:
         """Turn started jobs into sequences, as far as the time allows."""
         deadline = self._clock.monotonic() + PREPARE_S
-        while self._started:
-            key = next(iter(self._started))
-            job, payload = self._started.pop(key)
+        for key, (job, payload) in list(self._started.items()):
             try:
-                check_payload(payload)
-                prompt = self._encoder.encode(payload)
-                form, kept = self._encoder.forms.of(payload, prompt), self._num_kept(payload, prompt)
-                most = self._max_tokens
-                sequence = Sequence(job, payload, form, key, prompt, self._model, max_tokens=most, num_kept=kept)
+                prompt = self._vision.read(key, payload)
+                if prompt is None:
+                    continue
+                made = self._sequence(key, job, payload, prompt)
             except Exception as failure:
+                del self._started[key]
                 self._kv.release(key)
                 events.append(rejected(job, failure))
             else:
-                self._sequences[key] = sequence
-                if sequence.finished is not None:
-                    self._end(key, sequence.finished, events)
+                del self._started[key]
+                self._sequences[key] = made
+                if made.finished is not None:
+                    self._end(key, made.finished, events)
             if self._clock.monotonic() >= deadline:
                 break
-
-    def _build_batch(self, plan: Plan) -> list[tuple[int, int]]:
-        """Fill the batch; returns sequence and batch index of every token whose logits are wanted."""
-        batch = self._context.batch
-        batch.clear()
-        outputs: list[tuple[int, int]] = []
-        for chunk in plan.chunks:
-            sequence = self._sequences[chunk.key]
-            is_last = chunk.num_tokens == sequence.work.num_pending
-            tokens = sequence.pending(chunk.num_tokens)
-            index = batch.add(tokens, sequence.work.num_cached, chunk.key, wants_logits=is_last)
-            if is_last:
-                outputs.append((chunk.key, index))
-        return outputs
 
     def _sample(self, outputs: list[tuple[int, int]], events: list[Event]) -> None:
         if not outputs:
@@ -230,25 +245,25 @@ class LlamaEngine:
             elif sequence.must_shift:
                 events += self._kv.shift(sequence)
 
-    def _num_kept(self, payload: Generate, prompt: TokenArray) -> int | None:
-        """What stays when its context is shifted; None for a job whose context is not."""
-        if not self._shifts or payload.max_tokens is None or len(prompt) + payload.max_tokens <= self._max_tokens:
-            return None
-        return num_kept(self._encoder.num_system(payload, prompt), self._model.adds_bos, self._max_tokens)
+    def _sequence(self, key: int, job: Job, payload: Generate, prompt: Prompt) -> Sequence:
+        tokens, most, kept = prompt.tokens, self._max_tokens, None
+        asks_for_more = payload.max_tokens is not None and len(tokens) + payload.max_tokens > most
+        if self._shifts and asks_for_more and not prompt.pictures:
+            kept = num_kept(self._encoder.num_system(payload, tokens), self._model.adds_bos, most)
+        form, pictures = self._encoder.forms.of(payload, tokens), prompt.pictures
+        return Sequence(job, payload, form, key, tokens, self._model, max_tokens=most, num_kept=kept, pictures=pictures)
 
-    def _undo(self, plan: Plan, decoded: Decoded, events: list[Event]) -> None:
+    def _undo(self, part: Part, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were
         counted as free (memory of another kind than one cell a token): the next plan counts fewer."""
         if decoded is Decoded.ABORTED:
-            for chunk in plan.chunks:
-                sequence = self._sequences[chunk.key]
-                if not self._context.remove(chunk.key, sequence.work.num_cached):
-                    self._kv.reset(sequence)
+            for chunk in part.chunks:
+                self._kv.take_back(self._sequences[chunk.key])
             return
         if self._kv.num_parked:
             events += self._kv.evict_all()
             return
-        self._scheduler.shrink(self._kv.num_cells + self._context.batch.size - 1)
+        self._scheduler.shrink(self._kv.num_cells + part.batch.size - 1)
         running = [key for key, sequence in self._sequences.items() if sequence.work.is_admitted]
         if len(running) == 1:
             self._end(running[0], FinishReason.LENGTH, events)
@@ -268,20 +283,6 @@ class LlamaEngine:
         events.append(sequence.done(reason) if is_done else rejected(sequence.job, reason))
         events += self._kv.park(sequence)
         sequence.close()
-
-    def _warm_up(self) -> float:
-        """Seconds a token of prefill costs. The first decode reads the weights, the second is measured."""
-        batch, elapsed_s = self._context.batch, 0.0
-        tokens = np.arange(min(WARM_UP_TOKENS, self._context.max_batch), dtype=np.int32) % self._model.vocab_size
-        for _ in range(2):
-            batch.clear()
-            batch.add(tokens, 0, 0, wants_logits=True)
-            started_at = self._clock.monotonic()
-            if self._context.decode() is not Decoded.OK:
-                raise ModelError("the model does not fit its context: choose a larger one", kind="SlotCannotStart")
-            elapsed_s = self._clock.monotonic() - started_at
-            self._context.clear()
-        return max(elapsed_s, 1e-6) / len(tokens)
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -277,7 +277,7 @@ def command(
         wanted = engine_settings(
             model=model, values=values, slots=slots, context_size=context_size, model_name=model_name
         )
-        files = (model, *(Path(adapter.path) for adapter in wanted.lora_adapters))
+        files = (model, *map(Path, wanted.other_files))
 
         build: Build = partial(build_llama, wanted)
     else:

@@ -35,6 +35,12 @@ class PromptEncoder:
         them so, and a raw prompt has no other way to. The beginning-of-sequence token is added when the model
         wants it and the text does not begin with it.
         """
+        text, param = self.render(payload), "messages" if payload.prompt is None else "prompt"
+        tokens = self._model.tokenize(text)
+        return self.checked(np.concatenate([self.missing_beginning(tokens), tokens]), param)
+
+    def render(self, payload: Generate) -> str:
+        """The prompt as text. Raises as `encode`."""
         if payload.prompt is not None:
             text, param = payload.prompt, "prompt"
         else:
@@ -43,9 +49,17 @@ class PromptEncoder:
         if least > self._max_tokens:
             # Seen without tokenising, which takes time in proportion to the length.
             raise self._too_long(f"at least {least}", param)
-        tokens = self._model.tokenize(text)
-        if self._model.adds_bos and self._model.bos >= 0 and (not len(tokens) or tokens[0] != self._model.bos):
-            tokens = np.concatenate([np.array([self._model.bos], np.int32), tokens])
+        return text
+
+    def missing_beginning(self, tokens: TokenArray | None) -> TokenArray:
+        """The beginning-of-sequence token, when the model wants it and the prompt does not begin with it."""
+        begins = tokens is not None and len(tokens) > 0 and tokens[0] == self._model.bos
+        return np.array(
+            [self._model.bos] if self._model.adds_bos and self._model.bos >= 0 and not begins else [], np.int32
+        )
+
+    def checked(self, tokens: TokenArray, param: str) -> TokenArray:
+        """The tokens, if there are any and not too many. Raises as `encode`."""
         if not len(tokens):
             raise InvalidField("the prompt is empty", param=param)
         if len(tokens) >= self._max_tokens:

@@ -12,7 +12,7 @@ from collections import Counter
 from msgspec import Struct, structs
 
 from paddler.jobs.chains import hash_text
-from paddler.routing.prefix import PrefixChain, prefix_chain
+from paddler.routing.prefix import PrefixChain, prefix_chain, without_images
 from paddler.wire.agent import Generate, Message
 
 
@@ -46,7 +46,7 @@ class Residency:
         return sum(self._num_tokens.values())
 
     def began(self, request_id: str, payload: Generate) -> None:
-        self._payloads[request_id] = payload
+        self._payloads[request_id] = without_images(payload)
 
     def ended(self, request_id: str, text: str) -> None:
         """The answer belongs to the conversation now: the next turn will begin with it."""

@@ -27,7 +27,10 @@ class Work(Struct):
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
     because an older one is computing what both begin with. Tokens from `num_prompt` on were
-    sampled (None: none was): to be computed again in batches below a tile, as they were the first time."""
+    sampled (None: none was): to be computed again in batches below a tile, as they were the first time.
+
+    With images in its prompt: up to `run_end` the next tokens are text, or one image (`is_image`), which must be
+    computed at once if `is_whole`; `is_waiting`: its encoding is not there yet."""
 
     key: int
     num_total: int
@@ -36,6 +39,10 @@ class Work(Struct):
     is_admitted: bool = False
     is_held: bool = False
     num_prompt: int | None = None
+    run_end: int | None = None
+    is_image: bool = False
+    is_whole: bool = False
+    is_waiting: bool = False
 
     @property
     def num_pending(self) -> int:
@@ -52,9 +59,10 @@ class Work(Struct):
 
     @property
     def num_alike(self) -> int:
-        """Pending tokens that one chunk may hold: the rest of the prompt, or what was sampled after it."""
+        """Pending tokens that one chunk may hold: the rest of the prompt, or what was sampled after it; of a prompt
+        with images the rest of the text or image."""
         end = self.num_total if self.num_prompt is None or self.is_replaying else self.num_prompt
-        return end - self.num_cached
+        return (end if self.run_end is None else min(end, self.run_end)) - self.num_cached
 
 
 class Chunk(Struct, frozen=True):
@@ -141,8 +149,9 @@ class Scheduler:
         return admitted
 
     def _chunks(self, works: list[Work]) -> list[Chunk]:
-        decoding = [work for work in works if work.num_pending == 1]
-        prefilling = [work for work in works if work.num_pending > 1]
+        works = [work for work in works if not work.is_waiting]
+        decoding = [work for work in works if work.num_pending == 1 and not work.is_image]
+        prefilling = [work for work in works if work.num_pending > 1 or work.is_image]
         chunks = [Chunk(work.key, 1) for work in decoding]
         target_s = STEP_TARGET_S - self._decode_s if decoding else PREFILL_STEP_TARGET_S
         budget = max(int(target_s / self._prefill_token_s), MIN_PREFILL_TOKENS)
@@ -151,13 +160,17 @@ class Scheduler:
         if below_tile >= MIN_PREFILL_TOKENS and any(work.is_replaying for work in prefilling):
             budget = min(budget, below_tile)
         # Equal shares; what a short prompt does not need goes to the longer ones.
-        by_need = sorted(prefilling, key=lambda work: work.num_alike)
         shares: dict[int, int] = {}
+        whole = [work for work in prefilling if work.is_whole]
+        for work in whole[:1]:  # one a step: nobody can say how long it takes
+            shares[work.key] = work.num_alike
+            budget = max(budget - work.num_alike, 0)
+        by_need = sorted((work for work in prefilling if not work.is_whole), key=lambda work: work.num_alike)
         for num_before, work in enumerate(by_need):
             share = min(work.num_alike, -(-budget // (len(by_need) - num_before)))
             shares[work.key] = share
             budget -= share
-        return chunks + [Chunk(work.key, shares[work.key]) for work in prefilling if shares[work.key] > 0]
+        return chunks + [Chunk(work.key, shares[work.key]) for work in prefilling if shares.get(work.key, 0) > 0]
 
 
 def _whole_tiles(num_tokens: int) -> int:

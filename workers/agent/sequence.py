@@ -13,6 +13,7 @@ from workers.agent.chat_form import Form
 from workers.agent.grammar import Constraint
 from workers.agent.llama import Context, LogitArray, Model
 from workers.agent.logprobs import token_logprob
+from workers.agent.pictures import Picture, Pictures
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
 from workers.agent.shifting import num_discarded, window
@@ -25,7 +26,7 @@ class Sequence:
     Made with the tokens of an earlier attempt it is in the state that attempt had after the last of them;
     `finished` then already says so when they complete the output. `max_tokens` bounds prompt and output, unless the job
     asks for more and `num_kept` is given: then the first `num_kept` tokens stay and the older half of the rest goes
-    whenever the context is full (`shifting.py`).
+    whenever the context is full (`shifting.py`). `pictures` are those in the prompt.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Sequence:
         *,
         max_tokens: int,
         num_kept: int | None = None,
+        pictures: Pictures,
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         self.job = job
         self._payload = payload
         self.num_prompt = len(prompt)
+        self.pictures = pictures
         self._model = model
         self._max_tokens = max_tokens
         self._num_kept = num_kept
@@ -68,8 +71,9 @@ class Sequence:
         constraint: Constraint | None = None
         if form.grammar is not None:
             constraint = Constraint(form.grammar.gbnf, model, form.grammar.root, form.pieces)
+        text = prompt[prompt >= 0] if pictures else prompt
         self._sampler = Sampler(
-            payload.sampling, model, prompt=prompt, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
+            payload.sampling, model, prompt=text, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
         self._sampler.accept(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
@@ -124,6 +128,16 @@ class Sequence:
     def _num_cached_prompt(self) -> int:
         return min(self.num_reused, self.num_prompt)
 
+    @property
+    def position(self) -> int:
+        """Of the next token to compute."""
+        return self.pictures.position(self.work.num_cached)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The one that the next token belongs to."""
+        return self.pictures.at(self.work.num_cached)
+
     def pending(self, num_tokens: int) -> TokenArray:
         """The next tokens to compute."""
         return self._tokens[self.work.num_cached : self.work.num_cached + num_tokens]
@@ -158,6 +172,7 @@ class Sequence:
 
     def close(self) -> None:
         self._sampler.close()
+        self.pictures.close()
 
     def _reason_to_finish(self, last: int | None) -> FinishReason | None:
         if self._detokenizer.is_stopped or last in self._model.end_tokens:

@@ -51,15 +51,23 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as error:
             raise TemplateError(f"the model's chat template cannot be compiled: {error}") from error
+        self._takes_objects = self._takes_system = True
+        self.kind, self._wants_parts = TemplateKind(), False
+        self._wants_parts = not self._shows_text() and self._shows_text(wants_parts=True)
         self.variables = frozenset(jinja2.meta.find_undeclared_variables(environment.parse(source)))
         self.kind = kind_of(source, self.variables)
-        self._takes_objects = self._takes_system = True
         if self.kind.is_native:
             self._takes_objects = self._writes_calls(takes_objects=True)
             if not self._takes_objects and not self._writes_calls(takes_objects=False):
                 self.kind = TemplateKind(thought=self.kind.thought)
         if not self.kind.is_native:
             self._takes_system = _PROBE in self._probe((Message("system", _PROBE), _ASKED))
+
+    def _shows_text(self, *, wants_parts: bool = False) -> bool:
+        """Whether it renders what a message says: templates of models for images often take lists of parts alone, and
+        leave out a text without a word."""
+        self._wants_parts = wants_parts
+        return _PROBE in self._probe((Message("user", _PROBE),))
 
     def render_chat(self, payload: Generate, variables: Mapping[str, Any]) -> str:
         """The prompt of a request that has messages; its tools are told of in the template's way, or in ours. Raises
@@ -96,7 +104,13 @@ class ChatTemplate:
                 {
                     **(variables or {}),
                     "messages": [
-                        as_mapping(message, names, takes_objects=takes_objects, has_short_ids=is_short)
+                        as_mapping(
+                            message,
+                            names,
+                            takes_objects=takes_objects,
+                            has_short_ids=is_short,
+                            in_parts=self._wants_parts,
+                        )
                         for message in messages
                     ],
                     "add_generation_prompt": add_generation_prompt,
