@@ -10,7 +10,8 @@ import numpy as np
 from paddler.errors import EngineFailed, InvalidField
 from paddler.structure.gbnf import ROOT
 from workers.agent.characters import tail_of
-from workers.agent.llama import GrammarState, LogitArray, Model
+from workers.agent.llama import LogitArray, Model
+from workers.agent.samplers import GrammarState
 
 LIKELY = (256, 4096)
 """How many tokens are compared with the grammar before all are: 49,152 take 30 to 75 ms, as long as several decodes."""

@@ -404,30 +404,6 @@ class Context:
         return lib.llama_sampler_sample(sampler, self._pointer, index)
 
 
-class GrammarState:
-    """A grammar in GBNF and where in it a text is. Raises `ValueError` for a grammar that llama.cpp refuses."""
-
-    def __init__(self, model: Model, gbnf: str, root: str = "root") -> None:
-        self._candidates = model.candidates
-        last_problems.clear()
-        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), root.encode())
-        if not self._pointer:
-            raise ValueError(problems())
-        self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)
-
-    def allowed(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which of the tokens may be next. An end-of-generation token: whether the text is complete."""
-        rows, struct = self._candidates.rows[: len(tokens)], self._candidates.struct
-        rows["id"], rows["logit"] = tokens, 0
-        struct.size, struct.selected, struct.sorted = len(rows), -1, False
-        lib.llama_sampler_apply(self._pointer, ctypes.byref(struct))
-        return rows["logit"] == 0
-
-    def accept(self, token: int) -> None:
-        """Go on behind a token that is `allowed`: llama.cpp ends the process for another one."""
-        lib.llama_sampler_accept(self._pointer, token)
-
-
 class Candidates:
     """Room for every token of a vocabulary, filled through a numpy view."""
 

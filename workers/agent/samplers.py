@@ -8,9 +8,10 @@ import weakref
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paddler.wire.agent import Sampling
-from workers.agent.llama import LogitArray, lib
+from workers.agent.llama import LogitArray, Model, forget_problems, lib, problems
 
 GREEDY_BELOW = 1e-4
 """A temperature: dividing logits by less overflows to infinity."""
@@ -112,3 +113,27 @@ class Mirostat:
 
 def _fixed_seed(seed: int) -> int:
     return seed if seed != _RANDOM_SEED else _RANDOM_SEED - 1
+
+
+class GrammarState:
+    """A grammar in GBNF and where in it a text is. Raises `ValueError` for a grammar that llama.cpp refuses."""
+
+    def __init__(self, model: Model, gbnf: str, root: str = "root") -> None:
+        self._candidates = model.candidates
+        forget_problems()
+        self._pointer: Any = lib.llama_sampler_init_grammar(model.vocab, gbnf.encode("utf-8", "replace"), root.encode())
+        if not self._pointer:
+            raise ValueError(problems())
+        self.close = weakref.finalize(self, lib.llama_sampler_free, self._pointer)
+
+    def allowed(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of the tokens may be next. An end-of-generation token: whether the text is complete."""
+        rows, struct = self._candidates.rows[: len(tokens)], self._candidates.struct
+        rows["id"], rows["logit"] = tokens, 0
+        struct.size, struct.selected, struct.sorted = len(rows), -1, False
+        lib.llama_sampler_apply(self._pointer, ctypes.byref(struct))
+        return rows["logit"] == 0
+
+    def accept(self, token: int) -> None:
+        """Go on behind a token that is `allowed`: llama.cpp ends the process for another one."""
+        lib.llama_sampler_accept(self._pointer, token)
