@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
+from tiny_vision import picture
 
 from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
-from paddler.wire.agent import Generate, Message, Sampling
+from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
 from paddler.wire.balancer import FinishReason, Usage
 
 MakeEngine = Callable[..., Engine]
@@ -399,3 +400,13 @@ def test_close_is_final_and_may_be_repeated(make_engine: MakeEngine) -> None:
     engine.step()
     engine.close()
     engine.close()
+
+
+def test_an_engine_that_sees_nothing_refuses_images_by_name(run: EngineRun) -> None:
+    message = Message("user", "see", parts=(TextPart("see"), ImagePart(picture())))
+    payload = Generate(messages=(Message("system", "x"), message))
+    refused, other = run.finish(Job(request_id="a", payload=payload), make_job("b", STORY, max_tokens=3))
+    rejected = refused.rejected
+    assert (rejected.code, rejected.status) == ("multimodal_not_supported", 400)
+    assert rejected.param == "messages[1].content[1]"
+    assert other.ids

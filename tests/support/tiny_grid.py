@@ -21,8 +21,7 @@ def write_grid_model(path: Path, vocabulary: Path, *, seed: int = 1) -> Path:
     writer = gguf.GGUFWriter(path, ARCH)
     numbers = {
         "block_count": NUM_LAYERS, "context_length": 4096, "embedding_length": WIDTH,
-        "feed_forward_length": FEED_FORWARD,
-        "attention.head_count": NUM_HEADS, "attention.head_count_kv": NUM_KV_HEADS,
+        "feed_forward_length": FEED_FORWARD, "attention.head_count": NUM_HEADS, "attention.head_count_kv": NUM_KV_HEADS,
     }  # fmt: skip
     for name, value in numbers.items():
         writer.add_uint32(f"{ARCH}.{name}", value)
