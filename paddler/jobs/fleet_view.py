@@ -57,11 +57,13 @@ class FleetView:
 
     async def _read(self, name: str, last: PoolView) -> PoolView:
         keys = self._store.pool(name).keys
-        agent_ids = [found.decode() for found in await self._store.redis.zrange(keys.agents(), 0, -1)]
+        agent_ids = [one.decode() for one in await self._store.redis.zrange(keys.agents(), 0, -1)]
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities")
-        rows: list[list[Any]] = await pipe.execute() if agent_ids else []
+            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state")
+        found: list[list[Any]] = await pipe.execute() if agent_ids else []
+        # One that loads, or whose model cannot be served, says nothing of the pool.
+        rows = [row for row in found if row[4] not in (b"loading", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
         ratios = [float(row[2]) for row in rows if row[2]]
         return PoolView(

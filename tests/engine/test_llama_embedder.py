@@ -171,6 +171,19 @@ def test_jobs_of_long_inputs_say_that_they_go_on(
     assert [vectors(events, name).shape[0] for name in "abc"] == [1, 1, 1]
 
 
+def test_jobs_that_are_not_even_prepared_say_that_they_go_on(
+    make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.agent.embedder.SIGN_S", 0.0)
+    monkeypatch.setattr("workers.agent.embedder.PREPARE_S", 0.0)
+    embedder = make_embedder()
+    for name in "ab":
+        start(embedder, embed_job(name, "one", "two", "three"))
+    assert embedder.step(0.2) == [Working("a"), Working("b")]
+    events = finish(embedder)
+    assert [vectors(events, name).shape[0] for name in "ab"] == [3, 3]
+
+
 def test_what_fails_says_what_was_computed(
     make_embedder: Callable[..., Embedder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

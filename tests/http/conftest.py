@@ -31,8 +31,8 @@ async def balancer(new_balancer: NewBalancer) -> HttpBalancer:
 async def new_agent(store: Store) -> AsyncIterator[NewAgent]:
     agents: list[HandAgent] = []
 
-    async def build(*, slots: int = 1, model: str = "tiny", abilities: str = "") -> HandAgent:
-        agent = HandAgent(store, slots=slots, abilities=abilities)
+    async def build(*, slots: int = 1, model: str = "tiny", abilities: str = "", state: str = "ready") -> HandAgent:
+        agent = HandAgent(store, slots=slots, abilities=abilities, state=state)
         agents.append(agent)
         await agent.register(model)
         return agent

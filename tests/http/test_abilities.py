@@ -60,3 +60,14 @@ async def test_models_show_it(balancer: HttpBalancer, new_agent: NewAgent) -> No
         assert [one["abilities"] for one in shown] == [["generate", "rerank"]] * len(shown)
         await new_agent()
         assert "abilities" not in (await http.get("/v1/models/default")).json(), "an older agent may do anything"
+
+
+@pytest.mark.parametrize("state", ["loading", "failed"])
+async def test_one_that_cannot_serve_yet_says_nothing_of_the_pool(
+    balancer: HttpBalancer, new_agent: NewAgent, state: str
+) -> None:
+    await new_agent(abilities="embed")
+    await new_agent(state=state, slots=0)
+    async with balancer.http() as http:
+        assert (await http.post(CHAT, json=chat())).status_code == 400
+        assert (await http.get("/v1/models/default")).json()["abilities"] == ["embed"]

@@ -84,14 +84,17 @@ class HandRequest:
 class HandAgent:
     """An agent without engine and loops: the real scripts, called when the test says so."""
 
-    def __init__(self, store: Store, pool: str = "default", slots: int = 1, abilities: str = "") -> None:
+    def __init__(
+        self, store: Store, pool: str = "default", slots: int = 1, abilities: str = "", state: str = "ready"
+    ) -> None:
         self.agent_id = new_process_id("agent")
         self.pool = store.pool(pool)
         self.slots = slots
+        self.state = state
         self.abilities = {"abilities": abilities} if abilities else {}
 
     async def register(self, model: str = "tiny") -> None:
-        snapshot = {"slots": self.slots, "state": "ready", "name": "hand", **self.abilities}
+        snapshot = {"slots": self.slots, "state": self.state, "name": "hand", **self.abilities}
         await self.pool.register(self.agent_id, lease_ms=60_000, model=model, seen_s=1_700_000_000, snapshot=snapshot)
 
     async def take(self) -> HandRequest:

@@ -107,6 +107,7 @@ class Embedder:
                 self._end(task, task.done(FinishReason.CANCELLED), events)
         self._cancelled.clear()
         self._prepare(events)
+        events += [Working(task.job.request_id) for task in self._tasks if not task.is_prepared and self._is_due(task)]
         if any(task.is_prepared and task.texts for task in self._tasks):
             try:
                 self._compute(self.open(), budget_s, events)
@@ -248,16 +249,21 @@ class Embedder:
         ready: list[Text] = []
         while task.texts and task.texts[0].num_pending == 0:
             ready.append(task.texts.pop(0))
-        now = self._clock.monotonic()
-        if not ready and now - task.said_at >= SIGN_S:
-            task.said_at = now
+        if not ready and self._is_due(task):
             events.append(Working(task.job.request_id))
         elif ready:
-            task.said_at = now
+            task.said_at = self._clock.monotonic()
             vectors = tuple(pack_vector(text.pooled, task.payload) for text in ready if text.pooled is not None)
             num_tokens = tuple(len(text.tokens) for text in ready)
             task.num_tokens += num_tokens
             events.append(Embedded(task.job.request_id, vectors, num_tokens))
+
+    def _is_due(self, task: Task) -> bool:
+        """Whether it is to say that it goes on, and has not before."""
+        now = self._clock.monotonic()
+        is_due = now - task.said_at >= SIGN_S
+        task.said_at = now if is_due else task.said_at
+        return is_due
 
     def _undo(self, decoded: Decoded, chunks: list[tuple[Task, Text, int]], events: list[Event]) -> None:
         """The batch was not computed: everything that is begun begins again. No room, although the cells were counted

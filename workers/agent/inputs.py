@@ -11,6 +11,7 @@ from paddler.wire.agent import Encode, Rerank
 from workers.agent.llama import Model
 from workers.agent.tokens import TokenArray
 
+_PLACE = re.compile(r"(\{query\}|\{document\})")
 BYTES_PER_TOKEN = 64
 """A vocabulary that makes one unknown token of a long word, or of many spaces, has no least number of tokens for a
 text. One with more bytes a token than this is refused unseen: tokenising takes time in proportion to the length."""
@@ -44,13 +45,26 @@ class InputEncoder:
         model = self._model
         if model.rerank_template is not None:
             parts = {"{query}": query, "{document}": document}
-            return model.tokenize(re.sub(r"\{query\}|\{document\}", lambda m: parts[m[0]], model.rerank_template))
+            if not (self._has_control(query) or self._has_control(document)):
+                return model.tokenize(_PLACE.sub(lambda match: parts[match[0]], model.rerank_template))
+            # A document must not write the verdict of the judge. Only then in pieces: a template as a whole has other
+            # tokens where text begins and ends.
+            pieces = [
+                model.tokenize(parts.get(piece, piece), has_control=piece not in parts)
+                for piece in _PLACE.split(model.rerank_template)
+            ]
+            return np.concatenate(pieces)
         end = [model.sep if model.eos < 0 else model.eos] if model.adds_eos else []
         between = [*end, model.sep] if model.adds_sep else end
         texts = [model.tokenize(text, has_control=False) for text in (query, document)]
         begin = [model.bos] if model.adds_bos else []
         own = [np.array(tokens, np.int32) for tokens in (begin, between, end)]
         return np.concatenate([own[0], texts[0], own[1], texts[1], own[2]])
+
+    def _has_control(self, text: str) -> bool:
+        """Whether control tokens are written in it."""
+        with_control, as_text = (self._model.tokenize(text, has_control=has_control) for has_control in (True, False))
+        return not np.array_equal(with_control, as_text)
 
     def _check_length(self, name: str, text: str, max_tokens: int) -> None:
         num_bytes = len(text.encode("utf-8", "replace"))

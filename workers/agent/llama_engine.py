@@ -150,10 +150,13 @@ class LlamaEngine:
         return events
 
     def _silent(self) -> list[str]:
-        """Who has said nothing yet, though it can: an encoder that hangs is to be noticed by its request's end."""
+        """Who has more to compute before its next word, and can: of a hanging encoder its request's end is to tell."""
         waiting = [job.request_id for job, _ in self._started.values()]
-        sequences = [one for one in self._sequences.values() if not one.is_prefilled and not one.work.is_waiting]
-        return waiting + [one.job.request_id for one in sequences]
+        for sequence in self._sequences.values():
+            is_silent = not sequence.is_prefilled or sequence.work.num_pending > 1
+            if is_silent and not sequence.work.is_waiting:
+                waiting.append(sequence.job.request_id)
+        return waiting
 
     def _generate(self) -> list[Event]:
         events: list[Event] = []
