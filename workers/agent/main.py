@@ -139,9 +139,10 @@ async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clo
     running = asyncio.create_task(starting.run())
     await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
     is_stalled = running.done() and isinstance(running.exception(), LoadStalled)
+    leaving = [membership.withdraw()] if running.done() else [membership.withdraw(), starting.interrupted()]
     with contextlib.suppress(TimeoutError, *TROUBLE):
         async with asyncio.timeout(WITHDRAW_S):
-            await asyncio.gather(membership.withdraw(), mark.end())
+            await asyncio.gather(*leaving)
     if is_stalled:
         log.critical("the loading hangs; this process ends", how=str(running.exception()))
         _die_hanging()

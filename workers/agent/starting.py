@@ -7,6 +7,8 @@ When its model cannot be served, the agent stays too, with an issue, and tries a
 from __future__ import annotations
 
 import asyncio
+import gc
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from paddler.engine import Engine, ModelError
 from paddler.issues import Issue, encode_issues, issue_of
 from paddler.logs import get_logger
 from paddler.store.pipe import Value
-from workers.agent.mark import StartMark, stat_of
+from workers.agent.mark import StartMark, Stat, stat_of
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
 from workers.agent.retrying import repeat
@@ -66,6 +68,8 @@ class Starting:
         self._fraction = 0.0
         self._moved_at = clock.monotonic()
         self._issues: tuple[Issue, ...] = ()
+        self._is_mark_ours = False
+        """A load is under way that is under no suspicion."""
         self._changed = asyncio.Event()
 
     async def run(self) -> Engine:
@@ -73,22 +77,24 @@ class Starting:
         telling = asyncio.create_task(repeat(self.run_tell_once, self._clock, on_trouble=self._membership.lost_touch))
         try:
             while True:
-                try:
-                    return await self._load()
-                except ModelError as error:
-                    issue = issue_of(
-                        error.kind, str(error), str(self._files[0] if self._files else ""), waits=self._waits
-                    )
-                    log.error("the model cannot be served", **msgspec.structs.asdict(issue))
-                    if not self._waits or error.kind == "SettingsInvalid":
-                        raise
-                    self._issues = (issue,)
-                    self._changed.set()
-                    await self._wait_for_change(MEMORY_RETRY_S if error.kind == "SlotCannotStart" else None)
-                    self._issues = ()
+                before = _look(self._files)
+                loaded = await self._try()
+                if not isinstance(loaded, Issue):
+                    return loaded
+                self._issues = (loaded,)
+                self._changed.set()
+                await asyncio.to_thread(gc.collect)  # a half-made engine may be in a cycle with itself
+                await self._wait_for_change(before, MEMORY_RETRY_S if loaded.kind == "SlotCannotStart" else None)
+                self._issues = ()
         finally:
             telling.cancel()
             await asyncio.wait({telling})
+
+    async def interrupted(self) -> None:
+        """The process ends because it was told to. A mark that says only that is ended too; any other stays: what
+        killed an earlier start, or hung, would do so again."""
+        if self._is_mark_ours:
+            await self._mark.end()
 
     async def run_tell_once(self) -> None:
         """Publish how far it is, and renew the lease; register first, and again if the lease was over."""
@@ -111,10 +117,24 @@ class Starting:
             "issues": encode_issues(self._issues),
         }
 
+    async def _try(self) -> Engine | Issue:
+        """An engine, or what keeps the agent waiting. Raises `ModelError`, `LoadStalled`."""
+        try:
+            return await self._load()
+        except ModelError as error:
+            path = str(self._files[0]) if self._files else ""
+            issue = issue_of(error.kind, str(error), path, waits=self._waits)
+            log.error("the model cannot be served", **msgspec.structs.asdict(issue))
+            if not self._waits or error.kind == "SettingsInvalid":
+                raise
+            _let_go(error)
+            return issue
+
     async def _load(self) -> Engine:
         began = self._moved_at = self._clock.monotonic()
         self._report(Phase.CHECKING, 0.0)
         is_suspect = await self._mark.begin()
+        self._is_mark_ours = not is_suspect
         if is_suspect:
             log.warning("an earlier start with this model never came to its end; looking at it in full")
         loading = asyncio.create_task(asyncio.to_thread(self._build, self._report, is_suspect))
@@ -126,9 +146,11 @@ class Starting:
         try:
             engine = await loading
         except ModelError:
+            self._is_mark_ours = False
             if not is_suspect:
                 await self._mark.end()
             raise
+        self._is_mark_ours = False
         await self._mark.end()
         log.info("the model is ready to serve", seconds=round(self._clock.monotonic() - began, 2))
         return engine
@@ -137,8 +159,9 @@ class Starting:
         if (phase, fraction) != (self._phase, self._fraction):
             self._phase, self._fraction, self._moved_at = phase, fraction, self._clock.monotonic()
 
-    async def _wait_for_change(self, limit_s: float | None) -> None:
-        before, began = _look(self._files), self._clock.monotonic()
+    async def _wait_for_change(self, before: list[Stat | None], limit_s: float | None) -> None:
+        """`before`: the files as they were when the load began. For `limit_s` at most."""
+        began = self._clock.monotonic()
         while _look(self._files) == before:
             if limit_s is not None and self._clock.monotonic() - began >= limit_s:
                 return
@@ -149,5 +172,13 @@ class Starting:
         log.info("a file of the model has changed, trying again")
 
 
-def _look(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
+def _look(files: Sequence[Path]) -> list[Stat | None]:
     return [stat_of(path) for path in files]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of the model that its frames hold: the thread of the load may still have the error in its hands, and memory is
+    what the next try needs."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
