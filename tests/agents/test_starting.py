@@ -122,6 +122,22 @@ async def test_a_bad_file_is_an_issue_until_it_is_replaced(store: Store, tmp_pat
     assert tries == ["bad", "good"]
 
 
+async def test_what_nobody_has_foreseen_is_an_issue_too(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_text("bad")
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        if file.read_text() == "bad":
+            raise KeyError("general.architecture")
+        return ScriptedEngine()
+
+    bench = Bench(store, build, files=(file,))
+    (issue,) = (await bench.lane("failed")).issues
+    assert (issue.kind, issue.detail) == ("ModelCannotBeLoaded", "loading failed: KeyError: 'general.architecture'")
+    file.write_text("good")
+    await bench.done()
+
+
 async def test_an_agent_that_waits_for_memory_holds_none(store: Store, tmp_path: Path) -> None:
     """The weights of the model whose context did not fit are gone before it waits; so is a context that was made."""
     file = tmp_path / "model.gguf"

@@ -145,11 +145,14 @@ class Starting:
                 raise LoadStalled(f"{self._phase} has not moved from {self._fraction:.0%} for {still_s:.0f} s")
         try:
             engine = await loading
-        except ModelError:
+        except Exception as error:
             self._is_mark_ours = False
             if not is_suspect:
                 await self._mark.end()
-            raise
+            if isinstance(error, ModelError):
+                raise
+            log.exception("loading failed in a way that nobody has foreseen")
+            raise ModelError(f"loading failed: {type(error).__name__}: {error}") from error
         self._is_mark_ours = False
         await self._mark.end()
         log.info("the model is ready to serve", seconds=round(self._clock.monotonic() - began, 2))
