@@ -200,5 +200,6 @@ def test_cancel_and_continuation(make_engine: MakeEngine) -> None:
     ],
 )
 def test_what_cannot_be_served_is_said(make_engine: MakeEngine, wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=words) as told:
         make_engine(**wrong)
+    assert told.value.kind == "SettingsInvalid"
