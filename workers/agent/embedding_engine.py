@@ -27,6 +27,14 @@ SLOW_STEP_S = 1.0
 
 def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) -> EmbeddingEngine:
     """Raises `ModelError`."""
+    if settings.context_shift:
+        raise ModelError(
+            "context_shift is set, but this model only embeds, and an input is never longer than its context: leave "
+            "--context-shift out",
+            kind="SettingsInvalid",
+        )
+    if settings.context_size > MAX_INPUT:
+        log.info("no input may be as long as the context that is set", asked=settings.context_size, most=MAX_INPUT)
     return EmbeddingEngine(
         model,
         clock,
