@@ -194,6 +194,21 @@ async def test_a_load_that_stands_still_is_noticed(store: Store) -> None:
     await bench.membership.withdraw()
 
 
+async def test_a_long_check_is_no_standstill(store: Store) -> None:
+    """The closer look may take half an hour, and says nothing meanwhile."""
+    go_on = threading.Event()
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        go_on.wait(20)
+        return ScriptedEngine()
+
+    bench = Bench(store, build, stall_s=0.2)
+    over = SystemClock().monotonic() + 1.5
+    await wait_until(lambda: bench.task.done() or SystemClock().monotonic() > over, what="seven times the limit")
+    go_on.set()
+    await bench.done()
+
+
 async def test_a_start_that_was_never_done_makes_the_next_one_careful(store: Store, tmp_path: Path) -> None:
     """What SIGSEGV does to the first one is as if it was never told of again."""
     file = tmp_path / "model.gguf"

@@ -20,6 +20,7 @@ def load(settings: EngineSettings, report: Report = ignore) -> LlamaEngine | Emb
     """Load the model and warm it up; takes seconds to minutes. `report` gets the phase and 0..1; an exception from it
     stops the loading. Raises `ModelError`."""
     path = Path(settings.model_path)
+    report(Phase.LOADING, 0.0)
     model = Model(path, options=ModelOptions(settings), on_progress=partial(report, Phase.LOADING))
     report(Phase.WARMING_UP, 0.0)
     make = make_embedding_engine if is_embedding_model(model) else LlamaEngine
