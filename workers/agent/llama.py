@@ -400,6 +400,10 @@ class Context:
         """Abort the decode that runs now, else the next one. From any thread; CPU only."""
         self._flag.value = b"1"
 
+    def forget_interrupt(self) -> None:
+        """No decode is to be aborted any more."""
+        self._flag.value = b""
+
     def sample(self, sampler: Any, index: int) -> int:
         """Let llama.cpp's sampler choose from the logits of the token at `index` of the last batch, and accept it."""
         return lib.llama_sampler_sample(sampler, self._pointer, index)
