@@ -31,6 +31,7 @@ from workers.agent.loop import FLUSH_MS, AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
+from workers.agent.shards import shards_of
 from workers.agent.starting import Build, LoadStalled, Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
 
@@ -278,7 +279,7 @@ def command(
         wanted = engine_settings(
             model=model, values=values, slots=slots, context_size=context_size, model_name=model_name
         )
-        files = (model, *map(Path, wanted.other_files))
+        files = (*shards_of(model), *map(Path, wanted.other_files))
 
         build: Build = partial(build_llama, wanted)
     else:
