@@ -17,7 +17,16 @@ from api.sockets import AddressError, bind
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
-from paddler.settings import ADDRESS, Address, admission_options, log_options, option, redis_options, waiting_options
+from paddler.settings import (
+    ADDRESS,
+    Address,
+    admission_options,
+    log_options,
+    option,
+    redis_options,
+    sharing_options,
+    waiting_options,
+)
 from paddler.store.client import connect
 
 
@@ -65,11 +74,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     is_flag=True,
     help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
 )
-@option(
-    "--share-prefix-cache",
-    is_flag=True,
-    help="Let tenants use each other's cached prompts: the time a prompt takes then tells what others have asked.",
-)
+@sharing_options
 @redis_options
 @log_options
 def command(

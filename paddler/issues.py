@@ -31,7 +31,7 @@ _REMEDIES: dict[IssueKind, str] = {
     "SlotCannotStart": "Give the agent less to hold: a smaller --context-size, fewer --slots, --cache-type-k q8_0 and "
     "--cache-type-v q8_0, or a smaller model.",
     "LoraAdapterCannotBeLoaded": "Give an adapter in GGUF form that was trained on this very base model, or leave "
-    "--lora-adapter out.",
+    "--lora-adapters out.",
     "SettingsInvalid": "Correct the setting that is named.",
 }
 

@@ -180,6 +180,15 @@ admission_options = _all_of(
 )
 """Adds `max_estimated_wait`, `tenant_share` and `max_batch_requests`."""
 
+sharing_options = _all_of(
+    option(
+        "--share-prefix-cache",
+        is_flag=True,
+        help="Let tenants use each other's cached prompts: the time a prompt takes then tells what others have asked.",
+    ),
+)
+"""Adds `share_prefix_cache`."""
+
 pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
 """Adds `pool`."""
 

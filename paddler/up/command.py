@@ -27,6 +27,7 @@ from paddler.settings import (
     Address,
     log_options,
     option,
+    sharing_options,
     waiting_options,
 )
 from paddler.store.client import connect
@@ -57,6 +58,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="Where the OpenAI routes alone are.")
 @waiting_options
+@sharing_options
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
 @option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")
 @option(

@@ -49,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     buffered_request_timeout: int
     max_buffered_requests: int
     inference_item_timeout: int
+    share_prefix_cache: bool = False
     log_level: str
     log_format: str
 
@@ -64,6 +65,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         buffered_request_timeout=settings.buffered_request_timeout,
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,
+        share_prefix_cache=settings.share_prefix_cache,
     )
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from paddler.jobs.overview import Lane, Overview
 from paddler.store.client import Store
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
+from paddler.up.starter import find_starter
+from workers.agent.llama import Context, Model
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
@@ -36,8 +39,8 @@ class Bench:
         self.membership = Membership(store, pool, SystemClock(), lease_ms=LEASE_MS, model="", snapshot=snapshot)
         how = {"files": (), "waits": True, "stall_s": 0.0} | how
         self.mark = StartMark(store, pool.keys, origin="here one", files=how["files"])
-        starting = Starting(self.membership, self.mark, SystemClock(), build, **how)
-        self.task = asyncio.create_task(starting.run())
+        self.starting = Starting(self.membership, self.mark, SystemClock(), build, **how)
+        self.task = asyncio.create_task(self.starting.run())
 
     async def lane(self, state: str) -> Lane:
         async def find() -> Lane | None:
@@ -119,6 +122,45 @@ async def test_a_bad_file_is_an_issue_until_it_is_replaced(store: Store, tmp_pat
     assert tries == ["bad", "good"]
 
 
+async def test_what_nobody_has_foreseen_is_an_issue_too(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_text("bad")
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        if file.read_text() == "bad":
+            raise KeyError("general.architecture")
+        return ScriptedEngine()
+
+    bench = Bench(store, build, files=(file,))
+    (issue,) = (await bench.lane("failed")).issues
+    assert (issue.kind, issue.detail) == ("ModelCannotBeLoaded", "loading failed: KeyError: 'general.architecture'")
+    file.write_text("good")
+    await bench.done()
+
+
+async def test_an_agent_that_waits_for_memory_holds_none(store: Store, tmp_path: Path) -> None:
+    """The weights of the model whose context did not fit are gone before it waits; so is a context that was made."""
+    file = tmp_path / "model.gguf"
+    file.symlink_to(find_starter())
+    held: list[weakref.ref[object]] = []
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        if held:
+            assert [one() for one in held] == [None, None]
+            return ScriptedEngine()
+        model = Model(file)
+        context = Context(model, num_sequences=1, context_size=64, max_batch=64, num_threads=1)
+        held.extend((weakref.ref(model), weakref.ref(context)))
+        raise ModelError("no room for another context", kind="SlotCannotStart")
+
+    bench = Bench(store, build, files=(file,))
+    assert (await bench.lane("failed")).issues[0].kind == "SlotCannotStart"
+    await wait_until(lambda: [one() for one in held] == [None, None], what="they are freed")
+    file.unlink()
+    file.write_text("another")
+    await bench.done()
+
+
 async def test_settings_that_cannot_be_end_the_agent(store: Store) -> None:
     def build(_report: Report, _is_suspect: bool) -> Engine:
         raise ModelError("slots must be between 1 and 2, not 9", kind="SettingsInvalid")
@@ -152,6 +194,21 @@ async def test_a_load_that_stands_still_is_noticed(store: Store) -> None:
     await bench.membership.withdraw()
 
 
+async def test_a_long_check_is_no_standstill(store: Store) -> None:
+    """The closer look may take half an hour, and says nothing meanwhile."""
+    go_on = threading.Event()
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        go_on.wait(20)
+        return ScriptedEngine()
+
+    bench = Bench(store, build, stall_s=0.2)
+    over = SystemClock().monotonic() + 1.5
+    await wait_until(lambda: bench.task.done() or SystemClock().monotonic() > over, what="seven times the limit")
+    go_on.set()
+    await bench.done()
+
+
 async def test_a_start_that_was_never_done_makes_the_next_one_careful(store: Store, tmp_path: Path) -> None:
     """What SIGSEGV does to the first one is as if it was never told of again."""
     file = tmp_path / "model.gguf"
@@ -170,4 +227,59 @@ async def test_a_start_that_was_never_done_makes_the_next_one_careful(store: Sto
     file.write_text("another")
     await Bench(store, build, files=(file,)).done()
     assert suspicions == [True, False, False]
+    await forget_marks(store)
+
+
+async def forget_marks(store: Store) -> None:
+    keys = store.pool("default").keys
     await store.redis.delete(*[key async for key in store.redis.scan_iter(f"{keys.starting('*')}")])
+
+
+@pytest.mark.parametrize("is_suspect", [False, True])
+async def test_only_a_load_without_suspicion_that_is_told_to_stop_leaves_no_mark(
+    store: Store, tmp_path: Path, is_suspect: bool
+) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_text("one")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build(_report: Report, _is_suspect: bool) -> Engine:
+        begun.set()
+        assert go_on.wait(20)
+        return ScriptedEngine()
+
+    keys = store.pool("default").keys
+    if is_suspect:
+        await StartMark(store, keys, origin="here one", files=(file,)).begin()
+    bench = Bench(store, build, files=(file,))
+    await asyncio.to_thread(begun.wait, 20)
+    await bench.starting.interrupted()
+    assert await StartMark(store, keys, origin="here one", files=(file,)).begin() == is_suspect
+    go_on.set()
+    await bench.done()
+
+
+async def test_what_a_closer_look_has_found_is_looked_for_again(store: Store, tmp_path: Path) -> None:
+    """A file that kills in its warm-up must not do so at every second start."""
+    file = tmp_path / "model.gguf"
+    file.write_text("one")
+    suspicions: list[bool] = []
+
+    def build(_report: Report, is_suspect: bool) -> Engine:
+        suspicions.append(is_suspect)
+        raise ModelError("llama.cpp does not survive it")
+
+    await StartMark(store, store.pool("default").keys, origin="here one", files=(file,)).begin()
+    for waits in (False, True, False):
+        bench = Bench(store, build, files=(file,), waits=waits)
+        if waits:
+            await bench.lane("failed")
+            await bench.starting.interrupted()
+            bench.task.cancel()
+            await asyncio.wait({bench.task})
+        else:
+            with pytest.raises(ModelError):
+                await bench.task
+        await bench.membership.withdraw()
+    assert suspicions == [True] * 3
+    await forget_marks(store)

@@ -12,6 +12,7 @@ import pytest
 from bert_numpy import hidden_states
 from minilm import minilm, minilm_path
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from paddler.engine import Engine, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
@@ -197,8 +198,18 @@ def test_cancel_and_continuation(make_engine: MakeEngine) -> None:
         ({"pooling": "max"}, "pooling must be one of none, mean, cls, last, rank"),
         ({"pooling": "rank"}, "no classifier"),
         ({"pooling": "none"}, "can only embed"),
+        ({"context_shift": True}, "leave --context-shift out"),
     ],
 )
 def test_what_cannot_be_served_is_said(make_engine: MakeEngine, wrong: dict[str, Any], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=words) as told:
         make_engine(**wrong)
+    assert told.value.kind == "SettingsInvalid"
+
+
+def test_a_context_that_is_cut_is_said(make_engine: MakeEngine) -> None:
+    with capture_logs() as logged:
+        make_engine(context_size=4096)
+        make_engine(context_size=2048)
+    told = [entry for entry in logged if entry["event"] == "no input may be as long as the context that is set"]
+    assert [(entry["asked"], entry["most"]) for entry in told] == [(4096, 2048)]

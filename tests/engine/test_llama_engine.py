@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from paddler.clock import SystemClock
 from paddler.engine import ModelError, Progress, Working
 from paddler.engine_settings import EngineSettings
-from paddler.testing.engine_run import EngineRun, make_job
+from paddler.testing.engine_run import EngineRun, embed_job, make_job
 from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import Usage
 from workers.agent.llama import Model
@@ -133,6 +133,20 @@ def test_an_interrupted_step_is_repeated(make_llama: MakeLlama) -> None:
         assert run.step() == []
         run.step()
     assert outcome.ids == whole.ids
+
+
+def test_an_interruption_is_of_one_step_in_both_contexts(make_llama: MakeLlama) -> None:
+    """Generation is interrupted; the embeddings that come next are not."""
+    engine = make_llama(slots=2)
+    run = EngineRun(engine)
+    run.finish(embed_job("makes their context", "hello"))
+    run.start(make_job("a", STORY, max_tokens=10))
+    engine.interrupt()
+    assert run.step() == []
+    embedded = run.start(embed_job("b", "hello"))
+    run.step()
+    assert len(embedded.vectors) == 1
+    run.finish()
 
 
 def test_many_jobs_leave_no_sampler_behind(make_llama: MakeLlama) -> None:

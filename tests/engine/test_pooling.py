@@ -105,8 +105,9 @@ def test_the_setting_reaches_the_engine_and_its_abilities(model: Model, model_pa
     assert refused.rejected.param == "model"
     assert len(text.ids) == 2
     engine.close()
-    with pytest.raises(ModelError, match="no classifier to rank with"):
+    with pytest.raises(ModelError, match="no classifier to rank with") as told:
         LlamaEngine(model, replace(plain, pooling="rank"), SystemClock())
+    assert told.value.kind == "SettingsInvalid"
 
 
 def test_tensors_are_found_in_the_header(tmp_path: Path) -> None:

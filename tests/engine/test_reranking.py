@@ -149,8 +149,9 @@ def test_a_reranker_whose_file_does_not_say_so(make_engine: MakeEngine) -> None:
     [outcome] = EngineRun(engine).finish(rerank_job("a", QUERY, "fox"))
     assert abs(scores(outcome)[0] - expected(bert, QUERY, "fox")) < 1e-2
     assert make_engine(ranker(), pooling="cls").info.abilities == ("embed",)
-    with pytest.raises(ModelError, match="no classifier"):
+    with pytest.raises(ModelError, match="no classifier") as told:
         make_engine(random_bert(WORDS, pooling=PoolingType.RANK))
+    assert told.value.kind == "ModelCannotBeLoaded", "nobody asked for ranks but the file"
 
 
 @pytest.fixture(params=["scripted", "llama"])

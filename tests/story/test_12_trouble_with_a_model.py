@@ -17,6 +17,7 @@ import pytest
 from broken_models import that_kills_in_a_decode, that_kills_the_reader
 from openai import AsyncOpenAI
 from story_harness import SCRIPTED, CommandFleet, Heard, Queue, Told, asking
+from up_harness import Up
 
 from paddler.store.client import connect
 from paddler.testing.servers import RedisServer
@@ -65,6 +66,34 @@ async def test_one_that_only_kills_while_it_is_warmed_up_costs_one_process(fleet
     await second.logged("an earlier start with this model never came to its end; looking at it in full")
     await second.logged("the model cannot be served", kind="ModelCannotBeLoaded")
     assert second.is_running
+
+
+async def test_under_paddler_up_it_is_no_crash_loop(tmp_path: Path) -> None:
+    """One death, then the closer look, twice, as for anything that is refused; then all of it stops with the reason."""
+    file = that_kills_in_a_decode(find_starter(), tmp_path / "model.gguf")
+    flags = ("--engine", "llama", "--model", str(file), "--slots", "1", "--threads", "1", "--context-size", "512")
+    up = Up(tmp_path, *flags)
+    try:
+        await wait_until(lambda: up.process.poll() is not None, timeout_s=120, poll_s=0.2, what="it gives up")
+    finally:
+        up.end()
+    assert up.process.returncode == 1
+    assert up.log.count("was killed by SIGABRT; starting it again") == 1
+    assert "exited with code 78 again; stopping" in up.log
+    assert f"llama.cpp does not survive {file}" in up.log
+
+
+async def test_a_waiting_agent_that_is_stopped_leaves_the_next_one_careful(fleet: CommandFleet, tmp_path: Path) -> None:
+    file = that_kills_in_a_decode(find_starter(), tmp_path / "model.gguf")
+    flags = ("--slots", "1", "--threads", "1", "--model", str(file))
+    first = fleet.begin_agent("one", *flags)
+    await wait_until(lambda: not first.is_running, timeout_s=60, poll_s=0.1, what="it is killed")
+    for _ in range(2):
+        waiting = fleet.begin_agent("one", *flags)
+        await waiting.logged("the model cannot be served", kind="ModelCannotBeLoaded")
+        waiting.process.send_signal(signal.SIGTERM)
+        await wait_until(lambda agent=waiting: not agent.is_running, timeout_s=20, what="it ends")
+        assert waiting.process.returncode == 0
 
 
 async def test_sigterm_while_loading_ends_it_at_once(fleet: CommandFleet, fleet_queue: Queue) -> None:

@@ -44,6 +44,7 @@ SETTINGS = Settings(
     buffered_request_timeout=4000,
     max_buffered_requests=5,
     inference_item_timeout=6000,
+    share_prefix_cache=True,
     log_level="debug",
     log_format="json",
 )
@@ -70,6 +71,7 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             "buffered_request_timeout": 4000,
             "max_buffered_requests": 5,
             "inference_item_timeout": 6000,
+            "share_prefix_cache": True,
             **shared,
         }.items()
     )

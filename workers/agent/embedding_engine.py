@@ -27,6 +27,14 @@ SLOW_STEP_S = 1.0
 
 def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) -> EmbeddingEngine:
     """Raises `ModelError`."""
+    if settings.context_shift:
+        raise ModelError(
+            "context_shift is set, but this model only embeds, and an input is never longer than its context: leave "
+            "--context-shift out",
+            kind="SettingsInvalid",
+        )
+    if settings.context_size > MAX_INPUT:
+        log.info("no input may be as long as the context that is set", asked=settings.context_size, most=MAX_INPUT)
     return EmbeddingEngine(
         model,
         clock,
@@ -57,10 +65,13 @@ class EmbeddingEngine:
         """`context_size` is the longest input in tokens, if the model can that many. Raises `ModelError`."""
         for what, value, most in (("slots", slots, MAX_SLOTS), ("threads", num_threads, 512)):
             if not 1 <= value <= most:
-                raise ModelError(f"{what} must be between 1 and {most}, not {value}")
+                raise ModelError(f"{what} must be between 1 and {most}, not {value}", kind="SettingsInvalid")
         abilities = abilities_of(model, pooling)
         if not abilities:
-            raise ModelError(f"{model.path} can only embed, and with --pooling none an agent does not: choose another")
+            raise ModelError(
+                f"{model.path} can only embed, and with --pooling none an agent does not: choose another",
+                kind="SettingsInvalid",
+            )
         max_tokens = min(context_size, model.context_length or context_size)
         self._embedder = Embedder(
             model,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from workers.agent.llama import lib
+from workers.agent.shards import shards_of
 
 
 class _Params(ctypes.Structure):
@@ -15,7 +17,11 @@ class _Params(ctypes.Structure):
 
 
 def has_tensor(path: Path, *names: str) -> bool:
-    """Whether a file has one of these; reads its header only. False for what cannot be read."""
+    """Whether a model has one of these, in any of its files; reads headers only. False for what cannot be read."""
+    return any(_has_tensor(shard, names) for shard in shards_of(path))
+
+
+def _has_tensor(path: Path, names: Sequence[str]) -> bool:
     open_header = _function("gguf_init_from_file", ctypes.c_void_p, ctypes.c_char_p, _Params)
     find = _function("gguf_find_tensor", ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p)
     header = open_header(os.fsencode(path), _Params(True, None))

@@ -293,7 +293,8 @@ class Context:
                 kind="SlotCannotStart",
             )
         self._pointer: Any = pointer
-        self.close = weakref.finalize(self, lib.llama_free, pointer)
+        # The finalizer holds the model: of garbage in a cycle the model's might come first, and `llama_free` reads it.
+        self.close = weakref.finalize(self, _free, pointer, model)
         if options is not None:
             options.attach(pointer)
         self._memory: Any = lib.llama_get_memory(pointer)
@@ -399,6 +400,10 @@ class Context:
         """Abort the decode that runs now, else the next one. From any thread; CPU only."""
         self._flag.value = b"1"
 
+    def forget_interrupt(self) -> None:
+        """No decode is to be aborted any more."""
+        self._flag.value = b""
+
     def sample(self, sampler: Any, index: int) -> int:
         """Let llama.cpp's sampler choose from the logits of the token at `index` of the last batch, and accept it."""
         return lib.llama_sampler_sample(sampler, self._pointer, index)
@@ -411,6 +416,10 @@ class Candidates:
         self.rows = np.zeros(vocab_size, np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)]))
         data = pointer_to(self.rows, lib.llama_token_data)
         self.struct = lib.llama_token_data_array(data=data, size=0, selected=-1, sorted=False)
+
+
+def _free(context: Any, _model: Model) -> None:
+    lib.llama_free(context)
 
 
 def generates_text(metadata: Mapping[str, str]) -> bool:

@@ -147,6 +147,10 @@ class LlamaEngine:
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
         elif not self._has_computed and not events:
             self._vision.wait(WAIT_S)
+        # Both are interrupted, and the one that did not compute would abort the step that comes next.
+        self._context.forget_interrupt()
+        if self._embedder.has_context:
+            self._embedder.open().forget_interrupt()
         return events
 
     def _silent(self) -> list[str]:

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from paddler.clock import SystemClock
+from paddler.engine import ModelError
 from paddler.engine_settings import EngineSettings
 from workers.agent.embedding_engine import EmbeddingEngine, make_embedding_engine
-from workers.agent.llama import Model
+from workers.agent.llama import DecodeError, Model
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.options import ModelOptions
 from workers.agent.phases import Phase, Report, ignore
@@ -19,7 +20,11 @@ def load(settings: EngineSettings, report: Report = ignore) -> LlamaEngine | Emb
     """Load the model and warm it up; takes seconds to minutes. `report` gets the phase and 0..1; an exception from it
     stops the loading. Raises `ModelError`."""
     path = Path(settings.model_path)
+    report(Phase.LOADING, 0.0)
     model = Model(path, options=ModelOptions(settings), on_progress=partial(report, Phase.LOADING))
     report(Phase.WARMING_UP, 0.0)
     make = make_embedding_engine if is_embedding_model(model) else LlamaEngine
-    return make(model, settings, SystemClock())
+    try:
+        return make(model, settings, SystemClock())
+    except DecodeError as error:
+        raise ModelError(f"{path} is loaded, but computes nothing here: {error}", kind="SlotCannotStart") from error

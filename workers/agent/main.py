@@ -31,6 +31,7 @@ from workers.agent.loop import FLUSH_MS, AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
+from workers.agent.shards import shards_of
 from workers.agent.starting import Build, LoadStalled, Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
 
@@ -139,9 +140,10 @@ async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clo
     running = asyncio.create_task(starting.run())
     await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
     is_stalled = running.done() and isinstance(running.exception(), LoadStalled)
+    leaving = [membership.withdraw()] if running.done() else [membership.withdraw(), starting.interrupted()]
     with contextlib.suppress(TimeoutError, *TROUBLE):
         async with asyncio.timeout(WITHDRAW_S):
-            await asyncio.gather(membership.withdraw(), mark.end())
+            await asyncio.gather(*leaving)
     if is_stalled:
         log.critical("the loading hangs; this process ends", how=str(running.exception()))
         _die_hanging()
@@ -277,7 +279,7 @@ def command(
         wanted = engine_settings(
             model=model, values=values, slots=slots, context_size=context_size, model_name=model_name
         )
-        files = (model, *map(Path, wanted.other_files))
+        files = (*shards_of(model), *map(Path, wanted.other_files))
 
         build: Build = partial(build_llama, wanted)
     else:

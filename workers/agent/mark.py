@@ -14,6 +14,9 @@ from pathlib import Path
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import MARK_S, PoolKeys
 
+Stat = tuple[int, int, int]
+"""Inode, size and time of a file."""
+
 
 class StartMark:
     """Of one agent's name on one host with one set of files as they are now. Without Redis there is none."""
@@ -42,7 +45,7 @@ class StartMark:
                 await self._store.redis.delete(self._key)
 
 
-def stat_of(path: Path) -> tuple[int, int, int] | None:
+def stat_of(path: Path) -> Stat | None:
     """Changes when the file does; None while there is none."""
     try:
         found = path.stat()

@@ -20,11 +20,12 @@ def pooling_of(model: Model, asked: str | None) -> Pooling:
             pooling = Pooling[asked.upper()]
         except KeyError:
             known = ", ".join(one.name.lower() for one in Pooling)
-            raise ModelError(f"pooling must be one of {known}, not {asked!r}") from None
+            raise ModelError(f"pooling must be one of {known}, not {asked!r}", kind="SettingsInvalid") from None
     # Without one llama.cpp would take the first number of a vector for a rank.
     if pooling is Pooling.RANK and not has_tensor(model.path, *CLASSIFIER):
         raise ModelError(
-            f"{model.path} has no classifier to rank with: choose a reranker, or another --pooling for embeddings"
+            f"{model.path} has no classifier to rank with: choose a reranker, or another --pooling for embeddings",
+            kind="ModelCannotBeLoaded" if asked is None else "SettingsInvalid",
         )
     return pooling
 

@@ -7,6 +7,8 @@ When its model cannot be served, the agent stays too, with an issue, and tries a
 from __future__ import annotations
 
 import asyncio
+import gc
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from paddler.engine import Engine, ModelError
 from paddler.issues import Issue, encode_issues, issue_of
 from paddler.logs import get_logger
 from paddler.store.pipe import Value
-from workers.agent.mark import StartMark, stat_of
+from workers.agent.mark import StartMark, Stat, stat_of
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
 from workers.agent.retrying import repeat
@@ -42,7 +44,8 @@ class Starting:
     """Builds the engine, in the place of `membership`, whose snapshot says `loading` and no slots.
 
     `files` are what the engine is made of. With `waits` False any `ModelError` comes out, else only what the agent
-    would have to be started anew for. `stall_s` bounds the time without progress, 0 not at all."""
+    would have to be started anew for. `stall_s` bounds the time without progress behind the
+    check, 0 not at all."""
 
     def __init__(
         self,
@@ -66,6 +69,8 @@ class Starting:
         self._fraction = 0.0
         self._moved_at = clock.monotonic()
         self._issues: tuple[Issue, ...] = ()
+        self._is_mark_ours = False
+        """A load is under way that is under no suspicion."""
         self._changed = asyncio.Event()
 
     async def run(self) -> Engine:
@@ -73,22 +78,24 @@ class Starting:
         telling = asyncio.create_task(repeat(self.run_tell_once, self._clock, on_trouble=self._membership.lost_touch))
         try:
             while True:
-                try:
-                    return await self._load()
-                except ModelError as error:
-                    issue = issue_of(
-                        error.kind, str(error), str(self._files[0] if self._files else ""), waits=self._waits
-                    )
-                    log.error("the model cannot be served", **msgspec.structs.asdict(issue))
-                    if not self._waits or error.kind == "SettingsInvalid":
-                        raise
-                    self._issues = (issue,)
-                    self._changed.set()
-                    await self._wait_for_change(MEMORY_RETRY_S if error.kind == "SlotCannotStart" else None)
-                    self._issues = ()
+                before = _look(self._files)
+                loaded = await self._try()
+                if not isinstance(loaded, Issue):
+                    return loaded
+                self._issues = (loaded,)
+                self._changed.set()
+                await asyncio.to_thread(gc.collect)  # a half-made engine may be in a cycle with itself
+                await self._wait_for_change(before, MEMORY_RETRY_S if loaded.kind == "SlotCannotStart" else None)
+                self._issues = ()
         finally:
             telling.cancel()
             await asyncio.wait({telling})
+
+    async def interrupted(self) -> None:
+        """The process ends because it was told to. A mark that says only that is ended too; any other stays: what
+        killed an earlier start, or hung, would do so again."""
+        if self._is_mark_ours:
+            await self._mark.end()
 
     async def run_tell_once(self) -> None:
         """Publish how far it is, and renew the lease; register first, and again if the lease was over."""
@@ -111,24 +118,45 @@ class Starting:
             "issues": encode_issues(self._issues),
         }
 
+    async def _try(self) -> Engine | Issue:
+        """An engine, or what keeps the agent waiting. Raises `ModelError`, `LoadStalled`."""
+        try:
+            return await self._load()
+        except ModelError as error:
+            path = str(self._files[0]) if self._files else ""
+            issue = issue_of(error.kind, str(error), path, waits=self._waits)
+            log.error("the model cannot be served", **msgspec.structs.asdict(issue))
+            if not self._waits or error.kind == "SettingsInvalid":
+                raise
+            _let_go(error)
+            return issue
+
     async def _load(self) -> Engine:
         began = self._moved_at = self._clock.monotonic()
         self._report(Phase.CHECKING, 0.0)
         is_suspect = await self._mark.begin()
+        self._is_mark_ours = not is_suspect
         if is_suspect:
             log.warning("an earlier start with this model never came to its end; looking at it in full")
         loading = asyncio.create_task(asyncio.to_thread(self._build, self._report, is_suspect))
         while not loading.done():
             await asyncio.wait({loading}, timeout=TELL_S)
             still_s = self._clock.monotonic() - self._moved_at
-            if not loading.done() and 0 < self._stall_s < still_s:
+            # A check says nothing of how far it is, and has limits of its own that may be longer.
+            is_told = self._phase is not Phase.CHECKING
+            if not loading.done() and is_told and 0 < self._stall_s < still_s:
                 raise LoadStalled(f"{self._phase} has not moved from {self._fraction:.0%} for {still_s:.0f} s")
         try:
             engine = await loading
-        except ModelError:
+        except Exception as error:
+            self._is_mark_ours = False
             if not is_suspect:
                 await self._mark.end()
-            raise
+            if isinstance(error, ModelError):
+                raise
+            log.exception("loading failed in a way that nobody has foreseen")
+            raise ModelError(f"loading failed: {type(error).__name__}: {error}") from error
+        self._is_mark_ours = False
         await self._mark.end()
         log.info("the model is ready to serve", seconds=round(self._clock.monotonic() - began, 2))
         return engine
@@ -137,8 +165,9 @@ class Starting:
         if (phase, fraction) != (self._phase, self._fraction):
             self._phase, self._fraction, self._moved_at = phase, fraction, self._clock.monotonic()
 
-    async def _wait_for_change(self, limit_s: float | None) -> None:
-        before, began = _look(self._files), self._clock.monotonic()
+    async def _wait_for_change(self, before: list[Stat | None], limit_s: float | None) -> None:
+        """`before`: the files as they were when the load began. For `limit_s` at most."""
+        began = self._clock.monotonic()
         while _look(self._files) == before:
             if limit_s is not None and self._clock.monotonic() - began >= limit_s:
                 return
@@ -149,5 +178,13 @@ class Starting:
         log.info("a file of the model has changed, trying again")
 
 
-def _look(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
+def _look(files: Sequence[Path]) -> list[Stat | None]:
     return [stat_of(path) for path in files]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of the model that its frames hold: the thread of the load may still have the error in its hands, and memory is
+    what the next try needs."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
