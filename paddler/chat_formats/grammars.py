@@ -12,7 +12,8 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from paddler.chat_formats.families import CALLS, THOUGHTS
 from paddler.structure.gbnf import ROOT, check_gbnf
@@ -50,7 +51,7 @@ def output_grammar(payload: Generate, format: TextFormat) -> OutputGrammar | Non
     if payload.callable_tools:
         is_required = payload.tool_choice == "required"
         name = payload.tool_name
-        tools = tuple(tool for tool in payload.callable_tools if name is None or tool.name == name)
+        tools = [tool for tool in payload.callable_tools if name is None or tool.name == name]
         return tools_grammar(tools, format, is_required=is_required, is_parallel=payload.parallel_tool_calls)
     if payload.grammar is None:
         return None
@@ -64,11 +65,14 @@ def output_grammar(payload: Generate, format: TextFormat) -> OutputGrammar | Non
     return OutputGrammar(f"{payload.grammar}\n{own}", prefix)
 
 
-@lru_cache(maxsize=64)
-def tools_grammar(
-    tools: tuple[Tool, ...], format: TextFormat, *, is_required: bool, is_parallel: bool
-) -> OutputGrammar:
-    """Conversations come back with the same tools, whose conversion takes milliseconds. Raises as `output_grammar`."""
+def tools_grammar(tools: Sequence[Tool], format: TextFormat, *, is_required: bool, is_parallel: bool) -> OutputGrammar:
+    """Conversations come back with the same tools. Raises as `output_grammar`."""
+    bare = tuple(structs.replace(tool, description=None) for tool in tools)  # what is kept is what the grammar needs
+    return _tools_grammar(bare, format, is_required, is_parallel)
+
+
+@lru_cache(maxsize=16)
+def _tools_grammar(tools: tuple[Tool, ...], format: TextFormat, is_required: bool, is_parallel: bool) -> OutputGrammar:
     rules = _tool_rules(format.calls, tools, is_parallel)
     body = "calls"
     if not is_required:
@@ -169,4 +173,4 @@ def arguments_schema(parameters: object) -> str:
         raise SchemaError("", "a schema must be an object")
     if parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise SchemaError("", '`type` must be "object": arguments have names')
-    return json.dumps({"type": "object", **parameters}, ensure_ascii=False, separators=(",", ":"))
+    return msgspec.json.encode({"type": "object", **parameters}).decode()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from api.openai.chat import read_chat_call
+from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS_BYTES
+from paddler.chat_formats.grammars import _tools_grammar
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
 from paddler.wire.agent import Generate, Message, Tool, ToolCall, decode_payload, encode_payload
@@ -104,6 +106,9 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
         ({"tools": [*TWO, tool(parameters="x")]}, "tools[2].function.parameters", "must be an object"),
         ({"tools": [*TWO, tool(parameters={"properties": {"a": {"not": {}}}})]}, "tools[2].function.parameters",
          "`not` cannot be enforced; leave it out (at /properties/a)"),
+        ({"tools": [tool(description="x" * (MAX_DESCRIPTION + 1))]}, "tools[0].function.description", "<= 16384"),
+        ({"tools": [tool(str(n), description="☃" * MAX_DESCRIPTION) for n in range(6)]}, "tools", "send fewer"),
+        ({"tools": [tool(parameters={"description": "x" * MAX_TOOLS_BYTES})]}, "tools", "send fewer"),
         ({"tools": [tool(parameters={"properties": 3})]}, "tools[0].function.parameters", "must be an object"),
         ({"tools": TWO, "tool_choice": {"type": "function", "function": {"name": "c"}}}, "tool_choice", "called 'c'"),
         ({"tools": TWO, "tool_choice": {"type": "function"}}, "tool_choice.function", "required"),
@@ -134,3 +139,12 @@ def test_what_is_refused(fields: dict[str, Any], param: str, says: str) -> None:
         read(**fields)
     assert caught.value.param == param
     assert says in caught.value.message
+
+
+def test_what_is_kept_of_tools_are_no_descriptions() -> None:
+    """A client could fill a balancer's memory with them."""
+    read(tools=[tool("kept", description="one")])
+    before = _tools_grammar.cache_info()
+    read(tools=[tool("kept", description="another")])
+    after = _tools_grammar.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
