@@ -137,4 +137,7 @@ def read_variables(request: ChatRequest) -> str:
             raise InvalidField(f"`{param}` is no variable that a request can set.", param=param)
         if name == ENABLE_THINKING and not isinstance(value, bool):
             raise InvalidField(f"`{param}` must be true or false.", param=param)
-    return msgspec.json.encode(variables).decode()
+    try:
+        return msgspec.json.encode(variables).decode()
+    except RecursionError:
+        raise InvalidField("`chat_template_kwargs` is nested too deeply.", param="chat_template_kwargs") from None

@@ -28,6 +28,7 @@ MAX_CHARS = 131_072
 """Of the grammar of all tools of a request together: a balancer makes it, in 0.25 s at most, while others wait."""
 
 _GAP = r"[ \n]?"
+_TOO_DEEP = "it is nested too deeply"
 _BEHIND_THOUGHT = r"[ \n]{0,4}"
 
 
@@ -121,6 +122,8 @@ def _tool_rules(calls: str, tools: Sequence[Tool], is_parallel: bool) -> dict[st
             arguments[tool.name], own = json_schema_rules(json.loads(tool.parameters), f"tool{index}-")
         except (SchemaError, GrammarError) as error:
             raise ToolSchemaError(index, str(error)) from None
+        except RecursionError:
+            raise ToolSchemaError(index, _TOO_DEEP) from None
         rules |= own
         size += sum(map(len, own.values()))
         if size > MAX_CHARS:
@@ -173,4 +176,7 @@ def arguments_schema(parameters: object) -> str:
         raise SchemaError("", "a schema must be an object")
     if parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise SchemaError("", '`type` must be "object": arguments have names')
-    return msgspec.json.encode({"type": "object", **parameters}).decode()
+    try:
+        return msgspec.json.encode({"type": "object", **parameters}).decode()
+    except RecursionError:
+        raise SchemaError("", _TOO_DEEP) from None

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from litestar.exceptions import ClientException
 
 from api.openai.chat import read_chat_call
 from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS_BYTES
@@ -148,3 +149,24 @@ def test_what_is_kept_of_tools_are_no_descriptions() -> None:
     read(tools=[tool("kept", description="another")])
     after = _tools_grammar.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+
+
+@pytest.mark.parametrize("where", ["parameters", "variables", "form"])
+def test_any_nesting_is_refused_or_done(where: str) -> None:
+    """Writing JSON gives up at another depth than reading it."""
+    told: set[str] = set()
+    for depth in range(900, 1010):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        field = {
+            "parameters": f'"tools":[{{"type":"function","function":{{"name":"f","parameters":{deep}}}}}]',
+            "variables": f'"chat_template_kwargs":{deep}',
+            "form": f'"json_schema":{deep}',
+        }[where]
+        body = f'{{"model":"m","messages":[{{"role":"user","content":"x"}}],{field}}}'
+        try:
+            read_chat_call(body.encode(), 7)
+        except InvalidField as error:
+            told.add(error.message)
+        except ClientException as error:
+            told.add(error.detail)
+    assert any("nested too deeply" in one for one in told)
