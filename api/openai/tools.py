@@ -11,7 +11,8 @@ from api.openai.schema import ChatRequest
 from api.openai.tool_schema import MAX_TOOLS_BYTES, CallPart, FunctionPart, NamedChoice, ToolPart
 from api.validation import decode_body, unsupported
 from paddler.chat_formats.families import FALLBACK
-from paddler.chat_formats.grammars import ToolSchemaError, arguments_schema, tools_grammar
+from paddler.chat_formats.grammars import arguments_schema, tools_grammar
+from paddler.chat_formats.tool_rules import ToolSchemaError
 from paddler.chat_formats.variables import ENABLE_THINKING, MAX_NAME, MAX_VARIABLES, OWN
 from paddler.errors import InvalidField
 from paddler.structure.rules import GrammarError

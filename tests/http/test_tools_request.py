@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 from litestar.exceptions import ClientException
 
-from api.openai.chat import read_chat_call
+from api.openai import chat
+from api.openai.chat import MAX_AT_ONCE, read_chat_call, receive_chat_call
 from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS_BYTES
 from paddler.chat_formats.grammars import _tools_grammar
 from paddler.errors import InvalidField
@@ -170,3 +172,18 @@ def test_any_nesting_is_refused_or_done(where: str) -> None:
         except ClientException as error:
             told.add(error.detail)
     assert any("nested too deeply" in one for one in told)
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_read_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def noting(body: bytes, random_seed: int) -> chat.ChatCall:
+        threads.append(threading.current_thread())
+        return read_chat_call(body, random_seed)
+
+    monkeypatch.setattr(chat, "read_chat_call", noting)
+    for text in ("small", "x" * MAX_AT_ONCE):
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], "tools": [tool()]}
+        assert (await receive_chat_call(json.dumps(body).encode(), 7)).payload.tools
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
