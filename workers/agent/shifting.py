@@ -12,6 +12,14 @@ import numpy as np
 from paddler.engine import ModelError
 from workers.agent.tokens import TokenArray
 
+MAX_CONTEXTS = 8
+"""Of output: one that never ends would hold its slot for ever."""
+
+
+def max_output(asked: int, max_tokens: int) -> int:
+    """How many of the tokens that a request asks for it gets, in a context of `max_tokens`."""
+    return min(asked, MAX_CONTEXTS * max_tokens)
+
 
 def check_can_shift(is_wanted: bool, can_share: bool) -> None:
     """Raises `ModelError` for a memory whose cells are no single positions that could be moved."""
