@@ -294,3 +294,18 @@ def test_many_tools_keep_no_step_for_themselves(make_family: MakeFamily) -> None
     run.finish()
     assert many.end is not None
     assert len(other.ids) > 4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("has_system", [False, True])
+def test_tools_are_kept_when_a_context_is_full(make_family: MakeFamily, name: str, has_system: bool) -> None:
+    """Where the template writes them before the conversation; behind a later turn they go with it."""
+    encoder = make_family(name)._encoder
+    system = (Message("system", "You are a pirate."),) if has_system else ()
+    payload = asking(messages=(*system, *ASKED))
+    prompt = encoder.encode(payload)
+    kept = prompt[: encoder.num_system(payload, prompt)].tolist()
+    text = b"".join(encoder._model.piece(token, special=True) for token in kept).decode()
+    assert all(tool in text for tool in SCHEMAS)
+    assert "pirate" in text or not has_system
+    assert "fox" not in text

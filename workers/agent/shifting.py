@@ -32,8 +32,8 @@ def check_can_shift(is_wanted: bool, can_share: bool) -> None:
 
 
 def num_kept(num_system: int, adds_bos: bool, max_tokens: int) -> int:
-    """How many tokens stay for ever: those of the system message, or the first token if the model wants one there; a
-    quarter of the context at most, or little would be left to move."""
+    """How many tokens stay for ever: those of the system message and the tools, or the first token if the model wants
+    one there; a quarter of the context at most, or little would be left to move."""
     return min(max(num_system, int(adds_bos)), max_tokens // 4)
 
 
