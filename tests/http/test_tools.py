@@ -137,6 +137,17 @@ async def test_what_is_cut_off_is_no_whole_call(client: AsyncOpenAI) -> None:
     assert arguments != LOOK
 
 
+@pytest.mark.parametrize("said", [CALL, f"{CALL.replace('fox', 'x')}\n{CALL}"], ids=["first", "second"])
+async def test_a_stop_string_in_arguments_ends_no_call(client: AsyncOpenAI, said: str) -> None:
+    """Whoever acts on `tool_calls` may trust in the arguments."""
+    asked: Any = {"model": "default", "messages": asking(said + "!"), "tools": TOOLS, "stop": ["fox"]}
+    whole = (await client.chat.completions.create(**asked)).choices[0]
+    assert whole.finish_reason == "stop"
+    assert calls_of(whole.message)[-1] == ("look", LOOK[: LOOK.index("fox")])
+    stream: Any = await client.chat.completions.create(**asked, stream=True)
+    assert [chunk.choices[0].finish_reason async for chunk in stream][-1] == "stop"
+
+
 async def test_tools_that_may_not_be_called_are_not_read(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="default", messages=asking(CALL), tools=TOOLS, tool_choice="none"
