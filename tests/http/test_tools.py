@@ -163,6 +163,32 @@ async def test_choices_have_calls_of_their_own(client: AsyncOpenAI) -> None:
     assert len({call.id for choice in answer.choices for call in choice.message.tool_calls or ()}) == 3
 
 
+async def test_choices_of_a_stream_have_calls_of_their_own(client: AsyncOpenAI) -> None:
+    """Each call is told at its choice's index, and no two are called alike."""
+    said = f"{CALL}\n{CALL.replace('look', 'go')}"
+    asked: Any = {"model": "default", "messages": asking(said), "tools": TOOLS, "n": 2}
+    stream: Any = await client.chat.completions.create(**asked, stream=True)
+    begun: list[tuple[int, int, str, str]] = []
+    arguments: dict[tuple[int, int], str] = {}
+    ends: dict[int, str] = {}
+    async for chunk in stream:
+        for choice in chunk.choices:
+            for call in choice.delta.tool_calls or ():
+                if call.id is not None:
+                    begun.append((choice.index, call.index, call.function.name, call.id))
+                place = choice.index, call.index
+                arguments[place] = arguments.get(place, "") + call.function.arguments
+            if choice.finish_reason is not None:
+                ends[choice.index] = choice.finish_reason
+    assert sorted(one[:3] for one in begun) == [(0, 0, "look"), (0, 1, "go"), (1, 0, "look"), (1, 1, "go")]
+    assert len({one[3] for one in begun}) == 4
+    assert arguments == {(choice, call): LOOK for choice in (0, 1) for call in (0, 1)}
+    assert ends == {0: "tool_calls", 1: "tool_calls"}
+    async with client.chat.completions.stream(**asked) as told:
+        choices = (await told.get_final_completion()).choices
+    assert [calls_of(choice.message) for choice in choices] == [[("look", LOOK), ("go", LOOK)]] * 2
+
+
 async def test_mistakes_are_told_before_anything_is_queued(client: AsyncOpenAI, balancer: HttpBalancer) -> None:
     bad: Any = {"type": "function", "function": {"name": "bad", "parameters": {"properties": {"a": {"if": 1}}}}}
     with pytest.raises(BadRequestError) as caught:
