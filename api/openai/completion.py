@@ -83,7 +83,7 @@ class ChatStream:
         if self._route.format is not None:
             reader = self._read(self._route.format)
             before = self._events(reader.finish())
-            finish_reason = finish_reason_of(reason, reader.num_calls)
+            finish_reason = finish_reason_of(reason, has_calls=reader.has_whole_calls)
         last = b'{},"logprobs":null,"finish_reason":' + _encode(finish_reason) + b"}]"
         return before + self._begin() + self._before_delta + last + self._tail
 
@@ -142,7 +142,7 @@ def choice_object(
     else:
         whole = read_all(format, texts)
         message = message_object(whole, request_id)
-        finish_reason = finish_reason_of(end.reason, len(whole.calls))
+        finish_reason = finish_reason_of(end.reason, has_calls=whole.has_whole_calls)
     return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 

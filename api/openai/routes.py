@@ -20,7 +20,7 @@ from api.exchange import StreamedAnswer, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.interleaved import InterleavedAnswer
 from api.openai.batch import answer_batch
-from api.openai.chat import read_chat_call
+from api.openai.chat import receive_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
@@ -40,7 +40,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @post("/v1/chat/completions", status_code=200)
     async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
-        call = read_chat_call(body, secrets.randbits(32))
+        call = await receive_chat_call(body, secrets.randbits(32))
         has_logprobs = call.payload.logprobs is not None
         chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
         label = encode_label(chat_label)

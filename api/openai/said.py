@@ -36,8 +36,9 @@ def message_object(said: Said, request_id: str) -> dict[str, Any]:
     return message
 
 
-def finish_reason_of(reason: FinishReason, num_calls: int) -> str:
-    return "tool_calls" if num_calls and reason is FinishReason.STOP else reason.value
+def finish_reason_of(reason: FinishReason, *, has_calls: bool) -> str:
+    """`has_calls`: calls, and the last of them is whole; a stop string may end one in the middle."""
+    return "tool_calls" if has_calls and reason is FinishReason.STOP else reason.value
 
 
 def _call(request_id: str, index: int, name: str, arguments: str) -> dict[str, Any]:

@@ -55,3 +55,5 @@ def _of_schema(schema: object, param: str) -> str:
         return json_schema_to_gbnf(schema)
     except (SchemaError, GrammarError) as error:
         raise InvalidField(f"`{param}`: {error}.", param=param) from None
+    except RecursionError:
+        raise InvalidField(f"`{param}` is nested too deeply.", param=param) from None

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 MAX_TOOLS = 128
 """As many as OpenAI takes."""
 MAX_ID = 256
+MAX_DESCRIPTION = 16_384
+"""Characters. Of parameters the grammar is kept for the next request, of a description nothing."""
+MAX_TOOLS_BYTES = 262_144
+"""Of all tools of a request together, as they were sent."""
 
 
 class FunctionPart(Struct, forbid_unknown_fields=True):
-    """`strict` changes nothing: a schema is always enforced in full."""
+    """`strict` changes nothing: a schema is always enforced in full. `parameters` are bytes until it is known how many
+    there are of all tools."""
 
     name: str
-    description: str | None = None
-    parameters: object = None
+    description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] | None = None
+    parameters: Raw = Raw(b"null")
     strict: bool | None = None
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from api.openai.schema import ChatRequest
-from api.openai.tool_schema import CallPart, NamedChoice, ToolPart
-from api.validation import unsupported
+from api.openai.tool_schema import MAX_TOOLS_BYTES, CallPart, FunctionPart, NamedChoice, ToolPart
+from api.validation import decode_body, unsupported
 from paddler.chat_formats.families import FALLBACK
-from paddler.chat_formats.grammars import ToolSchemaError, arguments_schema, tools_grammar
+from paddler.chat_formats.grammars import arguments_schema, tools_grammar
+from paddler.chat_formats.tool_rules import ToolSchemaError
 from paddler.chat_formats.variables import ENABLE_THINKING, MAX_NAME, MAX_VARIABLES, OWN
 from paddler.errors import InvalidField
 from paddler.structure.rules import GrammarError
@@ -19,6 +21,7 @@ from paddler.wire.agent import Tool, ToolCall, ToolChoice
 from paddler.wire.balancer import TextFormat
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+_any_decoder = msgspec.json.Decoder()
 
 
 def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
@@ -30,6 +33,7 @@ def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
         if is_asked:
             now = "tools" if name == "functions" else "tool_choice"
             raise InvalidField(f"`{name}` is deprecated and not supported: send `{now}` instead.", param=name)
+    _check_size(request.tools or ())
     tools: list[Tool] = []
     names: set[str] = set()
     for index, part in enumerate(request.tools or ()):
@@ -44,6 +48,21 @@ def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
+def _check_size(parts: Sequence[ToolPart]) -> None:
+    """Before anything of them is read."""
+    functions = [part.function for part in parts if part.function is not None]
+    if (size := sum(map(_num_bytes, functions))) > MAX_TOOLS_BYTES:
+        raise InvalidField(
+            f"`tools` have {size} bytes of descriptions and parameters, more than {MAX_TOOLS_BYTES}; send fewer, or "
+            "shorten them.",
+            param="tools",
+        )
+
+
+def _num_bytes(function: FunctionPart) -> int:
+    return len(memoryview(function.parameters)) + len((function.description or "").encode())
+
+
 def _tool(param: str, part: ToolPart) -> Tool:
     if part.type != "function" or part.custom is not None:
         raise unsupported(f"{param}.type", f"A tool of type `{part.type[:60]}`")
@@ -56,7 +75,7 @@ def _tool(param: str, part: ToolPart) -> Tool:
             param=f"{param}.function.name",
         )
     try:
-        parameters = arguments_schema(function.parameters)
+        parameters = arguments_schema(decode_body(bytes(function.parameters), _any_decoder, {}))
     except SchemaError as error:
         param = f"{param}.function.parameters"
         raise InvalidField(f"`{param}`: {error}.", param=param) from None
@@ -119,4 +138,7 @@ def read_variables(request: ChatRequest) -> str:
             raise InvalidField(f"`{param}` is no variable that a request can set.", param=param)
         if name == ENABLE_THINKING and not isinstance(value, bool):
             raise InvalidField(f"`{param}` must be true or false.", param=param)
-    return json.dumps(variables, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return msgspec.json.encode(variables).decode()
+    except RecursionError:
+        raise InvalidField("`chat_template_kwargs` is nested too deeply.", param="chat_template_kwargs") from None

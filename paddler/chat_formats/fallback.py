@@ -40,7 +40,8 @@ def tools_text(tools: Sequence[Tool], *, is_required: bool, is_parallel: bool) -
 
 def rewritten(messages: Sequence[Message], told: str, *, has_system: bool) -> tuple[Message, ...]:
     """The conversation with `told` as a part of its system message, or of the first turn of a user where the template
-    has no system messages; calls as their model wrote them, results as the user's."""
+    has no system messages; calls as their model wrote them, results as the user's, in one turn with what the user says
+    then: many templates insist on turns that alternate."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     turns: list[Message] = []
     is_result = False
@@ -49,7 +50,7 @@ def rewritten(messages: Sequence[Message], told: str, *, has_system: bool) -> tu
         if is_result:
             name = message.name or names.get(message.tool_call_id or "", "the tool")
             text = f"Result of {name}:\n{message.content}"
-            if was_result:
+            if turns and turns[-1].role == "user":
                 turns[-1] = structs.replace(turns[-1], content=f"{turns[-1].content}\n\n{text}")
             else:
                 turns.append(Message("user", text))
@@ -60,6 +61,8 @@ def rewritten(messages: Sequence[Message], told: str, *, has_system: bool) -> tu
             ]
             parts = [message.content, *calls] if message.content else calls
             turns.append(structs.replace(message, content="\n".join(parts), tool_calls=()))
+        elif was_result and message.role == "user":
+            turns[-1] = structs.replace(message, content=f"{turns[-1].content}\n\n{message.content}")
         else:
             turns.append(message)
     return tuple(_telling(turns, told, "system" if has_system else "user")) if told else tuple(turns)

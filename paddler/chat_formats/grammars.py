@@ -8,15 +8,17 @@ is asked about like any other, and the state is a function of the tokens accepte
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 
 from paddler.chat_formats.families import CALLS, THOUGHTS
-from paddler.structure.gbnf import ROOT, check_gbnf
-from paddler.structure.json_schema import json_schema_rules, write_rules
+from paddler.chat_formats.tool_rules import TOO_DEEP, ToolRules, tool_rules
+from paddler.structure.expansion import check_expansion, check_sum
+from paddler.structure.gbnf import ROOT, read_gbnf
+from paddler.structure.json_schema import write_rules
 from paddler.structure.rules import GrammarError
 from paddler.structure.schema_parts import SchemaError
 from paddler.structure.writing import any_but_at_first, any_until, continued, json_literal, literal
@@ -24,7 +26,8 @@ from paddler.wire.agent import Generate, Tool
 from paddler.wire.balancer import TextFormat
 
 MAX_CHARS = 131_072
-"""Of the grammar of all tools of a request together: a balancer makes it, in 0.25 s at most, while others wait."""
+"""Of the grammar of all tools of a request together. It is made in 0.3 s, in a thread of a balancer's and over several
+steps of an agent's (`tool_rules.py`)."""
 
 _GAP = r"[ \n]?"
 _BEHIND_THOUGHT = r"[ \n]{0,4}"
@@ -35,23 +38,13 @@ class OutputGrammar(Struct, frozen=True):
     root: str = ROOT
 
 
-class ToolSchemaError(ValueError):
-    """The parameters of tool number `index` cannot be enforced."""
-
-    def __init__(self, index: int, message: str) -> None:
-        super().__init__(message)
-        self.index = index
-
-
 def output_grammar(payload: Generate, format: TextFormat) -> OutputGrammar | None:
     """What the output of a request has to be, written in `format`. None: anything.
 
     Raises `ToolSchemaError`, or `GrammarError` for tools that are too much together."""
     if payload.callable_tools:
-        is_required = payload.tool_choice == "required"
-        name = payload.tool_name
-        tools = tuple(tool for tool in payload.callable_tools if name is None or tool.name == name)
-        return tools_grammar(tools, format, is_required=is_required, is_parallel=payload.parallel_tool_calls)
+        is_required, is_parallel = payload.tool_choice == "required", payload.parallel_tool_calls
+        return tools_grammar(enforced_tools(payload), format, is_required=is_required, is_parallel=is_parallel)
     if payload.grammar is None:
         return None
     if not format.thought:
@@ -64,20 +57,48 @@ def output_grammar(payload: Generate, format: TextFormat) -> OutputGrammar | Non
     return OutputGrammar(f"{payload.grammar}\n{own}", prefix)
 
 
-@lru_cache(maxsize=64)
-def tools_grammar(
-    tools: tuple[Tool, ...], format: TextFormat, *, is_required: bool, is_parallel: bool
-) -> OutputGrammar:
-    """Conversations come back with the same tools, whose conversion takes milliseconds. Raises as `output_grammar`."""
-    rules = _tool_rules(format.calls, tools, is_parallel)
+def enforced_tools(payload: Generate) -> Sequence[Tool]:
+    """Those that its grammar has."""
+    name = payload.tool_name
+    return [tool for tool in payload.callable_tools if name is None or tool.name == name]
+
+
+def tools_grammar(tools: Sequence[Tool], format: TextFormat, *, is_required: bool, is_parallel: bool) -> OutputGrammar:
+    """Conversations come back with the same tools; one that has changed costs no more than itself. Raises as
+    `output_grammar`."""
+    bare = tuple(structs.replace(tool, description=None) for tool in tools)  # what is kept is what the grammar needs
+    return _tools_grammar(bare, format, is_required, is_parallel)
+
+
+@lru_cache(maxsize=16)
+def _tools_grammar(tools: tuple[Tool, ...], format: TextFormat, is_required: bool, is_parallel: bool) -> OutputGrammar:
+    made: list[ToolRules] = []
+    for index, tool in enumerate(tools):
+        made.append(tool_rules(index, tool))
+        if sum(one.size for one in made) > MAX_CHARS:
+            raise GrammarError(f"their schemas become a grammar of more than {MAX_CHARS} characters")
+    names = [tool.name for tool in tools]
+    # A rule around the arguments never begins with them, so it does not matter which they are.
+    around = read_gbnf(write_rules(_rules_around(dict.fromkeys(names, "object"), format, is_required, is_parallel)))
+    check_sum([check_expansion(around), *(one.expansion for one in made)])
+    arguments = {name: one.item for name, one in zip(names, made, strict=True)}
+    rules = _rules_around(arguments, format, is_required, is_parallel)
+    gbnf = write_rules({name: rule for one in made for name, rule in one.rules.items()} | rules)
+    if len(gbnf) > MAX_CHARS:
+        raise GrammarError(f"with their names they become a grammar of more than {MAX_CHARS} characters")
+    return OutputGrammar(gbnf)
+
+
+def _rules_around(
+    arguments: Mapping[str, str], format: TextFormat, is_required: bool, is_parallel: bool
+) -> dict[str, str]:
+    """All but those of the arguments, which are items of GBNF by the names of the tools."""
+    rules = _calls_rules(format.calls, arguments, is_parallel)
     body = "calls"
     if not is_required:
         rules |= _text_rules(format.calls)
         body = "opening0" if format.calls == "llama3" else "free0"
-    rules |= _thought_rules(format, body, "thought", ROOT, may_end=not is_required)
-    grammar = OutputGrammar(write_rules(rules))
-    check_gbnf(grammar.gbnf, max_chars=MAX_CHARS)
-    return grammar
+    return rules | _thought_rules(format, body, "thought", ROOT, may_end=not is_required)
 
 
 def _thought_rules(format: TextFormat, body: str, prefix: str, root: str, *, may_end: bool) -> dict[str, str]:
@@ -107,20 +128,9 @@ def llama3_opening() -> Sequence[tuple[str, bool]]:
     return [(char, index in places) for index, char in enumerate(text)]
 
 
-def _tool_rules(calls: str, tools: Sequence[Tool], is_parallel: bool) -> dict[str, str]:
+def _calls_rules(calls: str, arguments: Mapping[str, str], is_parallel: bool) -> dict[str, str]:
     """`calls`, one or several, and `behind-trigger`, what of them comes behind the first trigger."""
     rules: dict[str, str] = {}
-    arguments: dict[str, str] = {}
-    size = 0
-    for index, tool in enumerate(tools):
-        try:
-            arguments[tool.name], own = json_schema_rules(json.loads(tool.parameters), f"tool{index}-")
-        except (SchemaError, GrammarError) as error:
-            raise ToolSchemaError(index, str(error)) from None
-        rules |= own
-        size += sum(map(len, own.values()))
-        if size > MAX_CHARS:
-            raise GrammarError(f"their schemas become a grammar of more than {MAX_CHARS} characters")
     kind = CALLS[calls]
 
     def name_rule(body: str) -> str:
@@ -169,4 +179,7 @@ def arguments_schema(parameters: object) -> str:
         raise SchemaError("", "a schema must be an object")
     if parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
         raise SchemaError("", '`type` must be "object": arguments have names')
-    return json.dumps({"type": "object", **parameters}, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return msgspec.json.encode({"type": "object", **parameters}).decode()
+    except RecursionError:
+        raise SchemaError("", TOO_DEEP) from None

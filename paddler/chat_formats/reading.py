@@ -45,6 +45,11 @@ class Said(Struct):
     reasoning: str = ""
     calls: list[tuple[str, str]] = []
 
+    @property
+    def has_whole_calls(self) -> bool:
+        """There are calls, and the arguments of the last of them are complete."""
+        return bool(self.calls) and ObjectScanner().scan(self.calls[-1][1])[1]
+
     def add(self, deltas: Iterable[Delta]) -> None:
         for delta in deltas:
             match delta:
@@ -88,6 +93,11 @@ class OutputReader:
             self._begin_content()
         else:
             self._step = self._in_thought if format.is_thinking else self._before_thought
+
+    @property
+    def has_whole_calls(self) -> bool:
+        """As that of what has been said."""
+        return self.num_calls > 0 and self._step != self._in_arguments
 
     def push(self, text: str) -> list[Delta]:
         self._text += text

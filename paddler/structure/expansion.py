@@ -7,7 +7,9 @@ to itself so is left-recursive and never reads a character.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
 
 from paddler.structure.rules import Chars, GrammarError, Group, Item, Ref, Repeat, Rules
 
@@ -22,16 +24,34 @@ MAX_CHAIN = 500
 """Rules that begin with each other: llama.cpp recurses over them."""
 
 
-def check_expansion(rules: Rules) -> None:
+class Expansion(Struct, frozen=True):
+    """What is bounded by `MAX_ELEMENTS` and `MAX_ALL_WAYS`."""
+
+    num_elements: int
+    num_ways: int
+
+
+def check_expansion(rules: Rules) -> Expansion:
     """Raises `GrammarError`. Takes time in proportion to the size of the grammar, but for `MAX_ALL_WAYS`."""
     for group in rules.values():
         for item in _walk(group):
             if isinstance(item, Ref) and item.name not in rules:
                 raise GrammarError(f"it has no rule `{item.name}`")
-    if sum(map(_size, rules.values())) > MAX_ELEMENTS:
+    num_elements = sum(map(_size, rules.values()))
+    if num_elements > MAX_ELEMENTS:
         raise GrammarError(f"its repetitions make more than {MAX_ELEMENTS} elements of it")
     ways = _Ways(rules, _find_empty(rules))
-    if sum(ways.of_rule(name) for name in ways.in_order()) > MAX_ALL_WAYS:
+    expansion = Expansion(num_elements, sum(ways.of_rule(name) for name in ways.in_order()))
+    check_sum([expansion])
+    return expansion
+
+
+def check_sum(expansions: Iterable[Expansion]) -> None:
+    """Of parts of a grammar that do not refer to each other. Raises `GrammarError`."""
+    expansions = list(expansions)
+    if sum(one.num_elements for one in expansions) > MAX_ELEMENTS:
+        raise GrammarError(f"its repetitions make more than {MAX_ELEMENTS} elements of it")
+    if sum(one.num_ways for one in expansions) > MAX_ALL_WAYS:
         raise GrammarError(f"it can be read in too many ways: more than {MAX_ALL_WAYS} in all")
 
 

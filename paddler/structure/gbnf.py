@@ -37,12 +37,17 @@ def check_gbnf(grammar: str, root: str = ROOT, max_chars: int = MAX_CHARS) -> No
     """Raises `GrammarError` for one that llama.cpp would refuse, or would not survive."""
     if len(grammar) > max_chars:
         raise GrammarError(f"it has {len(grammar)} characters, more than {max_chars}")
-    if "\0" in grammar:
-        raise GrammarError("it has a NUL character")
-    rules = _Reader(grammar).rules()
+    rules = read_gbnf(grammar)
     if root not in rules:
         raise GrammarError(f"it has no rule `{root}`")
     check_expansion(rules)
+
+
+def read_gbnf(grammar: str) -> Rules:
+    """Raises `GrammarError` for what llama.cpp's parser would refuse, or not survive."""
+    if "\0" in grammar:
+        raise GrammarError("it has a NUL character")
+    return _Reader(grammar).rules()
 
 
 class _Reader:

@@ -105,8 +105,10 @@ def test_cuts_make_no_difference_and_anybody_can_go_on(text: str, format: TextFo
         again = Said()
         again.add(OutputReader(format).push(text[:cut]))
         assert said == again
+        assert reader.has_whole_calls == said.has_whole_calls
     said.add(reader.finish())
     assert said == read_all(format, [text])
+    assert reader.has_whole_calls == said.has_whole_calls
 
 
 @settings(deadline=None)

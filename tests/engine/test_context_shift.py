@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from paddler.clock import SystemClock
 from paddler.engine import Job, ModelError
@@ -18,7 +19,7 @@ from paddler.wire.agent import Generate, Message, Sampling
 from paddler.wire.balancer import FinishReason
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
-from workers.agent.shifting import check_can_shift, num_discarded, num_kept, window
+from workers.agent.shifting import MAX_CONTEXTS, check_can_shift, num_discarded, num_kept, window
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -87,6 +88,18 @@ def test_before_the_first_shift_nothing_is_different(make: Make) -> None:
     assert plain.done.reason is FinishReason.LENGTH
     assert shifting.ids[: len(plain.ids)] == plain.ids
     assert len(plain.ids) < LIMIT < len(shifting.ids)
+
+
+def test_eight_contexts_are_the_end(make: Make, model: Model) -> None:
+    """A client could ask for output without end; `resume` shortens the test, and counts."""
+    job = make_job("a", STORY, max_tokens=2**31 - 1, sampling=Sampling(temperature=0.8, seed=3, ignore_eos=True))
+    earlier = (model.tokenize(" the")[0].item(),) * (MAX_CONTEXTS * LIMIT - 30)
+    run = EngineRun(make())
+    outcome = run.start(structs.replace(job, resume_ids=earlier))
+    run.finish()
+    assert outcome.done.reason is FinishReason.LENGTH
+    assert outcome.done.usage.completion_tokens == MAX_CONTEXTS * LIMIT
+    assert len(outcome.ids) == 30
 
 
 def test_without_max_tokens_the_end_of_the_context_is_the_end(make: Make) -> None:

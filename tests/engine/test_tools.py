@@ -274,3 +274,38 @@ def test_two_tenants_with_the_same_tools_share_nothing(make_family: MakeFamily) 
         for scope in ("a", "b", "a")
     ]
     assert [end.usage.cached_tokens > 0 for end in ends] == [False, False, True]
+
+
+def test_many_tools_keep_no_step_for_themselves(make_family: MakeFamily) -> None:
+    """They are prepared over several steps, between which the others go on."""
+    engine = make_family("plain")
+    monthly = {f"p{n}": {"type": "integer", "minimum": n, "maximum": 123456 + n} for n in range(4)}
+    tools = tuple(
+        Tool(f"f{n}", json.dumps({"type": "object", "properties": monthly | {f"of{n}": {"const": n}}}))
+        for n in range(40)
+    )
+    run = EngineRun(engine)
+    other = run.start(Job(request_id="other", payload=asking(tools=(), max_tokens=60)))
+    run.step_until(lambda: len(other.ids) == 2)
+    many = run.start(Job(request_id="many", payload=asking(tools=tools, max_tokens=4)))
+    run.step()
+    assert len(engine._started) == 1, "it needs more than one step"
+    assert len(other.ids) == 3
+    run.finish()
+    assert many.end is not None
+    assert len(other.ids) > 4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("has_system", [False, True])
+def test_tools_are_kept_when_a_context_is_full(make_family: MakeFamily, name: str, has_system: bool) -> None:
+    """Where the template writes them before the conversation; behind a later turn they go with it."""
+    encoder = make_family(name)._encoder
+    system = (Message("system", "You are a pirate."),) if has_system else ()
+    payload = asking(messages=(*system, *ASKED))
+    prompt = encoder.encode(payload)
+    kept = prompt[: encoder.num_system(payload, prompt)].tolist()
+    text = b"".join(encoder._model.piece(token, special=True) for token in kept).decode()
+    assert all(tool in text for tool in SCHEMAS)
+    assert "pirate" in text or not has_system
+    assert "fox" not in text

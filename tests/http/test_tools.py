@@ -137,6 +137,17 @@ async def test_what_is_cut_off_is_no_whole_call(client: AsyncOpenAI) -> None:
     assert arguments != LOOK
 
 
+@pytest.mark.parametrize("said", [CALL, f"{CALL.replace('fox', 'x')}\n{CALL}"], ids=["first", "second"])
+async def test_a_stop_string_in_arguments_ends_no_call(client: AsyncOpenAI, said: str) -> None:
+    """Whoever acts on `tool_calls` may trust in the arguments."""
+    asked: Any = {"model": "default", "messages": asking(said + "!"), "tools": TOOLS, "stop": ["fox"]}
+    whole = (await client.chat.completions.create(**asked)).choices[0]
+    assert whole.finish_reason == "stop"
+    assert calls_of(whole.message)[-1] == ("look", LOOK[: LOOK.index("fox")])
+    stream: Any = await client.chat.completions.create(**asked, stream=True)
+    assert [chunk.choices[0].finish_reason async for chunk in stream][-1] == "stop"
+
+
 async def test_tools_that_may_not_be_called_are_not_read(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="default", messages=asking(CALL), tools=TOOLS, tool_choice="none"
@@ -150,6 +161,32 @@ async def test_choices_have_calls_of_their_own(client: AsyncOpenAI) -> None:
     assert [choice.finish_reason for choice in answer.choices] == ["tool_calls"] * 3
     assert all(calls_of(choice.message) == [("look", LOOK)] for choice in answer.choices)
     assert len({call.id for choice in answer.choices for call in choice.message.tool_calls or ()}) == 3
+
+
+async def test_choices_of_a_stream_have_calls_of_their_own(client: AsyncOpenAI) -> None:
+    """Each call is told at its choice's index, and no two are called alike."""
+    said = f"{CALL}\n{CALL.replace('look', 'go')}"
+    asked: Any = {"model": "default", "messages": asking(said), "tools": TOOLS, "n": 2}
+    stream: Any = await client.chat.completions.create(**asked, stream=True)
+    begun: list[tuple[int, int, str, str]] = []
+    arguments: dict[tuple[int, int], str] = {}
+    ends: dict[int, str] = {}
+    async for chunk in stream:
+        for choice in chunk.choices:
+            for call in choice.delta.tool_calls or ():
+                if call.id is not None:
+                    begun.append((choice.index, call.index, call.function.name, call.id))
+                place = choice.index, call.index
+                arguments[place] = arguments.get(place, "") + call.function.arguments
+            if choice.finish_reason is not None:
+                ends[choice.index] = choice.finish_reason
+    assert sorted(one[:3] for one in begun) == [(0, 0, "look"), (0, 1, "go"), (1, 0, "look"), (1, 1, "go")]
+    assert len({one[3] for one in begun}) == 4
+    assert arguments == {(choice, call): LOOK for choice in (0, 1) for call in (0, 1)}
+    assert ends == {0: "tool_calls", 1: "tool_calls"}
+    async with client.chat.completions.stream(**asked) as told:
+        choices = (await told.get_final_completion()).choices
+    assert [calls_of(choice.message) for choice in choices] == [[("look", LOOK), ("go", LOOK)]] * 2
 
 
 async def test_mistakes_are_told_before_anything_is_queued(client: AsyncOpenAI, balancer: HttpBalancer) -> None:

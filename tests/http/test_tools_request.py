@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
+from litestar.exceptions import ClientException
 
-from api.openai.chat import read_chat_call
+from api.openai import chat
+from api.openai.chat import MAX_AT_ONCE, read_chat_call, receive_chat_call
+from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS_BYTES
+from paddler.chat_formats.grammars import _tools_grammar
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
 from paddler.wire.agent import Generate, Message, Tool, ToolCall, decode_payload, encode_payload
@@ -104,6 +109,9 @@ CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments":
         ({"tools": [*TWO, tool(parameters="x")]}, "tools[2].function.parameters", "must be an object"),
         ({"tools": [*TWO, tool(parameters={"properties": {"a": {"not": {}}}})]}, "tools[2].function.parameters",
          "`not` cannot be enforced; leave it out (at /properties/a)"),
+        ({"tools": [tool(description="x" * (MAX_DESCRIPTION + 1))]}, "tools[0].function.description", "<= 16384"),
+        ({"tools": [tool(str(n), description="☃" * MAX_DESCRIPTION) for n in range(6)]}, "tools", "send fewer"),
+        ({"tools": [tool(parameters={"description": "x" * MAX_TOOLS_BYTES})]}, "tools", "send fewer"),
         ({"tools": [tool(parameters={"properties": 3})]}, "tools[0].function.parameters", "must be an object"),
         ({"tools": TWO, "tool_choice": {"type": "function", "function": {"name": "c"}}}, "tool_choice", "called 'c'"),
         ({"tools": TWO, "tool_choice": {"type": "function"}}, "tool_choice.function", "required"),
@@ -134,3 +142,48 @@ def test_what_is_refused(fields: dict[str, Any], param: str, says: str) -> None:
         read(**fields)
     assert caught.value.param == param
     assert says in caught.value.message
+
+
+def test_what_is_kept_of_tools_are_no_descriptions() -> None:
+    """A client could fill a balancer's memory with them."""
+    read(tools=[tool("kept", description="one")])
+    before = _tools_grammar.cache_info()
+    read(tools=[tool("kept", description="another")])
+    after = _tools_grammar.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+
+
+@pytest.mark.parametrize("where", ["parameters", "variables", "form"])
+def test_any_nesting_is_refused_or_done(where: str) -> None:
+    """Writing JSON gives up at another depth than reading it."""
+    told: set[str] = set()
+    for depth in range(900, 1010):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        field = {
+            "parameters": f'"tools":[{{"type":"function","function":{{"name":"f","parameters":{deep}}}}}]',
+            "variables": f'"chat_template_kwargs":{deep}',
+            "form": f'"json_schema":{deep}',
+        }[where]
+        body = f'{{"model":"m","messages":[{{"role":"user","content":"x"}}],{field}}}'
+        try:
+            read_chat_call(body.encode(), 7)
+        except InvalidField as error:
+            told.add(error.message)
+        except ClientException as error:
+            told.add(error.detail)
+    assert any("nested too deeply" in one for one in told)
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_read_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def noting(body: bytes, random_seed: int) -> chat.ChatCall:
+        threads.append(threading.current_thread())
+        return read_chat_call(body, random_seed)
+
+    monkeypatch.setattr(chat, "read_chat_call", noting)
+    for text in ("small", "x" * MAX_AT_ONCE):
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], "tools": [tool()]}
+        assert (await receive_chat_call(json.dumps(body).encode(), 7)).payload.tools
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
 from paddler.chat_formats.families import CALLS, THOUGHTS, TemplateKind
-from paddler.chat_formats.grammars import OutputGrammar, ToolSchemaError, output_grammar
+from paddler.chat_formats.grammars import OutputGrammar, enforced_tools, output_grammar
+from paddler.chat_formats.tool_rules import ToolSchemaError, convert_some
 from paddler.chat_formats.variables import ENABLE_THINKING
 from paddler.errors import InvalidField
 from paddler.structure.rules import GrammarError
@@ -38,6 +40,10 @@ class Forms:
         self._model = model
         self._kind = TemplateKind() if template is None else template.kind
         self._pieces: dict[tuple[str, str], list[bytes]] = {("", ""): model.pieces}
+
+    def are_made(self, payload: Generate, has_time: Callable[[], bool]) -> bool:
+        """Do what takes longest of `of`, as long as there is time; until it is done, it is to be called again."""
+        return convert_some(enforced_tools(payload), has_time)
 
     def of(self, payload: Generate, prompt: TokenArray) -> Form:
         """Raises `InvalidField`."""

@@ -217,6 +217,8 @@ class LlamaEngine:
         """Turn started jobs into sequences, as far as the time allows."""
         deadline = self._clock.monotonic() + PREPARE_S
         for key, (job, payload) in list(self._started.items()):
+            if not self._encoder.forms.are_made(payload, lambda: self._clock.monotonic() < deadline):
+                break
             try:
                 prompt = self._vision.read(key, payload)
                 if prompt is None:

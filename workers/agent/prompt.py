@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from paddler.errors import ContextExceeded, InvalidField
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Generate, Message
 from workers.agent.chat_form import Forms, template_variables
 from workers.agent.llama import Model
 from workers.agent.templates import ChatTemplate, TemplateError
@@ -67,17 +69,30 @@ class PromptEncoder:
         return tokens
 
     def num_system(self, payload: Generate, prompt: TokenArray) -> int:
-        """How many tokens of a prompt are its leading system message's, as the template writes it alone."""
-        messages = payload.messages or ()
-        if self._template is None or not messages or messages[0].role != "system":
+        """How many tokens of a prompt come before the conversation: the leading system message and what is told of
+        tools, as the template writes them alone, or before any first turn of a user."""
+        if self._template is None or not payload.messages:
             return 0
-        try:
-            text = self._template.render(messages[:1], add_generation_prompt=False)
-        except InvalidField:  # a template may want more than that
-            return 0
-        alone = self._model.tokenize(text)
+        alone = self._beginning(payload, payload.messages, self._template)
         start = int(len(prompt) > 0 and prompt[0] == self._model.bos and (not len(alone) or alone[0] != prompt[0]))
         return start + num_common(prompt[start:], alone)
+
+    def _beginning(self, payload: Generate, messages: Sequence[Message], template: ChatTemplate) -> TokenArray:
+        variables = template_variables(payload, template)
+
+        def rendered(*messages: Message) -> str:
+            with contextlib.suppress(InvalidField):  # a template may want more than that
+                part = replace(payload, messages=messages, add_generation_prompt=False)
+                return template.render_chat(part, variables)
+            return ""
+
+        first = messages[:1] if messages[0].role == "system" else ()
+        alone = rendered(*first)
+        if alone and all(f'"{tool.name}"' in alone for tool in payload.callable_tools):
+            return self._model.tokenize(alone)
+        # Some write a system message of their own, or the tools, only into a conversation.
+        one, other = (self._model.tokenize(rendered(*first, Message("user", text))) for text in ("0", "1"))
+        return one[: num_common(one, other)] if len(one) else self._model.tokenize(alone)
 
     def _render(self, payload: Generate) -> str:
         if self._template is None:

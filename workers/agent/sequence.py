@@ -16,7 +16,7 @@ from workers.agent.logprobs import token_logprob
 from workers.agent.pictures import Picture, Pictures
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
-from workers.agent.shifting import num_discarded, window
+from workers.agent.shifting import max_output, num_discarded, window
 from workers.agent.tokens import TokenArray
 
 
@@ -53,7 +53,8 @@ class Sequence:
         self._num_kept = num_kept
         self._max_output = max_tokens - self.num_prompt
         if payload.max_tokens is not None:
-            self._max_output = payload.max_tokens if num_kept is not None else min(self._max_output, payload.max_tokens)
+            most = self._max_output if num_kept is None else max_output(payload.max_tokens, max_tokens)
+            self._max_output = min(most, payload.max_tokens)
         self._num_output = len(job.resume_ids)
         tokens = np.concatenate([prompt, np.array(job.resume_ids, np.int32)])
         self.num_gone = 0

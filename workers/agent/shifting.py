@@ -12,6 +12,14 @@ import numpy as np
 from paddler.engine import ModelError
 from workers.agent.tokens import TokenArray
 
+MAX_CONTEXTS = 8
+"""Of output: one that never ends would hold its slot for ever."""
+
+
+def max_output(asked: int, max_tokens: int) -> int:
+    """How many of the tokens that a request asks for it gets, in a context of `max_tokens`."""
+    return min(asked, MAX_CONTEXTS * max_tokens)
+
 
 def check_can_shift(is_wanted: bool, can_share: bool) -> None:
     """Raises `ModelError` for a memory whose cells are no single positions that could be moved."""
@@ -24,8 +32,8 @@ def check_can_shift(is_wanted: bool, can_share: bool) -> None:
 
 
 def num_kept(num_system: int, adds_bos: bool, max_tokens: int) -> int:
-    """How many tokens stay for ever: those of the system message, or the first token if the model wants one there; a
-    quarter of the context at most, or little would be left to move."""
+    """How many tokens stay for ever: those of the system message and the tools, or the first token if the model wants
+    one there; a quarter of the context at most, or little would be left to move."""
     return min(max(num_system, int(adds_bos)), max_tokens // 4)
 
 
