@@ -90,8 +90,6 @@ async def test_a_killed_agent_leaves_its_call_to_another(
         "model": "default", "messages": asking("A poem, please."), "tools": [tool], "tool_choice": "required",
         "parallel_tool_calls": False, "temperature": 0, "max_tokens": 400,
     }  # fmt: skip
-    whole = (await patient.chat.completions.create(**asked)).choices[0].message.tool_calls
-    assert whole is not None
     told: list[Any] = []
 
     async def listen() -> None:
@@ -104,10 +102,14 @@ async def test_a_killed_agent_leaves_its_call_to_another(
 
     listening = asyncio.create_task(listen())
     await wait_until(lambda: len(fragments()) > 60, timeout_s=30, what="it is within the poem")
+    before = fragments()
     [request_id] = {chunk.id.removeprefix("chatcmpl-") for chunk in told}
     agents[(await fleet_queue.agent_names(request_id))[-1]].kill()
     await listening
-    assert whole[0].type == "function"
-    assert fragments() == whole[0].function.arguments
+    # Which words follow may differ from what the first would have said: a prompt with tools is longer than a tile of
+    # llama.cpp's (`workers/agent/DESIGN.md`, *What must hold*). Nothing is repeated, missing or against the schema.
+    assert fragments().startswith(before)
     assert 200 <= len(json.loads(fragments())["poem"]) <= 220
+    calls = [call for chunk in told for call in chunk.choices[0].delta.tool_calls or () if call.id]
+    assert [(call.index, call.function.name) for call in calls] == [(0, "recite")], "the call begins once"
     assert told[-1].choices[0].finish_reason == "tool_calls"
