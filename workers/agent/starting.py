@@ -10,6 +10,7 @@ import asyncio
 import gc
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,7 @@ from paddler.logs import get_logger
 from paddler.store.pipe import Value
 from workers.agent.mark import StartMark, Stat, stat_of
 from workers.agent.membership import Membership
+from workers.agent.passing_thread import in_passing_thread
 from workers.agent.phases import Phase, Report
 from workers.agent.retrying import repeat
 
@@ -138,7 +140,7 @@ class Starting:
         self._is_mark_ours = not is_suspect
         if is_suspect:
             log.warning("an earlier start with this model never came to its end; looking at it in full")
-        loading = asyncio.create_task(asyncio.to_thread(self._build, self._report, is_suspect))
+        loading = asyncio.create_task(in_passing_thread(partial(self._build, self._report, is_suspect)))
         while not loading.done():
             await asyncio.wait({loading}, timeout=TELL_S)
             still_s = self._clock.monotonic() - self._moved_at
