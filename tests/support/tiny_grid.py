@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from tiny_vision import write_file
 
 WIDTH, NUM_HEADS, NUM_KV_HEADS, FEED_FORWARD, NUM_LAYERS = 64, 4, 2, 128, 2
 EYE_WIDTH, PATCH, MERGE = 32, 8, 2
@@ -63,7 +64,7 @@ def write_grid_model(path: Path, vocabulary: Path, *, seed: int = 1) -> Path:
         tensors[f"{block}.ffn_down.weight"] = random(WIDTH, FEED_FORWARD)
         for norm in ("attn_norm", "ffn_norm"):
             tensors[f"{block}.{norm}.weight"] = np.ones(WIDTH, np.float32)
-    return _write(writer, tensors, path)
+    return write_file(writer, tensors, path)
 
 
 def write_grid_projection(path: Path, *, seed: int = 2) -> Path:
@@ -100,14 +101,4 @@ def write_grid_projection(path: Path, *, seed: int = 2) -> Path:
         tensors[f"{block}.{part}.bias"] = random(EYE_WIDTH)
     for norm in (f"{block}.ln1", f"{block}.ln2", "v.post_ln"):
         tensors[f"{norm}.weight"], tensors[f"{norm}.bias"] = np.ones(EYE_WIDTH, np.float32), random(EYE_WIDTH)
-    return _write(writer, tensors, path)
-
-
-def _write(writer: gguf.GGUFWriter, tensors: dict[str, Any], path: Path) -> Path:
-    for name, tensor in tensors.items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_file(writer, tensors, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -75,6 +75,11 @@ def write_projector(
     else:
         tensors["mm.soft_emb_norm.weight"] = np.ones(width, np.float32)
         tensors["mm.input_projection.weight"] = random(width, text_width, scale=0.05)
+    return write_file(writer, tensors, path)
+
+
+def write_file(writer: gguf.GGUFWriter, tensors: dict[str, Any], path: Path) -> Path:
+    """What is left to do when the numbers are in."""
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()

@@ -40,7 +40,7 @@ _UBATCH = 512
 _KEEPS_TEXT = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
 _logger = logging.getLogger("paddler.llama")
 _log_levels = {3: logging.WARNING, 4: logging.ERROR}  # GGML_LOG_LEVEL_*; its INFO is our DEBUG
-last_problems: deque[str] = deque(maxlen=3)
+_last_problems: deque[str] = deque(maxlen=3)
 
 
 class Options(Protocol):
@@ -80,7 +80,7 @@ class Decoded(IntEnum):
 def _log(level: int, text: bytes, _user_data: Any) -> None:
     line = text.decode("utf-8", "replace").rstrip()
     if level in _log_levels and line:
-        last_problems.append(line)
+        _last_problems.append(line)
     if line and _logger.isEnabledFor(python_level := _log_levels.get(level, logging.DEBUG)):
         _logger.log(python_level, "%s", line)
 
@@ -114,7 +114,7 @@ class Model:
     ) -> None:
         _init_library()
         check_file(path, "the model")
-        last_problems.clear()
+        _last_problems.clear()
         raised: list[BaseException] = []
 
         def progress(fraction: float, _user_data: Any) -> bool:
@@ -285,7 +285,7 @@ class Context:
         self._flag = ctypes.create_string_buffer(2)
         params.abort_callback = _strlen()
         params.abort_callback_data = ctypes.addressof(self._flag)
-        last_problems.clear()
+        _last_problems.clear()
         pointer = lib.llama_init_from_model(model.pointer, params)
         if not pointer:
             raise ModelError(
@@ -453,12 +453,12 @@ def pointer_to(array: NDArray[Any], ctype: Any) -> Any:
 
 def forget_problems() -> None:
     """Before a call whose failure `problems` is to explain."""
-    last_problems.clear()
+    _last_problems.clear()
 
 
 def problems() -> str:
     """What llama.cpp said last of what went wrong."""
-    return "; ".join(line.removeprefix("llama_model_load: ") for line in last_problems) or "it gives no reason"
+    return "; ".join(line.removeprefix("llama_model_load: ") for line in _last_problems) or "it gives no reason"
 
 
 def check_file(path: Path, what: str) -> None:

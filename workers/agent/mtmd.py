@@ -25,7 +25,7 @@ from workers.agent.llama import (
     LogitArray,
     Model,
     check_file,
-    last_problems,
+    forget_problems,
     lib,
     log_callback,
     pointer_to,
@@ -77,7 +77,7 @@ class Projector:
     def __init__(self, path: Path, model: Model, *, num_threads: int, uses_gpu: bool = False) -> None:
         check_file(path, "the multimodal projection")
         mtmd.mtmd_helper_log_set(log_callback, ctypes.c_void_p(None))
-        last_problems.clear()
+        forget_problems()
         self.marker = f"<__image_{secrets.token_hex(16)}__>"
         self._marker = self.marker.encode()
         params = mtmd.mtmd_context_params_default()
