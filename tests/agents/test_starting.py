@@ -18,7 +18,8 @@ from paddler.store.client import Store
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
-from workers.agent.llama import Context, Model
+from workers.agent.context import Context
+from workers.agent.llama import Model
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report

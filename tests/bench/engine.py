@@ -27,8 +27,9 @@ from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Sampling
 from tests.bench import engine_http, engine_prefix
+from workers.agent.context import Context, Decoded
 from workers.agent.cores import num_usable_cores
-from workers.agent.llama import Context, Decoded, Model
+from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 
 PROMPT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,"

@@ -15,8 +15,9 @@ from qwen_gguf import END, write_qwen
 from paddler.engine import Engine
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job, rerank_job
+from workers.agent.context import Context, Decoded
 from workers.agent.embedding_engine import EmbeddingEngine
-from workers.agent.llama import Context, Decoded, Model, Pooling
+from workers.agent.llama import Model, Pooling
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.loading import load
 from workers.agent.tokens import TokenArray

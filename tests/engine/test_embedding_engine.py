@@ -18,8 +18,9 @@ from paddler.engine import Engine, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job
 from paddler.wire.balancer import FinishReason
+from workers.agent.context import Context, Decoded
 from workers.agent.embedding_engine import EmbeddingEngine
-from workers.agent.llama import Context, Decoded, Model
+from workers.agent.llama import Model
 from workers.agent.loading import load
 
 TEXTS = ("A cat sits on the mat.", "A kitten is sitting on a rug.", "The stock market fell sharply on Tuesday.")

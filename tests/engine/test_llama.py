@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddler.engine import ModelError
-from workers.agent.llama import Context, Decoded, DecodeError, Model, build_info, generates_text
+from workers.agent.context import Context, Decoded, DecodeError
+from workers.agent.llama import Model, build_info, generates_text
 
 
 @pytest.fixture
@@ -176,14 +177,6 @@ def test_a_process_that_loads_a_model_keeps_its_output_clean(model_path: Path) -
     code = f"from pathlib import Path; from workers.agent.llama import Model; Model(Path({str(model_path)!r}))"
     ran = run_python(code)
     assert (ran.stdout, ran.stderr) == ("", "")
-
-
-@pytest.mark.parametrize(("given", "expected"), [(None, "1000"), ("5", "5")])
-def test_the_spin_count_is_set_before_the_library_loads(given: str | None, expected: str) -> None:
-    """libgomp prints what it read from the environment."""
-    environment = {"OMP_DISPLAY_ENV": "verbose"} | ({"GOMP_SPINCOUNT": given} if given else {})
-    ran = run_python("import os; os.environ.get('GOMP_SPINCOUNT'); import workers.agent.llama", **environment)
-    assert f"GOMP_SPINCOUNT = '{expected}'" in ran.stderr
 
 
 def test_a_split_name_without_its_other_parts_is_an_error(model_path: Path, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from paddler.clock import SystemClock
 from paddler.engine import Embedded, Event, Job, Rejected, Working
 from paddler.testing.engine_run import EngineRun, embed_job
 from paddler.wire.agent import Embed
+from workers.agent.context import Context, Decoded
 from workers.agent.embedder import Embedder
-from workers.agent.llama import Context, Decoded, Model, Pooling
+from workers.agent.llama import Model, Pooling
 from workers.agent.llama_engine import LlamaEngine
 
 STORY = "Once upon a time there was a small red fox who lived in a forest by the sea and told stories. "

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from paddler.engine import Job, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
-from workers.agent.llama import Context, Decoded, LogitArray, Model
+from workers.agent.context import Context, Decoded
+from workers.agent.llama import LogitArray, Model
 from workers.agent.llama_engine import LlamaEngine
 
 MakeLlama = Callable[..., LlamaEngine]

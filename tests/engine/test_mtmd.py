@@ -13,8 +13,9 @@ from tiny_vision import picture, write_projector
 
 from paddler.engine import ModelError
 from paddler.images import ImageUnreadable
+from workers.agent.context import Context, Decoded
 from workers.agent.images import read_image
-from workers.agent.llama import Context, Decoded, Model
+from workers.agent.llama import Model
 from workers.agent.mtmd import ImageChunk, ImageError, Pixels, Projector, RowBatch
 
 FIT = 1024

@@ -17,7 +17,8 @@ from paddler.clock import SystemClock
 from paddler.engine import ModelError
 from paddler.engine_settings import CacheType, EngineSettings, LoraAdapter
 from paddler.testing.engine_run import EngineRun, embed_job, make_job
-from workers.agent.llama import Context, Decoded, Model, lib
+from workers.agent.context import Context, Decoded
+from workers.agent.llama import Model, lib
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.options import ContextOptions, ModelOptions
 

@@ -16,9 +16,10 @@ from paddler.engine import Embedded, Event, ModelError, Rejected
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, embed_job, make_job
 from paddler.wire.agent import Embed
+from workers.agent.context import Context, Decoded
 from workers.agent.embedder import Embedder
 from workers.agent.gguf_header import has_tensor
-from workers.agent.llama import Context, Decoded, Model, Pooling
+from workers.agent.llama import Model, Pooling
 from workers.agent.llama_engine import LlamaEngine
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,7 @@ from paddler.engine_settings import EngineSettings
 from paddler.testing.embed_script import score_of
 from paddler.testing.engine_run import EngineRun, Outcome, embed_job, make_job, rerank_job
 from paddler.testing.scripted import ScriptedEngine
-from workers.agent.llama import Context, Decoded
+from workers.agent.context import Context, Decoded
 from workers.agent.loading import load
 
 WORDS = ("the", "fox", "sea", "red", "bread", "tree", "runs", "##s", "moon", "is", "where", "?")

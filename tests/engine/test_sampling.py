@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from paddler.errors import InvalidField
 from paddler.payload import SAMPLING_RANGES, check_sampling
 from paddler.wire.agent import Sampling
-from workers.agent.llama import Context, LogitArray, Model
+from workers.agent.context import Context
+from workers.agent.llama import LogitArray, Model
 from workers.agent.samplers import Mirostat, SamplerChain
 from workers.agent.sampling import Penalties, Sampler, position_seed
 

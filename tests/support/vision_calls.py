@@ -12,8 +12,9 @@ from paddler.images import images_of
 from paddler.testing.engine_run import Outcome
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
 from paddler.wire.balancer import TokenLogprob
+from workers.agent.context import Context
 from workers.agent.images import read_image
-from workers.agent.llama import Context, lib
+from workers.agent.llama import lib
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.logprobs import token_logprob
 from workers.agent.mtmd import ImageChunk, mtmd

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from paddler.clock import Clock
 from paddler.engine import ModelError
-from workers.agent.llama import Batch, Context, Decoded
+from workers.agent.context import Batch, Context, Decoded
 from workers.agent.mtmd import Projector, RowBatch
 from workers.agent.scheduler import Chunk, Plan
 from workers.agent.sequence import Sequence

@@ -18,9 +18,10 @@ from paddler.payload import check_dimensions, check_payload
 from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Encode, Rerank
 from paddler.wire.balancer import FinishReason
+from workers.agent.context import AttachedOptions, Context, Decoded
 from workers.agent.embed_task import Task, Text
 from workers.agent.inputs import InputEncoder
-from workers.agent.llama import AttachedOptions, Context, Decoded, Model, Pooling, max_sequences
+from workers.agent.llama import Model, Pooling, max_sequences
 from workers.agent.pooling import check_pooled
 from workers.agent.rejecting import rejected
 from workers.agent.signs import SIGN_S

@@ -13,7 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from paddler.engine import Retained
-from workers.agent.llama import Context
+from workers.agent.context import Context
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
 from workers.agent.scheduler import MIN_PREFILL_TOKENS
 from workers.agent.sequence import Sequence

@@ -13,10 +13,11 @@ from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.batches import Batches, Part, warm_up
+from workers.agent.context import Context, Decoded
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.kv_cache import KvCache
-from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
+from workers.agent.llama import Model, build_info, max_sequences
 from workers.agent.naming import bytes_per_token, name_of
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of

@@ -8,8 +8,9 @@ from pathlib import Path
 from paddler.clock import SystemClock
 from paddler.engine import ModelError
 from paddler.engine_settings import EngineSettings
+from workers.agent.context import DecodeError
 from workers.agent.embedding_engine import EmbeddingEngine, make_embedding_engine
-from workers.agent.llama import DecodeError, Model
+from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.options import ModelOptions
 from workers.agent.phases import Phase, Report, ignore

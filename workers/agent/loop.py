@@ -40,7 +40,7 @@ from workers.agent.running import Running
 log = get_logger(__name__)
 
 BLOCK_MS = 2000
-FLUSH_MS = 10
+FLUSH_MS = 20
 
 
 class AgentLoop:

@@ -20,17 +20,8 @@ from llama_cpp import mtmd_cpp
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
-from workers.agent.llama import (
-    Batch,
-    LogitArray,
-    Model,
-    check_file,
-    forget_problems,
-    lib,
-    log_callback,
-    pointer_to,
-    problems,
-)
+from workers.agent.context import Batch
+from workers.agent.llama import LogitArray, Model, check_file, forget_problems, lib, log_callback, pointer_to, problems
 from workers.agent.tokens import TokenArray
 
 mtmd: Any = mtmd_cpp

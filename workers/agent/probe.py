@@ -131,7 +131,8 @@ def main(is_full: bool) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     settings = structs.replace(settings, n_gpu_layers=0, tensor_split=(), main_gpu=0, split_mode="layer")
     from workers.agent import options
-    from workers.agent.llama import Context, Model
+    from workers.agent.context import Context
+    from workers.agent.llama import Model
 
     reading = options.Look(is_full=is_full)
     try:

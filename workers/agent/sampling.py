@@ -21,9 +21,10 @@ import numpy as np
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Sampling
 from workers.agent.bias import Bias, has_bias
+from workers.agent.context import Context
 from workers.agent.dry import Dry, has_dry
 from workers.agent.grammar import Constraint
-from workers.agent.llama import Context, LogitArray, Model
+from workers.agent.llama import LogitArray, Model
 from workers.agent.samplers import GREEDY_BELOW, Mirostat, SamplerChain
 from workers.agent.tokens import TokenArray
 

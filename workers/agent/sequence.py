@@ -10,8 +10,9 @@ from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import FinishReason, TokenLogprob, Usage
 from workers.agent.chat_form import Form
+from workers.agent.context import Context
 from workers.agent.grammar import Constraint
-from workers.agent.llama import Context, LogitArray, Model
+from workers.agent.llama import LogitArray, Model
 from workers.agent.logprobs import token_logprob
 from workers.agent.pictures import Picture, Pictures
 from workers.agent.sampling import Sampler
