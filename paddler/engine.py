@@ -4,7 +4,7 @@ It lives here, not in `workers`, because the scripted engine of `paddler.testing
 
 An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the
 constructor and `interrupt` is called there, none of them blocks longer than one step, and none is called concurrently.
-A step is bounded (about 250 ms), because it bounds cancel latency and the lease.
+A step is bounded (about 250 ms while somebody generates, 1 s at most), because it bounds cancel latency and the lease.
 """
 
 from __future__ import annotations

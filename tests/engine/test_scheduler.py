@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from workers.agent.scheduler import MIN_PREFILL_TOKENS, PREFILL_STEP_TARGET_S, TILE, Chunk, Plan, Scheduler, Work
+from workers.agent.scheduler import (
+    LONE_STEP_TARGET_S,
+    MIN_PREFILL_TOKENS,
+    PREFILL_STEP_TARGET_S,
+    TILE,
+    Chunk,
+    Plan,
+    Scheduler,
+    Work,
+)
 
 FAST = 1e-6  # seconds a token: time never limits a chunk
 
@@ -110,18 +119,20 @@ def test_a_long_prompt_does_not_stall_the_others() -> None:
     assert max(simulation.elapsed) < 0.25
 
 
+@pytest.mark.parametrize(("num_prompts", "target_s"), [(1, LONE_STEP_TARGET_S), (2, PREFILL_STEP_TARGET_S)])
 @pytest.mark.parametrize("token_s", [0.0001, 0.0035, 0.02])
-def test_the_chunk_follows_the_measured_speed(token_s: float) -> None:
+def test_the_chunk_follows_the_measured_speed(token_s: float, num_prompts: int, target_s: float) -> None:
     """A machine that becomes ten times slower gets shorter chunks; while it is steady, the time is used."""
     simulation = Simulation(make(100_000, 100_000, prefill_token_s=token_s), token_s=token_s)
-    simulation.add(20_000, 1)
+    for _ in range(num_prompts):
+        simulation.add(45_000, 1)
     simulation.step()
-    assert simulation.elapsed[-1] == pytest.approx(PREFILL_STEP_TARGET_S, rel=0.15)
+    assert simulation.elapsed[-1] == pytest.approx(target_s, rel=0.3)
     simulation.token_s *= 10
     for _ in range(6):
         simulation.step()
-    num_tokens = PREFILL_STEP_TARGET_S / simulation.token_s
-    expected = PREFILL_STEP_TARGET_S if num_tokens > MIN_PREFILL_TOKENS else MIN_PREFILL_TOKENS * simulation.token_s
+    num_tokens = target_s / simulation.token_s
+    expected = target_s if num_tokens > MIN_PREFILL_TOKENS else MIN_PREFILL_TOKENS * simulation.token_s
     assert simulation.elapsed[-1] == pytest.approx(expected, rel=0.3)
 
 
@@ -129,7 +140,7 @@ def test_a_batch_is_whole_tiles_with_the_decoding_tokens() -> None:
     scheduler = make(10_000, prefill_token_s=0.0035)
     works = [Work(0, 60, 59, is_admitted=True), Work(1, 50, 49, is_admitted=True), Work(2, 4000)]
     assert sum(chunk.num_tokens for chunk in scheduler.plan(works).chunks) == TILE
-    assert scheduler.plan(works[2:]).chunks == (Chunk(2, 2 * TILE),)
+    assert scheduler.plan(works[2:]).chunks == (Chunk(2, 4 * TILE),)
 
 
 def test_one_mismeasured_step_does_not_allow_a_long_one() -> None:
