@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from paddler.clock import Clock
-from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
+from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Generate
@@ -16,6 +16,7 @@ from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.kv_cache import KvCache
+from workers.agent.limits import check_limits
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import bytes_per_token, name_of
 from workers.agent.options import ContextOptions
@@ -36,18 +37,13 @@ PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
-MAX_THREADS = 512
-MAX_CONTEXT = 1 << 24
-"""llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
 
 
 class LlamaEngine:
     """Implements `paddler.engine.Engine` with one llama.cpp context."""
 
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
-        _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
-        _check_range("threads", 1 if settings.threads is None else settings.threads, 1, MAX_THREADS)
-        _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
+        check_limits(settings)
         self._model = model
         self._clock = clock
         pooling, options = pooling_of(model, settings.pooling), ContextOptions(model, settings)
@@ -292,8 +288,3 @@ class LlamaEngine:
         events.append(sequence.done(reason) if is_done else rejected(sequence.job, reason))
         events += self._kv.park(sequence)
         sequence.close()
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")
