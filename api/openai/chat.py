@@ -46,7 +46,11 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, NOT_YET)
+    return chat_call_of(decode_body(body, _decoder, NOT_YET), random_seed)
+
+
+def chat_call_of(request: ChatRequest, random_seed: int) -> ChatCall:
+    """Check and translate. Raises `InvalidField`."""
     options = request.stream_options
     if options is not None and not request.stream:
         raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")
