@@ -27,7 +27,7 @@ from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, encode_label, label_of
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
-from api.openai.text_routes import text_routes
+from api.openai.token_routes import token_routes
 from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
@@ -101,7 +101,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
-    return [*routes, *text_routes(gateway, clock)]
+    return [*routes, *token_routes(gateway, clock)]
 
 
 def render_stream(reply: Reply) -> ChatStream:

@@ -13,8 +13,8 @@ from fleet_harness import Fleet
 from http_harness import HttpBalancer, NewAgent, chat
 from starter_engine import starter_engine
 
-from api.openai.text_routes import DETOKENIZE_PATHS, TEMPLATE_PATHS, TOKENIZE_PATHS, read_template_call
 from api.openai.texts import answer_object
+from api.openai.token_routes import DETOKENIZE_PATHS, TEMPLATE_PATHS, TOKENIZE_PATHS, read_template_call
 from paddler.errors import InvalidField
 from paddler.jobs import fleet_view
 from paddler.payload import MAX_QUESTION_BYTES

@@ -66,7 +66,7 @@ _template_decoder = msgspec.json.Decoder(TemplateRequest)
 _label = encode_label(QuestionLabel())
 
 
-def text_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
+def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def answer(
         request: AnyRequest, body: bytes, model: str | None, question: Question, kind: type[A]
     ) -> AskedAnswer[A]:
