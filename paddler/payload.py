@@ -83,7 +83,7 @@ def _check_question(payload: Question) -> None:
                 raise InvalidField(f"at most {MAX_QUESTION_TOKENS} tokens are made text at once", param="tokens")
         case ApplyTemplate(request=request) | CountTokens(request=request):
             _check_generate(request)
-            check_size("".join(_texts_of(request)), "messages" if request.prompt is None else "prompt")
+            check_size("".join(_texts_of(request)), "prompt" if request.messages is None else "messages")
 
 
 def question_size(payload: Question) -> int:
@@ -100,6 +100,7 @@ def question_size(payload: Question) -> int:
 
 def _texts_of(request: Generate) -> Iterator[str]:
     yield request.prompt or ""
+    yield request.suffix or ""
     for message in request.messages or ():
         yield message.content
         yield message.reasoning_content or ""
@@ -139,8 +140,10 @@ def check_dimensions(payload: Encode, size: int) -> None:
 
 
 def _check_generate(payload: Generate) -> None:
-    if (payload.messages is None) == (payload.prompt is None):
+    if sum(given is not None for given in (payload.messages, payload.prompt, payload.prompt_ids)) != 1:
         raise InvalidField("give exactly one of messages and prompt", param="messages")
+    if payload.suffix is not None and payload.prompt is None:
+        raise InvalidField("a suffix goes with a prompt that is text", param="suffix")
     if payload.messages is not None and not payload.messages:
         raise InvalidField("messages must not be empty", param="messages")
     if payload.max_tokens is not None and payload.max_tokens < 0:

@@ -53,8 +53,10 @@ class Script:
             raise InvalidField("the scripted engine has no model that could be made to call", param="tool_choice")
         self.job = job
         self.payload = payload
+        if not all(0 <= token < NUM_WORDS + 256 for token in payload.prompt_ids or ()):
+            raise InvalidField("`prompt` has a token that is none here", param="prompt")
         text = prompt_text(payload)
-        param = "messages" if payload.prompt is None else "prompt"
+        param = "prompt" if payload.messages is None else "messages"
         if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
             default_tokens = int(found[1])
         said = re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
@@ -177,8 +179,10 @@ def whole(payload: Generate, *, default_tokens: int = DEFAULT_TOKENS, context_si
 
 
 def prompt_text(payload: Generate) -> str:
+    if payload.prompt_ids is not None:
+        return b"".join(map(piece_of, payload.prompt_ids)).decode("utf-8", "replace")
     if payload.prompt is not None:
-        return payload.prompt
+        return payload.prompt if payload.suffix is None else f"{payload.prompt} {payload.suffix}"
     return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
 
 

@@ -99,7 +99,8 @@ class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="generate"):
-    """Generate text from a conversation (`messages`) or a raw prompt (`prompt`); exactly one is set.
+    """Generate text from a conversation (`messages`) or a raw prompt, as text (`prompt`) or as tokens (`prompt_ids`, to
+    which none are added); exactly one is set. With `suffix` the text between `prompt` and it, for models that can.
 
     `max_tokens` None means up to the context's end. `stop` holds strings that end the output and are not
     part of it. `grammar`, in GBNF with the rule `root`, is what the whole output has to be, or begin when it is cut
@@ -125,6 +126,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     tool_name: str | None = None
     parallel_tool_calls: bool = True
     template_kwargs: str = ""
+    prompt_ids: tuple[int, ...] | None = None
+    suffix: str | None = None
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

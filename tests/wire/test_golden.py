@@ -107,6 +107,16 @@ def test_a_message_with_an_image() -> None:
     assert decode_payload(encoded) == payload
 
 
+def test_raw_prompts() -> None:
+    for payload, fields in (
+        (Generate(prompt_ids=(1, 300)), {"prompt_ids": [1, 300]}),
+        (Generate(prompt="a", suffix="b"), {"prompt": "a", "suffix": "b"}),
+    ):
+        encoded = encode_payload(payload)
+        assert msgspec.msgpack.decode(encoded) == {"type": "generate", **fields}
+        assert decode_payload(encoded) == payload
+
+
 def test_a_payload_with_a_grammar() -> None:
     payload = Generate(prompt="x", grammar='root ::= "a"')
     encoded = encode_payload(payload)

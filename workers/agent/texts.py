@@ -42,6 +42,8 @@ class Texts:
             case ApplyTemplate(request=request):
                 return Templated(self._prompt(request))
             case CountTokens(request=request):
+                if request.messages is None:
+                    return Counted(len(self._encoder.encode(request)))
                 tokens = self._model.tokenize(self._prompt(request))
                 return Counted(len(self._encoder.missing_beginning(tokens)) + len(tokens))
             case _:
@@ -70,5 +72,5 @@ class Texts:
         if not self._can_see:
             refuse_images(request, "its agent has no projection for them")
         text = self._encoder.render(with_markers(request, IMAGE) if any(images_of(request)) else request)
-        check_size(text, "messages" if request.prompt is None else "prompt")
+        check_size(text, "prompt" if request.messages is None else "messages")
         return text
