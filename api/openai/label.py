@@ -18,6 +18,16 @@ class ChatLabel(Struct, frozen=True, array_like=True, tag="chat"):
     has_logprobs: bool = False
 
 
+class CompletionLabel(Struct, frozen=True, array_like=True, tag="completion"):
+    """A completion of a raw prompt; `echo` is what its text begins with."""
+
+    model: str
+    created: int
+    include_usage: bool = False
+    has_logprobs: bool = False
+    echo: str = ""
+
+
 class EmbeddingLabel(Struct, frozen=True, array_like=True, tag="embeddings"):
     """`first` is the place of the request's first input among those of the client."""
 
@@ -37,7 +47,7 @@ class QuestionLabel(Struct, frozen=True, array_like=True, tag="question"):
     """A question about texts: its answer says what it is."""
 
 
-Label = ChatLabel | EmbeddingLabel | RerankLabel | QuestionLabel
+Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

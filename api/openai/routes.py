@@ -23,8 +23,10 @@ from api.openai.batch import answer_batch
 from api.openai.chat import receive_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
+from api.openai.completions_render import CompletionStream
+from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
-from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.label import ChatLabel, CompletionLabel, encode_label, label_of
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.openai.token_routes import token_routes
@@ -101,11 +103,13 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
-    return [*routes, *token_routes(gateway, clock)]
+    return [*routes, *completion_routes(gateway, clock), *token_routes(gateway, clock)]
 
 
-def render_stream(reply: Reply) -> ChatStream:
-    """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
+def render_stream(reply: Reply) -> ChatStream | CompletionStream:
+    """Chunks from where the reply is followed on, as its label says. Raises `InvalidField` for what has none."""
+    if isinstance(label_of(reply), CompletionLabel):
+        return stream_completion(reply)
     return ChatStream(
         reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier, route=reply.route
     )

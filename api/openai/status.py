@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from api.openai.completion import chat_completion, usage_object
+from api.openai.completions_render import text_completion
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import EmbeddingLabel, QuestionLabel, RerankLabel, label_of
+from api.openai.label import CompletionLabel, EmbeddingLabel, QuestionLabel, RerankLabel, label_of
 from api.openai.rerank import rerank_object
 from api.openai.texts import answer_object
 from paddler.errors import error_of
@@ -28,6 +29,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
         yield from embedding_chunks(status.vectors, status.end.usage, label)
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
+    elif isinstance(label, CompletionLabel):
+        yield msgspec.json.encode(text_completion(status.request_id, status.tokens, status.end, label))
     elif isinstance(label, QuestionLabel):
         yield msgspec.json.encode(answer_object(decode_answer(status.answer)))
     else:
