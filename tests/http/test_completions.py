@@ -214,9 +214,8 @@ async def test_with_a_model(balancer: HttpBalancer, fleet: Fleet) -> None:
         assert told.tokens is not None
         assert told.text_offset is not None
         assert "".join(told.tokens) == by_text.choices[0].text
-        assert [
-            by_text.choices[0].text[at:].startswith(one) for at, one in zip(told.text_offset, told.tokens, strict=True)
-        ]
+        places = zip(told.text_offset, told.tokens, strict=True)
+        assert all(by_text.choices[0].text[at:].startswith(one) for at, one in places)
         echoed = await client.completions.create(model="default", prompt=ids, max_tokens=8, echo=True, **GREEDY)
         assert echoed.choices[0].text == prompt + by_text.choices[0].text
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
