@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from api.connection import Headers, Outgoing
+from api.standing import standing_headers
 from paddler.errors import EngineFailed, PaddlerError
 from paddler.jobs.gateway import Reply
 from paddler.logs import get_logger
@@ -52,9 +53,9 @@ class EventStream:
 
     async def write(self, data: bytes, *, last: bool = False, position: int | None = None) -> None:
         if not self._out.is_started and self.reply is not None:
-            headers = _stream_headers(self.reply.request_id) + route_headers(self.reply)
             if position is not None:
-                headers.append((b"x-queue-position", b"%d" % position))
+                self.reply.position = position
+            headers = _stream_headers(self.reply.request_id) + route_headers(self.reply)
             await self._out.start(200, headers)
         await self._out.write(data, last=last)
 
@@ -98,7 +99,8 @@ def header_value(text: str) -> str:
 
 
 def route_headers(reply: Reply) -> Headers:
-    return [(name.encode(), value.encode()) for name, value in _route(reply)]
+    """Which way the request has gone, and where its client stands."""
+    return [(name.encode(), value.encode()) for name, value in _route(reply)] + standing_headers(reply)
 
 
 def _route_comment(reply: Reply) -> bytes:

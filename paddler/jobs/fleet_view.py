@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from msgspec import Struct
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.store.client import Store
+from paddler.store.keys import CLASSES, SIDES
 from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
 
 REFRESH_S = 1.0
@@ -18,7 +20,8 @@ DEFAULT_BYTES_PER_TOKEN = 4.0
 class PoolView(Struct, frozen=True):
     """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it. `abilities` are those of all its
     agents together, None when there is no agent, or one that publishes none: then nothing is known. `common` are those
-    that each of them has, none if there is one that publishes none."""
+    that each of them has, none if there is one that publishes none. `waiting` is how many requests wait on each side,
+    `backlog` about how many tokens those cost."""
 
     num_agents: int = 0
     slots_total: int = 0
@@ -26,6 +29,8 @@ class PoolView(Struct, frozen=True):
     bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
     abilities: frozenset[str] | None = None
     common: frozenset[str] = frozenset()
+    waiting: Mapping[str, int] = {}
+    backlog: Mapping[str, int] = {}
 
     def check_able(self, payload: Payload) -> None:
         """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one. A question
@@ -71,7 +76,13 @@ class FleetView:
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
             pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state")
-        found: list[list[Any]] = await pipe.execute() if agent_ids else []
+        pipe.scard(keys.aside())
+        pipe.mget(*map(keys.backlog, SIDES))
+        for request_class in CLASSES:
+            pipe.zcard(keys.order(request_class))
+        answers: list[Any] = await pipe.execute()
+        found: list[list[Any]] = answers[: len(agent_ids)]
+        num_background, backlogs, *lengths = answers[len(agent_ids) :]
         # One that loads, or whose model cannot be served, says nothing of the pool.
         rows = [row for row in found if row[4] not in (b"loading", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
@@ -84,5 +95,7 @@ class FleetView:
             # Without agents the last known ratio is still the best guess.
             bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
+            waiting={"foreground": sum(lengths) - num_background, "background": num_background},
+            backlog={side: max(0, int(tokens or 0)) for side, tokens in zip(SIDES, backlogs, strict=True)},
             common=frozenset.intersection(*each) if each else frozenset(),
         )

@@ -35,6 +35,7 @@ from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
+from paddler.jobs.standing import num_waiting_of_tenant, standing_of
 from paddler.jobs.status import RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
@@ -196,7 +197,9 @@ class Gateway:
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
             position = submitted.number if submitted.admission is Admission.WAITING else None
-            return Reply(mailbox, self._leave, label=how.label, position=position)
+            num_own = await num_waiting_of_tenant(self._store, pool, submission)
+            standing = standing_of(submission, submitted, view, num_own)
+            return Reply(mailbox, self._leave, label=how.label, position=position, standing=standing)
         self._inbox.close(mailbox)
         if submitted.admission is Admission.DUPLICATE:
             try:
@@ -353,13 +356,16 @@ class Gateway:
                 return TenantBufferFull(
                     f"{submitted.number} of your requests wait already, as many as your share of the buffer allows.",
                     retry_after_s=seconds,
+                    limit=submitted.number,
                 )
             case Admission.SLOW:
+                limit = None
                 message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
             case _:
                 option = "--max-batch-requests" if side == "background" else "--max-buffered-requests"
-                message = f"{submitted.number} requests wait already, as many as {option} allows."
-        return BufferFull(message, retry_after_s=seconds)
+                limit = submitted.number
+                message = f"{limit} requests wait already, as many as {option} allows."
+        return BufferFull(message, retry_after_s=seconds, limit=limit)
 
     async def _retry_after(self, pool: str, view: PoolView, side: str) -> int:
         """Seconds until what waits on this side has been computed at the measured rate; the start timeout when nobody
