@@ -27,6 +27,7 @@ from api.openai.completions_render import CompletionStream
 from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, CompletionLabel, encode_label, label_of
+from api.openai.models import model_object
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.openai.token_routes import token_routes
@@ -85,21 +86,19 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
 
-    async def model_object(entry: PoolModel) -> dict[str, Any]:
-        abilities = await gateway.abilities(entry.pool)
-        known = {} if abilities is None else {"abilities": sorted(abilities)}
-        return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler", **known}
+    async def shown(entry: PoolModel) -> dict[str, Any]:
+        return model_object(entry, await gateway.view(entry.pool))
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [await model_object(entry) for entry in await gateway.models()]}
+        return {"object": "list", "data": [await shown(entry) for entry in await gateway.models()]}
 
     @get("/v1/models/{model_path:path}")
     async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:
-                return await model_object(entry)
+                return await shown(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from paddler.clock import Clock
 from paddler.errors import InvalidField
+from paddler.model_facts import ModelFacts, decode_facts
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES
 from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
@@ -21,7 +22,7 @@ class PoolView(Struct, frozen=True):
     """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it. `abilities` are those of all its
     agents together, None when there is no agent, or one that publishes none: then nothing is known. `common` are those
     that each of them has, none if there is one that publishes none. `waiting` is how many requests wait on each side,
-    `backlog` about how many tokens those cost."""
+    `backlog` about how many tokens those cost. `facts` are those of the models that its agents serve, by name."""
 
     num_agents: int = 0
     slots_total: int = 0
@@ -31,6 +32,7 @@ class PoolView(Struct, frozen=True):
     common: frozenset[str] = frozenset()
     waiting: Mapping[str, int] = {}
     backlog: Mapping[str, int] = {}
+    facts: Mapping[str, ModelFacts] = {}
 
     def check_able(self, payload: Payload) -> None:
         """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one. A question
@@ -75,7 +77,7 @@ class FleetView:
         agent_ids = [one.decode() for one in await self._store.redis.zrange(keys.agents(), 0, -1)]
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state")
+            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state", "model", "facts")
         pipe.scard(keys.aside())
         pipe.mget(*map(keys.backlog, SIDES))
         for request_class in CLASSES:
@@ -97,5 +99,6 @@ class FleetView:
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
             waiting={"foreground": sum(lengths) - num_background, "background": num_background},
             backlog={side: max(0, int(tokens or 0)) for side, tokens in zip(SIDES, backlogs, strict=True)},
+            facts={row[5].decode(): facts for row in rows if row[5] and row[6] and (facts := decode_facts(row[6]))},
             common=frozenset.intersection(*each) if each else frozenset(),
         )

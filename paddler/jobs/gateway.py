@@ -265,22 +265,21 @@ class Gateway:
         if outcome is Cancelled.GONE:
             raise not_found(request_id)
 
-    async def num_slots(self, pool: str) -> int:
-        """Slots of the pool's agents, as known a second or two ago. Raises `QueueUnavailable`."""
+    async def view(self, pool: str) -> PoolView:
+        """The pool's agents and its queue, as known a second or two ago. Raises `QueueUnavailable`."""
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
-                return (await self._views.pool(pool)).slots_total
+                return await self._views.pool(pool)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
+    async def num_slots(self, pool: str) -> int:
+        """Slots of the pool's agents. Raises as `view`."""
+        return (await self.view(pool)).slots_total
+
     async def abilities(self, pool: str) -> frozenset[str] | None:
-        """What the pool's agents can do, as known a second or two ago; None while nobody knows. Raises
-        `QueueUnavailable`."""
-        try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
-                return (await self._views.pool(pool)).abilities
-        except TROUBLE as error:
-            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+        """What the pool's agents can do; None while nobody knows. Raises as `view`."""
+        return (await self.view(pool)).abilities
 
     async def health(self) -> bool:
         """Is Redis there?"""

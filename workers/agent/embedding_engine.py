@@ -12,6 +12,7 @@ from paddler.wire.agent import Embed, Generate, Rerank
 from workers.agent.answerer import Answerer
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
+from workers.agent.facts import facts_of
 from workers.agent.llama import Model, Pooling, build_info
 from workers.agent.naming import bytes_per_token, name_of
 from workers.agent.options import ContextOptions
@@ -104,6 +105,7 @@ class EmbeddingEngine:
             build=build_info(),
             bytes_per_token=bytes_per_token(model),
             abilities=(*abilities, "tokenize"),
+            facts=facts_of(model, context_size=max_tokens),
         )
 
     @property

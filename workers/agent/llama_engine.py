@@ -14,6 +14,7 @@ from workers.agent.answerer import Answerer
 from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
+from workers.agent.facts import facts_of
 from workers.agent.kv_cache import KvCache
 from workers.agent.limits import check_limits
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
@@ -75,6 +76,7 @@ class LlamaEngine:
             build=build_info(),
             bytes_per_token=bytes_per_token(model),
             abilities=(*abilities_of(model, pooling), "tokenize"),
+            facts=facts_of(model, context_size=num_cells),
         )
         template = template_of(model, local_time(clock))
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
