@@ -22,6 +22,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.connection import Headers, Outgoing, run_while_connected
 from api.event_stream import EventStream, Position, route_headers, told_error, with_id
+from api.keepalive import keepalive_of
 from paddler.clock import Clock
 from paddler.errors import PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
@@ -46,7 +47,7 @@ class StreamedAnswer:
     """Answers with server-sent events while the request runs."""
 
     def __init__(self, submit: Submit, render: Callable[[Reply], Rendering], position: Position, clock: Clock) -> None:
-        """`position` tells how many requests are before one that waits."""
+        """`position` tells the place of one that waits."""
         self._submit = submit
         self._render = render
         self._position = position
@@ -54,14 +55,14 @@ class StreamedAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        stream = EventStream(out, self._position)
+        stream = EventStream(out, self._position, keepalive_of(scope))
         await run_while_connected(self._answer(scope, stream), receive, out, self._clock, stream)
 
     async def _answer(self, scope: Scope, stream: EventStream) -> None:
         async with await self._submit() as reply:
             remember(scope, reply.request_id)
             stream.reply = reply
-            rendering = self._render(reply)
+            rendering = stream.rendering = self._render(reply)
             try:
                 await self._frames(reply, rendering, stream)
             except Exception as error:

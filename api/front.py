@@ -6,6 +6,7 @@
 | `x-request-id` of an answer | that, else the id in the queue, else one made for this answer |
 | `x-paddler-request-id` | the id in the queue: what `/v1/requests/` and the ids of events know |
 | `openai-processing-ms` | from the request's head to the answer's |
+| `x-sse-keepalive` of a request | what its stream says while it waits: `comments`, `deltas` or `none` |
 """
 
 from __future__ import annotations
@@ -13,25 +14,28 @@ from __future__ import annotations
 import re
 import secrets
 
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, RawHeaders, Receive, Scope, Send
 
 from api.connection import Headers
+from api.keepalive import Keepalive, remember_keepalive
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 
 REQUEST_ID = b"x-request-id"
 QUEUE_ID = b"x-paddler-request-id"
 PROCESSING_MS = b"openai-processing-ms"
+KEEPALIVE = b"x-sse-keepalive"
 
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Front:
-    """An ASGI middleware."""
+    """An ASGI middleware. `keepalive` is for requests that do not say."""
 
-    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock, keepalive: Keepalive = Keepalive.COMMENTS) -> None:
         self._app = app
         self._clock = clock
+        self._keepalive = keepalive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,6 +43,7 @@ class Front:
             return
         began_at = self._clock.monotonic()
         client_id = _client_id(scope["headers"])
+        remember_keepalive(scope, _keepalive(scope["headers"]) or self._keepalive)
 
         async def send_with_headers(event: Message) -> None:
             if event["type"] == "http.response.start":
@@ -48,12 +53,23 @@ class Front:
         await self._app(scope, receive, send_with_headers)
 
 
-def _client_id(headers: Headers) -> bytes | None:
+def _client_id(headers: RawHeaders) -> bytes | None:
     for name, value in headers:
         if name == REQUEST_ID:
             if _CLIENT_ID.fullmatch(value) is None:
                 raise InvalidField("`X-Request-Id` must have 1 to 128 visible ASCII characters.", param="X-Request-Id")
             return value
+    return None
+
+
+def _keepalive(headers: RawHeaders) -> Keepalive | None:
+    for name, value in headers:
+        if name == KEEPALIVE:
+            try:
+                return Keepalive(value.decode("latin-1").strip().lower())
+            except ValueError:
+                known = ", ".join(Keepalive)
+                raise InvalidField(f"`X-SSE-Keepalive` must be one of {known}.", param="X-SSE-Keepalive") from None
     return None
 
 

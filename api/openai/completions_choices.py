@@ -56,6 +56,9 @@ class CompletionChoiceStream:
     def finished(self, part: Part, end: Finished) -> bytes:
         return self._choice(part).finish(end.reason)
 
+    def alive(self) -> bytes:
+        return self._whole.alive()
+
     def over(self, ends: Sequence[Finished]) -> bytes:
         return self._whole.over(total_usage(ends, self._call.best_of))
 

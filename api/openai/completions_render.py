@@ -48,6 +48,10 @@ class CompletionStream:
             return b""
         return self._before_text + _encode(self._begin() + text) + self._after_text
 
+    def alive(self) -> bytes:
+        """A chunk without text."""
+        return self._before_text + b'""' + self._after_text
+
     def finished(self, reason: FinishReason, usage: Usage) -> bytes:
         """The last events of a stream that ended as asked."""
         return self.finish(reason) + self.over(usage)

@@ -36,7 +36,7 @@ from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
 from paddler.jobs.standing import num_waiting_of_tenant, standing_of
-from paddler.jobs.status import RequestStatus, not_found, read_status
+from paddler.jobs.status import Place, RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.admission import retry_after_s, tenant_max
@@ -247,11 +247,12 @@ class Gateway:
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
-    async def position(self, request_id: str) -> int | None:
-        """How many requests are before one that waits; None when none does, or Redis does not tell within a second."""
+    async def position(self, request_id: str) -> Place | None:
+        """The place of a request that waits; None when it does not, or Redis does not tell within a second."""
         with contextlib.suppress(PaddlerError, *TROUBLE):
             async with asyncio.timeout(1.0):
-                return (await self.status(request_id)).position
+                status = await self.status(request_id)
+                return None if status.position is None else Place(status.position, status.estimated_wait_ms)
         return None
 
     async def cancel(self, request_id: str) -> None:

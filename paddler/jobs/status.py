@@ -16,6 +16,14 @@ from paddler.store.keys import CLASSES, SIDES, PoolKeys
 from paddler.wire.balancer import Answered, Failed, Finished, Tokens, Vectors, decode_frames
 
 
+class Place(Struct, frozen=True):
+    """Of a request that waits: how many are before it, and in how many ms it will begin at the pool's measured rate,
+    None when nobody has measured."""
+
+    position: int
+    eta_ms: int | None
+
+
 class RequestStatus(Struct, frozen=True, kw_only=True):
     """Times are ms since the epoch, by Redis's clock. `state` is waiting, assigned, running, done, failed or cancelled.
 
