@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, RawHeaders, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.connection import Headers
 from api.keepalive import Keepalive, remember_keepalive
@@ -53,7 +54,7 @@ class Front:
         await self._app(scope, receive, send_with_headers)
 
 
-def _client_id(headers: RawHeaders) -> bytes | None:
+def _client_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     for name, value in headers:
         if name == REQUEST_ID:
             if _CLIENT_ID.fullmatch(value) is None:
@@ -62,7 +63,7 @@ def _client_id(headers: RawHeaders) -> bytes | None:
     return None
 
 
-def _keepalive(headers: RawHeaders) -> Keepalive | None:
+def _keepalive(headers: Iterable[tuple[bytes, bytes]]) -> Keepalive | None:
     for name, value in headers:
         if name == KEEPALIVE:
             try:
