@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from api.asking import ask
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
+from api.exchange import Submit as SubmitCall
 from api.gathered import GatheredAnswer
 from api.interleaved import InterleavedAnswer
 from api.openai.completions_call import CompletionCall, receive_completion_call
@@ -64,7 +65,7 @@ def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         return (await ask(partial(gateway.submit, pool, Detokenize(tokens=prompt.prompt_ids), way), Detokenized)).text
 
     def several(pool: str, call: CompletionCall, labels: Sequence[CompletionLabel], how: Submit) -> ASGIApp:
-        submits = []
+        submits: list[SubmitCall] = []
         for index, payload in enumerate(candidates(call)):
             # The deadline is for the call, and its client knows one id of several.
             timeout_ms = how.start_timeout_ms if index == 0 else 0

@@ -100,5 +100,5 @@ class FleetView:
             waiting={"foreground": sum(lengths) - num_background, "background": num_background},
             backlog={side: max(0, int(tokens or 0)) for side, tokens in zip(SIDES, backlogs, strict=True)},
             facts={row[5].decode(): facts for row in rows if row[5] and row[6] and (facts := decode_facts(row[6]))},
-            common=frozenset.intersection(*each) if each else frozenset(),
+            common=each[0].intersection(*each[1:]) if each else frozenset(),
         )

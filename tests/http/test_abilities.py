@@ -13,7 +13,7 @@ from fleet_harness import Fleet
 from http_harness import HttpBalancer, NewAgent, chat
 from starter_engine import starter_engine
 
-from paddler.jobs import fleet_view
+from paddler.jobs import fleet_view, models
 from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
 
@@ -75,8 +75,11 @@ async def test_models_show_it(balancer: HttpBalancer, new_agent: NewAgent) -> No
         assert "abilities" not in (await http.get("/v1/models/default")).json(), "an older agent may do anything"
 
 
-async def test_the_official_client_sees_what_the_file_says(balancer: HttpBalancer, fleet: Fleet) -> None:
+async def test_the_official_client_sees_what_the_file_says(
+    balancer: HttpBalancer, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As llama.cpp's server tells it, under its names."""
+    monkeypatch.setattr(models, "TTL_S", 0)
     engine = starter_engine(context_size=512)
     async with balancer.openai() as client:
         assert (await client.models.retrieve("default")).model_extra == {}

@@ -139,7 +139,8 @@ async def test_the_estimate_is_told_where_there_is_one(new_balancer: NewBalancer
         ahead = asyncio.create_task(first.post("/v1/chat/completions", json=chat()))
         await wait_until(balancer.num_waiting)
         response = await opened(stack, balancer, "/v1/chat/completions", chat(stream=True), None)
-        line = await anext(response.aiter_bytes())
+        pieces = response.aiter_bytes()
+        line = await anext(pieces)
         assert line.startswith(b": queued position=1 eta_ms=")
         assert 500 < int(line.partition(b"eta_ms=")[2]) < 20_000
         await request.finish()
@@ -160,6 +161,7 @@ async def test_a_balancers_own_way_is_for_requests_that_do_not_say(
     async with AsyncExitStack() as stack:
         quiet = await opened(stack, balancer, "/v1/chat/completions", chat(stream=True), None)
         told = await opened(stack, balancer, "/v1/chat/completions", chat(stream=True), "comments")
-        assert (await anext(told.aiter_bytes())).startswith(b": queued position=1")
+        pieces = told.aiter_bytes()
+        assert (await anext(pieces)).startswith(b": queued position=1")
         await finish(await new_agent(slots=2), {"n": 2})
         assert all(event.startswith("data: ") for event in await read_events(quiet))
