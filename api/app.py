@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import Middleware
 
 from api.body import AnyRequest
 from api.health import health
@@ -14,7 +15,12 @@ from api.health import health
 ErrorHandlers = dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]]
 
 
-def create_service(routes: Sequence[HTTPRouteHandler], exception_handlers: ErrorHandlers, max_body: int) -> Litestar:
+def create_service(
+    routes: Sequence[HTTPRouteHandler],
+    exception_handlers: ErrorHandlers,
+    max_body: int,
+    middleware: Sequence[Middleware] = (),
+) -> Litestar:
     """A Litestar application with `/health` and `routes`.
 
     No OpenAPI document is made: handlers read raw bodies, so a generated one would not be true.
@@ -22,6 +28,7 @@ def create_service(routes: Sequence[HTTPRouteHandler], exception_handlers: Error
     return Litestar(
         [health, *routes],
         exception_handlers=exception_handlers,
+        middleware=middleware,
         request_max_body_size=max_body,
         openapi_config=None,
         logging_config=None,

@@ -6,8 +6,11 @@ import re
 from collections.abc import Awaitable, Callable
 
 from api.connection import Headers, Outgoing
+from api.keepalive import Keepalive, Pulsing
+from api.standing import standing_headers
 from paddler.errors import EngineFailed, PaddlerError
 from paddler.jobs.gateway import Reply
+from paddler.jobs.status import Place
 from paddler.logs import get_logger
 
 HOLD_BACK_S = 1.0
@@ -21,17 +24,20 @@ _NO_HEADER = re.compile(r"[^\x21-\x7e]")
 
 _log = get_logger(__name__)
 
-Position = Callable[[str], Awaitable[int | None]]
+Position = Callable[[str], Awaitable[Place | None]]
 
 
 class EventStream:
     """An `Outgoing` that starts with its first write, or says that the client has to wait."""
 
-    def __init__(self, out: Outgoing, position: Position) -> None:
+    def __init__(self, out: Outgoing, position: Position, keepalive: Keepalive = Keepalive.COMMENTS) -> None:
         self._out = out
         self._position = position
+        self._keepalive = keepalive
         self._has_told_route = False
         self.reply: Reply | None = None
+        self.rendering: object = None
+        """What makes the deltas of a stream that is kept alive by them."""
         self.is_opened = False
         self.is_failed = False
 
@@ -45,18 +51,22 @@ class EventStream:
 
     async def write_text(self, data: bytes, *, last: bool = False) -> None:
         """The first time after headers that went out too early, with what they could not say."""
-        if self._out.is_started and not self._has_told_route and self.reply is not None:
+        is_late = self._out.is_started and not self._has_told_route
+        if is_late and self._keepalive is Keepalive.COMMENTS and self.reply is not None:
             data = _route_comment(self.reply) + data
         self._has_told_route = True
         await self.write(data, last=last)
 
     async def write(self, data: bytes, *, last: bool = False, position: int | None = None) -> None:
-        if not self._out.is_started and self.reply is not None:
-            headers = _stream_headers(self.reply.request_id) + route_headers(self.reply)
-            if position is not None:
-                headers.append((b"x-queue-position", b"%d" % position))
-            await self._out.start(200, headers)
+        await self._start(position)
         await self._out.write(data, last=last)
+
+    async def _start(self, position: int | None) -> None:
+        if not self._out.is_started and self.reply is not None:
+            if position is not None:
+                self.reply.position = position
+            headers = _stream_headers(self.reply.request_id) + route_headers(self.reply)
+            await self._out.start(200, headers)
 
     def patience_s(self) -> float:
         return KEEPALIVE_S if self._out.is_started else HOLD_BACK_S
@@ -64,14 +74,17 @@ class EventStream:
     async def break_silence(self) -> None:
         if self.reply is None:
             return
-        position = None if self.is_opened else await self._position(self.reply.request_id)
+        place = None if self.is_opened else await self._position(self.reply.request_id)
         # Nothing may be written while an error is on its way to be told by its status, nor into another write.
         if self.is_failed or self._out.is_writing or self._out.is_ended:
             return
-        if self.is_opened:
-            await self.write(KEEPALIVE)
+        position = None if place is None else place.position
+        if self._keepalive is Keepalive.DELTAS and isinstance(self.rendering, Pulsing):
+            await self.write(self.rendering.alive(), position=position)
+        elif self._keepalive is Keepalive.NONE:
+            await self._start(position)
         else:
-            await self.write(_queued(position), position=position)
+            await self.write(KEEPALIVE if self.is_opened else _queued(place), position=position)
 
 
 def told_error(error: Exception, request_id: str) -> PaddlerError:
@@ -98,7 +111,8 @@ def header_value(text: str) -> str:
 
 
 def route_headers(reply: Reply) -> Headers:
-    return [(name.encode(), value.encode()) for name, value in _route(reply)]
+    """Which way the request has gone, and where its client stands."""
+    return [(name.encode(), value.encode()) for name, value in _route(reply)] + standing_headers(reply)
 
 
 def _route_comment(reply: Reply) -> bytes:
@@ -119,5 +133,8 @@ def with_id(events: bytes, reply: Reply) -> bytes:
     return b"%bid: %b:%d\n\n" % (events[:-1], reply.request_id.encode(), reply.offset)
 
 
-def _queued(position: int | None) -> bytes:
-    return QUEUED if position is None else b": queued position=%d\n" % position
+def _queued(place: Place | None) -> bytes:
+    if place is None:
+        return QUEUED
+    eta = "" if place.eta_ms is None else f" eta_ms={place.eta_ms}"
+    return f": queued position={place.position}{eta}\n".encode()

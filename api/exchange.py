@@ -22,10 +22,11 @@ from litestar.types import Receive, Scope, Send
 
 from api.connection import Headers, Outgoing, run_while_connected
 from api.event_stream import EventStream, Position, route_headers, told_error, with_id
+from api.keepalive import keepalive_of
 from paddler.clock import Clock
 from paddler.errors import PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
-from paddler.wire.balancer import Finished, FinishReason, Opened, TokenLogprob, Tokens, Usage, Vectors
+from paddler.wire.balancer import Answered, Finished, FinishReason, Opened, TokenLogprob, Tokens, Usage, Vectors
 
 _STATE_KEY = "paddler_request_id"
 
@@ -46,7 +47,7 @@ class StreamedAnswer:
     """Answers with server-sent events while the request runs."""
 
     def __init__(self, submit: Submit, render: Callable[[Reply], Rendering], position: Position, clock: Clock) -> None:
-        """`position` tells how many requests are before one that waits."""
+        """`position` tells the place of one that waits."""
         self._submit = submit
         self._render = render
         self._position = position
@@ -54,14 +55,14 @@ class StreamedAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        stream = EventStream(out, self._position)
+        stream = EventStream(out, self._position, keepalive_of(scope))
         await run_while_connected(self._answer(scope, stream), receive, out, self._clock, stream)
 
     async def _answer(self, scope: Scope, stream: EventStream) -> None:
         async with await self._submit() as reply:
             remember(scope, reply.request_id)
             stream.reply = reply
-            rendering = self._render(reply)
+            rendering = stream.rendering = self._render(reply)
             try:
                 await self._frames(reply, rendering, stream)
             except Exception as error:
@@ -78,7 +79,7 @@ class StreamedAnswer:
                         await stream.write_text(with_id(events, reply))
                 case Opened():
                     stream.is_opened = True
-                case Vectors():
+                case Vectors() | Answered():
                     pass
                 case Finished():
                     check_reason(frame)
@@ -110,12 +111,12 @@ class WholeAnswer:
                 match frame:
                     case Tokens():
                         said.append(frame)
-                    case Opened() | Vectors():
+                    case Opened() | Vectors() | Answered():
                         pass
                     case Finished():
                         check_reason(frame)
                         body = self._render(reply, said, frame)
-                        await out.start(200, _whole_headers(reply.request_id, len(body)) + route_headers(reply))
+                        await out.start(200, whole_headers(reply.request_id, len(body)) + route_headers(reply))
                         await out.write(body, last=True)
                     case _:
                         assert_never(frame)
@@ -139,7 +140,7 @@ def check_reason(frame: Finished) -> None:
         raise RequestCancelled("The request was cancelled.")
 
 
-def _whole_headers(request_id: str, length: int) -> Headers:
+def whole_headers(request_id: str, length: int) -> Headers:
     """Of a JSON body that is sent at once."""
     return [
         (b"content-type", b"application/json"),

@@ -16,6 +16,7 @@ from api.event_stream import header_value
 from api.exchange import Submit
 from api.parts import Part, follow_parts
 from api.pieces import write_json
+from api.standing import POSITION, standing_headers
 from paddler.clock import Clock
 from paddler.jobs.gateway import Reply
 
@@ -52,4 +53,6 @@ def _route_headers(replies: Sequence[Reply]) -> Headers:
         headers.append((b"x-paddler-agent", ", ".join(agents).encode()))
     if attempts:
         headers.append((b"x-paddler-attempt", b"%d" % max(attempts)))
-    return headers
+    # The first was to wait as any request; what is left when the last is in is what the next client finds.
+    position = [header for header in standing_headers(replies[0]) if header[0] == POSITION]
+    return headers + position + [header for header in standing_headers(replies[-1]) if header[0] != POSITION]

@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 from api.connection import Outgoing, run_while_connected
 from api.event_stream import EventStream, Position, told_error
 from api.exchange import Submit
+from api.keepalive import keepalive_of
 from api.parts import Part, follow_parts
 from paddler.clock import Clock
 from paddler.errors import PaddlerError
@@ -38,7 +39,7 @@ class InterleavedAnswer:
     def __init__(
         self, submits: Sequence[Submit], render: Callable[[Reply], Interleaving], position: Position, clock: Clock
     ) -> None:
-        """`render` gets the first request; `position` tells how many are before one that waits."""
+        """`render` gets the first request; `position` tells the place of one that waits."""
         self._submits = submits
         self._render = render
         self._position = position
@@ -46,7 +47,7 @@ class InterleavedAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        stream = EventStream(out, self._position)
+        stream = EventStream(out, self._position, keepalive_of(scope))
         await run_while_connected(self._answer(scope, stream), receive, out, self._clock, stream)
 
     async def _answer(self, scope: Scope, stream: EventStream) -> None:
@@ -74,7 +75,7 @@ class _Writing:
 
     def begin(self, reply: Reply) -> None:
         self._stream.reply = reply
-        self._rendering = self._render(reply)
+        self._rendering = self._stream.rendering = self._render(reply)
 
     async def take(self, part: Part, frame: Opened | Tokens | Finished) -> None:
         assert self._rendering is not None

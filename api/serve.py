@@ -10,6 +10,7 @@ import uvloop
 from msgspec import Struct
 
 from api.inference.app import create_inference_app
+from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
@@ -40,6 +41,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     redis_url: str
     redis_prefix: str
     gateway: GatewaySettings
+    keepalive: Keepalive = Keepalive.COMMENTS
 
 
 @click.command()
@@ -68,6 +70,13 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=32 * 1024 * 1024,
     help="Largest request body in bytes; a larger one is answered with 413.",
 )
+@option(
+    "--sse-keepalive",
+    type=click.Choice([one.value for one in Keepalive]),
+    default=Keepalive.COMMENTS.value,
+    help="What a stream that waits says, after a second and then every 15: comments with its position, empty deltas or "
+    "nothing. X-SSE-Keepalive of a request comes first.",
+)
 @admission_options
 @option(
     "--cancel-on-stop",
@@ -91,6 +100,7 @@ def command(
     cancel_on_stop: bool,
     share_prefix_cache: bool,
     max_body: int,
+    sse_keepalive: str,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
@@ -118,6 +128,7 @@ def command(
             cancel_on_stop=cancel_on_stop,
             shares_prefix_cache=share_prefix_cache,
         ),
+        keepalive=Keepalive(sse_keepalive),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -165,10 +176,10 @@ def _services(settings: BalancerSettings, gateway: Gateway, clock: SystemClock) 
             "inference",
             "--inference-addr",
             settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body),
+            create_inference_app(gateway, clock, settings.max_body, settings.keepalive),
         ),
     ]
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body)
+        app = create_openai_app(gateway, clock, settings.max_body, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     return [Service(name, app, bind(flag, address)) for name, flag, address, app in apps]

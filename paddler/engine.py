@@ -14,6 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from paddler.issues import IssueKind
+from paddler.model_facts import ModelFacts
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
@@ -72,12 +73,14 @@ class Working(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back)."""
+    """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back); `answer` is
+    that to a question, in the bytes of `wire.answers`: with the end, so that no other attempt finds one without it."""
 
     request_id: str
     reason: FinishReason
     usage: Usage
     text: str = ""
+    answer: bytes = b""
 
 
 class Rejected(Struct, frozen=True):
@@ -118,7 +121,8 @@ Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
-    parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects."""
+    parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects.
+    `facts` None: there is no model."""
 
     model: str
     slots_total: int
@@ -127,6 +131,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     bytes_per_token: float = 4.0
     max_parked: int = 0
     abilities: tuple[Ability, ...] = ("generate", "embed")
+    facts: ModelFacts | None = None
 
 
 class Engine(Protocol):

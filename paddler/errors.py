@@ -35,17 +35,21 @@ from paddler.wire.balancer import Failed
 
 
 class PaddlerError(Exception):
-    """Root of the tree. `param` names the request field at fault, if one is; `retry_after_s` is whole seconds."""
+    """Root of the tree. `param` names the request field at fault, if one is; `retry_after_s` is whole seconds; `limit`
+    is how many requests may wait, where that is why."""
 
     code: ClassVar[str] = ""
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: int | None = None, limit: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.limit = limit
 
 
 class RequestError(PaddlerError):

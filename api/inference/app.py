@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from litestar import Litestar
 
 from api.app import create_service
+from api.front import Front
 from api.inference.requests import request_routes
+from api.keepalive import Keepalive
 from api.openai.errors import error_handlers
 from api.openai.routes import openai_routes
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
 
 
-def create_inference_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
+def create_inference_app(
+    gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
+) -> Litestar:
     routes = [*openai_routes(gateway, clock), *request_routes(gateway, clock)]
-    return create_service(routes, error_handlers(max_body), max_body)
+    return create_service(
+        routes, error_handlers(max_body), max_body, [partial(Front, clock=clock, keepalive=keepalive)]
+    )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from litestar import Litestar
 
 from api.app import create_service
+from api.front import Front
+from api.keepalive import Keepalive
 from api.openai.errors import error_handlers
 from api.openai.routes import openai_routes
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
 
 
-def create_openai_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
-    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body)
+def create_openai_app(
+    gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
+) -> Litestar:
+    front = partial(Front, clock=clock, keepalive=keepalive)
+    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body, [front])

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 from msgspec import Struct
 
+from api.openai.limits import read_include_usage, read_max_tokens, read_stop
 from api.openai.messages import read_messages
 from api.openai.sampling import read_sampling
 from api.openai.schema import NOT_YET, ChatRequest
@@ -46,19 +47,18 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, NOT_YET)
-    options = request.stream_options
-    if options is not None and not request.stream:
-        raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")
-    if options is not None and options.include_obfuscation:
-        raise unsupported("stream_options.include_obfuscation", "`include_obfuscation`")
+    return chat_call_of(decode_body(body, _decoder, NOT_YET), random_seed)
 
+
+def chat_call_of(request: ChatRequest, random_seed: int) -> ChatCall:
+    """Check and translate. Raises `InvalidField`."""
+    include_usage = read_include_usage(request)
     tools = read_tools(request)
     tool_choice, tool_name = read_tool_choice(request, tools)
     payload = Generate(
         messages=read_messages(request.messages),
-        max_tokens=_max_tokens(request),
-        stop=_stop(request),
+        max_tokens=read_max_tokens(request, request.max_completion_tokens),
+        stop=read_stop(request),
         sampling=read_sampling(request, random_seed),
         grammar=read_grammar(request),
         logprobs=_logprobs(request),
@@ -75,7 +75,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
         model=request.model,
         payload=payload,
         stream=bool(request.stream),
-        include_usage=options is not None and bool(options.include_usage),
+        include_usage=include_usage,
         is_background=bool(request.background),
         cache_key=request.prompt_cache_key,
         n=_num_choices(request),
@@ -88,21 +88,6 @@ def _check_beside_tools(payload: Generate) -> None:
         raise InvalidField(
             f"`tools` and {other} exclude each other; leave one out, or set `tool_choice` to `none`.", param="tools"
         )
-
-
-def _max_tokens(request: ChatRequest) -> int | None:
-    """What the three names for it say; -1 of `n_predict` is no bound."""
-    old, new = request.max_tokens, request.max_completion_tokens
-    if old is not None and new is not None and old != new:
-        raise InvalidField(
-            "`max_tokens` and `max_completion_tokens` differ; send only `max_completion_tokens`.", param="max_tokens"
-        )
-    given = old if new is None else new
-    if request.n_predict is None or request.n_predict == given:
-        return given
-    if given is not None:
-        raise InvalidField("`n_predict` and `max_tokens` differ; send one of them.", param="n_predict")
-    return None if request.n_predict < 0 else request.n_predict
 
 
 def _num_choices(request: ChatRequest) -> int:
@@ -118,9 +103,3 @@ def _logprobs(request: ChatRequest) -> int | None:
             raise InvalidField("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
         return None
     return request.top_logprobs or 0
-
-
-def _stop(request: ChatRequest) -> tuple[str, ...]:
-    if request.stop is None:
-        return ()
-    return (request.stop,) if isinstance(request.stop, str) else tuple(dict.fromkeys(request.stop))

@@ -54,6 +54,9 @@ class ChoiceStream:
     def finished(self, part: Part, end: Finished) -> bytes:
         return self._choice(part).finish(end.reason)
 
+    def alive(self) -> bytes:
+        return self._whole.alive()
+
     def over(self, ends: Sequence[Finished]) -> bytes:
         return self._whole.over(_usage(ends))
 

@@ -72,6 +72,10 @@ class ChatStream:
             return b""
         return self._begin() + self._before_text + _encode(text) + self._after_text
 
+    def alive(self) -> bytes:
+        """A chunk without text, whatever has been said."""
+        return self._before_text + b'""' + self._after_text
+
     def finished(self, reason: FinishReason, usage: Usage) -> bytes:
         """The last events of a stream that ended as asked."""
         return self.finish(reason) + self.over(usage)

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from api.app import ErrorHandlers
 from api.body import AnyRequest
 from api.exchange import request_id_of
+from api.standing import limit_headers
 from paddler.errors import PaddlerError
 from paddler.logs import get_logger
 
@@ -48,6 +49,9 @@ def paddler_error(request: AnyRequest, error: PaddlerError) -> Response[Any]:
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
+    if error.limit is not None:
+        reset_ms = None if error.retry_after_s is None else error.retry_after_s * 1000
+        headers |= limit_headers(error.limit, 0, reset_ms)
     if error.status >= 500:
         # OpenAI's clients repeat every 5xx unless told; a request that kills agents must not come back by itself.
         headers["x-should-retry"] = "true" if error.retryable else "false"

@@ -18,6 +18,16 @@ class ChatLabel(Struct, frozen=True, array_like=True, tag="chat"):
     has_logprobs: bool = False
 
 
+class CompletionLabel(Struct, frozen=True, array_like=True, tag="completion"):
+    """A completion of a raw prompt; `echo` is what its text begins with."""
+
+    model: str
+    created: int
+    include_usage: bool = False
+    has_logprobs: bool = False
+    echo: str = ""
+
+
 class EmbeddingLabel(Struct, frozen=True, array_like=True, tag="embeddings"):
     """`first` is the place of the request's first input among those of the client."""
 
@@ -33,7 +43,11 @@ class RerankLabel(Struct, frozen=True, array_like=True, tag="rerank"):
     first: int = 0
 
 
-Label = ChatLabel | EmbeddingLabel | RerankLabel
+class QuestionLabel(Struct, frozen=True, array_like=True, tag="question"):
+    """A question about texts: its answer says what it is."""
+
+
+Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

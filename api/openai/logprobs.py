@@ -9,7 +9,7 @@ from typing import Any
 
 from paddler.wire.balancer import TokenLogprob, Tokens
 
-_LEAST = -9999.0
+LEAST = -9999.0
 """What OpenAI says instead of minus infinity, which JSON has not."""
 
 
@@ -22,19 +22,26 @@ class LogprobStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held: deque[tuple[TokenLogprob, int]] = deque()
         self._num_sampled = 0
+        self._num_given = 0
         self._num_released = 0
         for frame in earlier:
             self.push(frame.text, frame.logprobs)
 
     def push(self, text: str, logprobs: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
-        """The tokens that are complete with this text, as the client gets them."""
+        """The tokens that are complete with this text, as the client of a chat completion gets them."""
+        return [_token_object(entry) for entry, _ in self.take(text, logprobs)]
+
+    def take(self, text: str, logprobs: Iterable[TokenLogprob]) -> list[tuple[TokenLogprob, int]]:
+        """The same tokens as they are, each with the character of the text at which it begins."""
         for entry in logprobs:
             self._num_sampled += len(self._decoder.decode(entry.piece))
             self._held.append((entry, self._num_sampled))
         self._num_released += len(text)
-        complete: list[dict[str, Any]] = []
+        complete: list[tuple[TokenLogprob, int]] = []
         while self._held and self._held[0][1] <= self._num_released:
-            complete.append(_token_object(self._held.popleft()[0]))
+            entry, end = self._held.popleft()
+            complete.append((entry, self._num_given))
+            self._num_given = end
         return complete
 
 
@@ -48,4 +55,4 @@ def _token_object(entry: TokenLogprob) -> dict[str, Any]:
 
 
 def _one(piece: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": piece.decode("utf-8", "replace"), "logprob": max(logprob, _LEAST), "bytes": list(piece)}
+    return {"token": piece.decode("utf-8", "replace"), "logprob": max(logprob, LEAST), "bytes": list(piece)}

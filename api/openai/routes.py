@@ -23,10 +23,14 @@ from api.openai.batch import answer_batch
 from api.openai.chat import receive_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
+from api.openai.completions_render import CompletionStream
+from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
-from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.label import ChatLabel, CompletionLabel, encode_label, label_of
+from api.openai.models import model_object
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
+from api.openai.token_routes import token_routes
 from api.options import read_options
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
@@ -82,28 +86,29 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
 
-    async def model_object(entry: PoolModel) -> dict[str, Any]:
-        abilities = await gateway.abilities(entry.pool)
-        known = {} if abilities is None else {"abilities": sorted(abilities)}
-        return {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler", **known}
+    async def shown(entry: PoolModel) -> dict[str, Any]:
+        return model_object(entry, await gateway.view(entry.pool))
 
     @get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [await model_object(entry) for entry in await gateway.models()]}
+        return {"object": "list", "data": [await shown(entry) for entry in await gateway.models()]}
 
     @get("/v1/models/{model_path:path}")
     async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:
-                return await model_object(entry)
+                return await shown(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
-    return [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
+    routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
+    return [*routes, *completion_routes(gateway, clock), *token_routes(gateway, clock)]
 
 
-def render_stream(reply: Reply) -> ChatStream:
-    """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
+def render_stream(reply: Reply) -> ChatStream | CompletionStream:
+    """Chunks from where the reply is followed on, as its label says. Raises `InvalidField` for what has none."""
+    if isinstance(label_of(reply), CompletionLabel):
+        return stream_completion(reply)
     return ChatStream(
         reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier, route=reply.route
     )

@@ -1,11 +1,11 @@
-"""How a chat request wants tokens chosen: from the fields of OpenAI and of llama.cpp's server to the wire's."""
+"""How a request wants tokens chosen: from the fields of OpenAI and of llama.cpp's server to the wire's."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from api.openai.schema import BiasList, BiasMap, ChatRequest
+from api.openai.schema import BiasList, BiasMap, GenerationRequest
 from paddler.errors import InvalidField
 from paddler.payload import BAN, MAX_BIAS_CHARS
 from paddler.wire.agent import Sampling
@@ -24,7 +24,7 @@ _RENAMED = {
 _TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
-def read_sampling(request: ChatRequest, random_seed: int) -> Sampling:
+def read_sampling(request: GenerationRequest, random_seed: int) -> Sampling:
     """What the request leaves out keeps the wire's default. A seed is taken modulo 2**32. Raises `InvalidField`."""
     given: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     given |= {ours: getattr(request, theirs) for theirs, ours in _RENAMED.items()}

@@ -83,16 +83,14 @@ class ResponseFormat(Struct, forbid_unknown_fields=True):
     schema: object = None
 
 
-class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """`POST /v1/chat/completions`."""
+class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What every request for text has: how the client receives it, what it has to look like, and how it is sampled."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: TokenCount | None = None
-    max_completion_tokens: TokenCount | None = None
     stop: StopString | Annotated[list[StopString], Meta(max_length=MAX_STOP)] | None = None
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -100,8 +98,6 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
 
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
 
@@ -140,6 +136,18 @@ class ChatRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 
     # Accepted without effect.
     user: str | None = None
+
+
+class ChatRequest(GenerationRequest, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+
+    # Accepted without effect.
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
     store: bool | None = None

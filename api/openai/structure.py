@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.openai.schema import ChatRequest, ResponseFormat
+from api.openai.schema import GenerationRequest, ResponseFormat
 from paddler.errors import InvalidField
 from paddler.payload import check_grammar
 from paddler.structure.json_schema import json_object_gbnf, json_schema_to_gbnf
@@ -13,7 +13,7 @@ _FORMAT_TYPE = "response_format.type"
 _NAMES = ("response_format", "json_schema", "grammar")
 
 
-def read_grammar(request: ChatRequest) -> str | None:
+def read_grammar(request: GenerationRequest) -> str | None:
     """GBNF, or None for free text. Raises `InvalidField` for what cannot be enforced, before anything is queued."""
     given = [name for name in _NAMES if getattr(request, name) is not None]
     if request.response_format is not None and request.response_format.type == "text":

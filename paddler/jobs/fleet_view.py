@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from paddler.clock import Clock
 from paddler.errors import InvalidField
+from paddler.model_facts import ModelFacts, decode_facts
 from paddler.store.client import Store
-from paddler.wire.agent import Payload, ability_for
+from paddler.store.keys import CLASSES, SIDES
+from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
 
 REFRESH_S = 1.0
 DEFAULT_BYTES_PER_TOKEN = 4.0
@@ -17,16 +20,30 @@ DEFAULT_BYTES_PER_TOKEN = 4.0
 
 class PoolView(Struct, frozen=True):
     """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it. `abilities` are those of all its
-    agents together, None when there is no agent, or one that publishes none: then nothing is known."""
+    agents together, None when there is no agent, or one that publishes none: then nothing is known. `common` are those
+    that each of them has, none if there is one that publishes none. `waiting` is how many requests wait on each side,
+    `backlog` about how many tokens those cost. `facts` are those of the models that its agents serve, by name."""
 
     num_agents: int = 0
     slots_total: int = 0
     rate: float = 0.0
     bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
     abilities: frozenset[str] | None = None
+    common: frozenset[str] = frozenset()
+    waiting: Mapping[str, int] = {}
+    backlog: Mapping[str, int] = {}
+    facts: Mapping[str, ModelFacts] = {}
 
     def check_able(self, payload: Payload) -> None:
-        """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one."""
+        """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one. A question
+        is for all of them to be able to: an older agent could not even read it, and no claim looks at abilities."""
+        if not isinstance(payload, Generate | Embed | Rerank):
+            if self.num_agents and ability_for(payload) not in self.common:
+                raise InvalidField(
+                    f"not all agents of this model can {ability_for(payload)}: bring them to one version of Paddler",
+                    param="model",
+                )
+            return
         if self.abilities is not None and ability_for(payload) not in self.abilities:
             can = " and ".join(sorted(self.abilities))
             raise InvalidField(
@@ -60,11 +77,18 @@ class FleetView:
         agent_ids = [one.decode() for one in await self._store.redis.zrange(keys.agents(), 0, -1)]
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state")
-        found: list[list[Any]] = await pipe.execute() if agent_ids else []
+            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state", "model", "facts")
+        pipe.scard(keys.aside())
+        pipe.mget(*map(keys.backlog, SIDES))
+        for request_class in CLASSES:
+            pipe.zcard(keys.order(request_class))
+        answers: list[Any] = await pipe.execute()
+        found: list[list[Any]] = answers[: len(agent_ids)]
+        num_background, backlogs, *lengths = answers[len(agent_ids) :]
         # One that loads, or whose model cannot be served, says nothing of the pool.
         rows = [row for row in found if row[4] not in (b"loading", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
+        each = [frozenset((row[3] or b"").decode().split()) for row in rows]
         ratios = [float(row[2]) for row in rows if row[2]]
         return PoolView(
             num_agents=len(rows),
@@ -73,4 +97,8 @@ class FleetView:
             # Without agents the last known ratio is still the best guess.
             bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
+            waiting={"foreground": sum(lengths) - num_background, "background": num_background},
+            backlog={side: max(0, int(tokens or 0)) for side, tokens in zip(SIDES, backlogs, strict=True)},
+            facts={row[5].decode(): facts for row in rows if row[5] and row[6] and (facts := decode_facts(row[6]))},
+            common=each[0].intersection(*each[1:]) if each else frozenset(),
         )

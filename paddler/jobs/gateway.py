@@ -35,7 +35,8 @@ from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
-from paddler.jobs.status import RequestStatus, not_found, read_status
+from paddler.jobs.standing import num_waiting_of_tenant, standing_of
+from paddler.jobs.status import Place, RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
 from paddler.logs import get_logger
 from paddler.routing.admission import retry_after_s, tenant_max
@@ -196,7 +197,9 @@ class Gateway:
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
             position = submitted.number if submitted.admission is Admission.WAITING else None
-            return Reply(mailbox, self._leave, label=how.label, position=position)
+            num_own = await num_waiting_of_tenant(self._store, pool, submission)
+            standing = standing_of(submission, submitted, view, num_own)
+            return Reply(mailbox, self._leave, label=how.label, position=position, standing=standing)
         self._inbox.close(mailbox)
         if submitted.admission is Admission.DUPLICATE:
             try:
@@ -244,11 +247,12 @@ class Gateway:
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
-    async def position(self, request_id: str) -> int | None:
-        """How many requests are before one that waits; None when none does, or Redis does not tell within a second."""
+    async def position(self, request_id: str) -> Place | None:
+        """The place of a request that waits; None when it does not, or Redis does not tell within a second."""
         with contextlib.suppress(PaddlerError, *TROUBLE):
             async with asyncio.timeout(1.0):
-                return (await self.status(request_id)).position
+                status = await self.status(request_id)
+                return None if status.position is None else Place(status.position, status.estimated_wait_ms)
         return None
 
     async def cancel(self, request_id: str) -> None:
@@ -262,22 +266,21 @@ class Gateway:
         if outcome is Cancelled.GONE:
             raise not_found(request_id)
 
-    async def num_slots(self, pool: str) -> int:
-        """Slots of the pool's agents, as known a second or two ago. Raises `QueueUnavailable`."""
+    async def view(self, pool: str) -> PoolView:
+        """The pool's agents and its queue, as known a second or two ago. Raises `QueueUnavailable`."""
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
-                return (await self._views.pool(pool)).slots_total
+                return await self._views.pool(pool)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
 
+    async def num_slots(self, pool: str) -> int:
+        """Slots of the pool's agents. Raises as `view`."""
+        return (await self.view(pool)).slots_total
+
     async def abilities(self, pool: str) -> frozenset[str] | None:
-        """What the pool's agents can do, as known a second or two ago; None while nobody knows. Raises
-        `QueueUnavailable`."""
-        try:
-            async with asyncio.timeout(REDIS_PATIENCE_S):
-                return (await self._views.pool(pool)).abilities
-        except TROUBLE as error:
-            raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
+        """What the pool's agents can do; None while nobody knows. Raises as `view`."""
+        return (await self.view(pool)).abilities
 
     async def health(self) -> bool:
         """Is Redis there?"""
@@ -353,13 +356,16 @@ class Gateway:
                 return TenantBufferFull(
                     f"{submitted.number} of your requests wait already, as many as your share of the buffer allows.",
                     retry_after_s=seconds,
+                    limit=submitted.number,
                 )
             case Admission.SLOW:
+                limit = None
                 message = f"a request would wait about {submitted.number} ms, longer than --max-estimated-wait allows."
             case _:
                 option = "--max-batch-requests" if side == "background" else "--max-buffered-requests"
-                message = f"{submitted.number} requests wait already, as many as {option} allows."
-        return BufferFull(message, retry_after_s=seconds)
+                limit = submitted.number
+                message = f"{limit} requests wait already, as many as {option} allows."
+        return BufferFull(message, retry_after_s=seconds, limit=limit)
 
     async def _retry_after(self, pool: str, view: PoolView, side: str) -> int:
         """Seconds until what waits on this side has been computed at the measured rate; the start timeout when nobody

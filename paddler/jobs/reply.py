@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
-from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
+from paddler.jobs.standing import Standing
+from paddler.wire.balancer import Answered, Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
 
 HIT_SHARE = 0.9
 
@@ -43,7 +44,7 @@ class Route(Struct):
                 self.format = self.format or format
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            case Tokens() | Vectors() | Failed():
+            case Tokens() | Vectors() | Answered() | Failed():
                 pass
 
     @property
@@ -59,7 +60,8 @@ class Reply:
     else follows it too.
 
     `label` is what the request was submitted with, `offset` the journal offset behind the frame read last, and
-    `position` how many requests were to be served before it when it was submitted, if it had to wait."""
+    `position` how many requests were to be served before it when it was submitted, if it had to wait; `standing` is
+    what admission then knew, None of one that is followed again."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Reply:
         offset: int = 0,
         earlier: Iterable[Frame] = (),
         position: int | None = None,
+        standing: Standing | None = None,
         is_over: bool = False,
     ) -> None:
         """`earlier` are the frames before `offset`. `is_over`: there is nothing behind it."""
@@ -80,6 +83,7 @@ class Reply:
         self.label = label
         self.offset = offset
         self.position = position
+        self.standing = standing
         self.route = Route()
         had: list[Tokens] = []
         for frame in earlier:
@@ -97,7 +101,7 @@ class Reply:
     ) -> None:
         self._leave(self._mailbox)
 
-    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Finished]:
+    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Answered | Finished]:
         """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
 
         Ends at once when it is followed from behind its last frame."""

@@ -42,6 +42,7 @@ DIGEST_BYTES = 16
 _IMAGE = b"\xf7"
 _ROLE, _NAME, _CONTENT, _PROMPT, _END = b"\xf8", b"\xf9", b"\xfa", b"\xfb", b"\xff"
 _TOOL, _CALL, _BEFORE = b"\xfc", b"\xfd", b"\xfe"
+_IDS, _GAP = b"\xf5", b"\xf6"
 
 
 class PrefixChain(Struct, frozen=True):
@@ -102,7 +103,12 @@ def _serialise(payload: Generate) -> Iterator[tuple[bytes, bool]]:
     A name stands before the content, as chat templates render it: behind it, a chain would promise a cached
     content to another name. So do tools and the template's variables before all messages. A raw prompt has no end: its
     continuation begins with it."""
-    if payload.prompt is not None:
+    if payload.prompt_ids is not None:
+        yield _IDS + b"".join(one.to_bytes(4, "big") for one in payload.prompt_ids), False
+    elif payload.prompt is not None and payload.suffix is not None:
+        # A prompt with a gap begins with a token of its own.
+        yield _GAP + _encode(payload.prompt) + _GAP + _encode(payload.suffix), False
+    elif payload.prompt is not None:
         yield _PROMPT + _encode(payload.prompt), False
     for tool in payload.callable_tools:
         yield (

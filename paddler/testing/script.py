@@ -53,8 +53,10 @@ class Script:
             raise InvalidField("the scripted engine has no model that could be made to call", param="tool_choice")
         self.job = job
         self.payload = payload
+        if not all(0 <= token < NUM_WORDS + 256 for token in payload.prompt_ids or ()):
+            raise InvalidField("`prompt` has a token that is none here", param="prompt")
         text = prompt_text(payload)
-        param = "messages" if payload.prompt is None else "prompt"
+        param = "prompt" if payload.messages is None else "messages"
         if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
             default_tokens = int(found[1])
         said = re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
@@ -89,7 +91,7 @@ class Script:
         self.num_cached = 0
         self._ids = list(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(_piece(token)) for token in job.resume_ids)
+        self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in job.resume_ids)
         self.finished = self._reason_to_finish()
 
     @property
@@ -107,7 +109,7 @@ class Script:
     @property
     def words(self) -> list[str]:
         """The sequence so far as the next turn of its conversation will begin with it."""
-        answer = b"".join(map(_piece, self._ids)).decode("utf-8", "replace")
+        answer = b"".join(map(piece_of, self._ids)).decode("utf-8", "replace")
         opening = "\nassistant: " if self.payload.messages is not None else ""
         return (self._text + opening + answer).split()
 
@@ -124,7 +126,7 @@ class Script:
     def next(self) -> Progress:
         token = self._token(len(self._ids))
         self._ids.append(token)
-        text = self._unsent + self._detokenizer.push(_piece(token))
+        text = self._unsent + self._detokenizer.push(piece_of(token))
         self._unsent = ""
         self.finished = self._reason_to_finish()
         mu = None
@@ -177,8 +179,10 @@ def whole(payload: Generate, *, default_tokens: int = DEFAULT_TOKENS, context_si
 
 
 def prompt_text(payload: Generate) -> str:
+    if payload.prompt_ids is not None:
+        return b"".join(map(piece_of, payload.prompt_ids)).decode("utf-8", "replace")
     if payload.prompt is not None:
-        return payload.prompt
+        return payload.prompt if payload.suffix is None else f"{payload.prompt} {payload.suffix}"
     return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
 
 
@@ -192,8 +196,8 @@ def _format(payload: Generate, text: str) -> TextFormat | None:
 def _logprob(token: int, num_top: int) -> TokenLogprob:
     """A function of the token; the alternatives are the tokens behind it."""
     best = -(token % 64) / 64
-    top = tuple((_piece(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
-    return TokenLogprob(_piece(token), best, top)
+    top = tuple((piece_of(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
+    return TokenLogprob(piece_of(token), best, top)
 
 
 def _unusual(sampling: Sampling) -> bytes:
@@ -213,7 +217,8 @@ def _banned(sampling: Sampling) -> frozenset[int]:
     return frozenset(banned)
 
 
-def _piece(token: int) -> bytes:
+def piece_of(token: int) -> bytes:
+    """The bytes that a token gives to the text."""
     return f"w{token} ".encode() if token < NUM_WORDS else bytes([token - NUM_WORDS])
 
 

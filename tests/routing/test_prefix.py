@@ -59,6 +59,16 @@ def test_raw_prompts_share_every_entry_within_what_they_share(shared: int, one: 
     assert num_common == len(within) == len([end for end in second.ends if end <= 1 + shared])
 
 
+def test_prompts_of_tokens_and_with_a_gap_share_only_with_their_kind() -> None:
+    ids = tuple(range(300))
+    same, longer = chain_of(Generate(prompt_ids=ids)), chain_of(Generate(prompt_ids=(*ids, 7)))
+    assert common(same, longer) == len(same.hashes) > 3
+    text = "x" * 2000
+    gap, other = (chain_of(Generate(prompt=text, suffix=suffix)) for suffix in ("a", "b"))
+    assert common(gap, other) == len(gap.hashes) > 3
+    assert common(gap, chain_of(Generate(prompt=text))) == 0
+
+
 @given(MESSAGES, st.integers(0, 5_000), TEXTS, TEXTS)
 def test_messages_that_begin_alike_share_the_entries_of_their_beginning(
     said: tuple[Message, ...], shared: int, one: str, other: str

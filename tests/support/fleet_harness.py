@@ -9,6 +9,7 @@ from typing import Any
 from paddler.clock import SystemClock
 from paddler.engine import Engine
 from paddler.jobs.gateway import Gateway, GatewaySettings
+from paddler.model_facts import encode_facts
 from paddler.store.client import Store, connect
 from paddler.testing.scripted import ScriptedEngine
 from workers.agent.loop import AgentLoop
@@ -19,8 +20,13 @@ class RunningAgent:
 
     def __init__(self, store: Store, engine: Engine, lease_ms: int) -> None:
         self.store = store
+        facts = engine.info.facts
+        snapshot = {
+            "abilities": " ".join(engine.info.abilities),
+            "facts": "" if facts is None else encode_facts(facts),
+        }
         self.loop = AgentLoop(
-            store, store.pool("default"), engine, SystemClock(), name="test", lease_ms=lease_ms, snapshot={}
+            store, store.pool("default"), engine, SystemClock(), name="test", lease_ms=lease_ms, snapshot=snapshot
         )
         self._tasks: list[asyncio.Task[None]] = []
 

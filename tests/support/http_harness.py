@@ -12,6 +12,7 @@ import httpx
 from openai import AsyncOpenAI, OpenAI
 
 from api.inference.app import create_inference_app
+from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service
@@ -157,15 +158,17 @@ NewAgent = Callable[..., Awaitable[HandAgent]]
 
 
 @asynccontextmanager
-async def http_balancer(url: str, prefix: str, **settings: Any) -> AsyncGenerator[HttpBalancer]:
+async def http_balancer(
+    url: str, prefix: str, *, keepalive: Keepalive = Keepalive.COMMENTS, **settings: Any
+) -> AsyncGenerator[HttpBalancer]:
     """Serve on free ports of the loopback address until the context ends."""
     clock = SystemClock()
     store = connect(url, prefix)
     gateway = Gateway(store, GatewaySettings(**{"cancel_on_stop": True} | settings), clock)
     apps = {
         "management": create_management_app(MAX_BODY),
-        "inference": create_inference_app(gateway, clock, MAX_BODY),
-        "openai": create_openai_app(gateway, clock, MAX_BODY),
+        "inference": create_inference_app(gateway, clock, MAX_BODY, keepalive),
+        "openai": create_openai_app(gateway, clock, MAX_BODY, keepalive),
     }
     services = {name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0))) for name, app in apps.items()}
     await gateway.start()

@@ -24,6 +24,7 @@ from paddler.engine import Engine, ModelError
 from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
 from paddler.logs import get_logger
+from paddler.model_facts import encode_facts
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.fitness import warn_of_faults
@@ -89,6 +90,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         "bytes_per_token": engine.info.bytes_per_token,
         "max_parked": engine.info.max_parked,
         "abilities": " ".join(engine.info.abilities),
+        "facts": "" if engine.info.facts is None else encode_facts(engine.info.facts),
         **_origin(),
     }
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}

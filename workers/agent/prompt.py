@@ -10,10 +10,12 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
+from paddler.clock import Clock
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate, Message
 from workers.agent.chat_form import Forms, template_variables
 from workers.agent.llama import Model
+from workers.agent.raw_prompts import around_gap, known_tokens
 from workers.agent.templates import ChatTemplate, TemplateError
 from workers.agent.tokens import TokenArray, num_common
 
@@ -35,9 +37,15 @@ class PromptEncoder:
 
         Control tokens written in the text count as control tokens, as in llama-server: a chat template writes
         them so, and a raw prompt has no other way to. The beginning-of-sequence token is added when the model
-        wants it and the text does not begin with it.
+        wants it and the text does not begin with it; never to a prompt that is tokens.
         """
+        if payload.prompt_ids is not None:
+            return self.checked(known_tokens(self._model, payload.prompt_ids), "prompt")
         text, param = self.render(payload), "messages" if payload.prompt is None else "prompt"
+        if payload.suffix is not None:
+            self._check_length(payload.suffix, "suffix")
+            tokens = around_gap(self._model, text, payload.suffix, name=self._name)
+            return self.checked(np.concatenate([self.missing_beginning(tokens), tokens]), param)
         tokens = self._model.tokenize(text)
         return self.checked(np.concatenate([self.missing_beginning(tokens), tokens]), param)
 
@@ -47,11 +55,14 @@ class PromptEncoder:
             text, param = payload.prompt, "prompt"
         else:
             text, param = self._render(payload), "messages"
+        self._check_length(text, param)
+        return text
+
+    def _check_length(self, text: str, param: str) -> None:
         least = len(text.encode("utf-8", "replace")) // max(self._model.max_piece, 1)
         if least > self._max_tokens:
             # Seen without tokenising, which takes time in proportion to the length.
             raise self._too_long(f"at least {least}", param)
-        return text
 
     def missing_beginning(self, tokens: TokenArray | None) -> TokenArray:
         """The beginning-of-sequence token, when the model wants it and the prompt does not begin with it."""
@@ -107,6 +118,11 @@ class PromptEncoder:
             f"the prompt has {num_tokens} tokens, but the context holds {self._max_tokens}, the output included",
             param=param,
         )
+
+
+def local_time(clock: Clock) -> Callable[[], datetime]:
+    """What templates ask for today's date."""
+    return lambda: datetime.fromtimestamp(clock.wall()).astimezone()
 
 
 def template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:

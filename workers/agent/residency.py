@@ -59,8 +59,8 @@ class Residency:
         if payload.messages is not None:
             answered = (*payload.messages, Message("assistant", text))
             self._payloads[request_id] = structs.replace(payload, messages=answered)
-        else:
-            self._payloads[request_id] = structs.replace(payload, prompt=(payload.prompt or "") + text)
+        elif payload.prompt is not None and payload.suffix is None:
+            self._payloads[request_id] = structs.replace(payload, prompt=payload.prompt + text)
 
     def retained(self, request_id: str, num_tokens: int, num_total: int) -> None:
         payload = self._payloads.get(request_id)
