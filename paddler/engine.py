@@ -72,12 +72,14 @@ class Working(Struct, frozen=True):
 
 
 class Done(Struct, frozen=True):
-    """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back)."""
+    """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back), `stop` the
+    stop string that ended it, if one did."""
 
     request_id: str
     reason: FinishReason
     usage: Usage
     text: str = ""
+    stop: str | None = None
 
 
 class Rejected(Struct, frozen=True):

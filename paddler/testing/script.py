@@ -136,7 +136,8 @@ class Script:
 
     def done(self, reason: FinishReason) -> Done:
         text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
-        return Done(self.job.request_id, reason, self.usage, text)
+        stop = self._detokenizer.stopped_by if reason is FinishReason.STOP else None
+        return Done(self.job.request_id, reason, self.usage, text, stop)
 
     def _reason_to_finish(self) -> FinishReason | None:
         if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:

@@ -60,6 +60,7 @@ FRAMES: list[tuple[Frame, str]] = [
     ),
     (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
+    (Finished(FinishReason.STOP, Usage(7, 2, 1), "END"), "0000001794a866696e6973686564a473746f7093070201a3454e44"),
     (
         Failed("buffer_full", "no", 503, True, None),
         "0000001c96a66661696c6564ab6275666665725f66756c6ca26e6fcd01f7c3c0",
