@@ -25,7 +25,7 @@ from api.event_stream import EventStream, Position, route_headers, told_error, w
 from paddler.clock import Clock
 from paddler.errors import PaddlerError, RequestCancelled, RequestLost
 from paddler.jobs.gateway import Reply
-from paddler.wire.balancer import Finished, FinishReason, Opened, TokenLogprob, Tokens, Usage, Vectors
+from paddler.wire.balancer import Answered, Finished, FinishReason, Opened, TokenLogprob, Tokens, Usage, Vectors
 
 _STATE_KEY = "paddler_request_id"
 
@@ -78,7 +78,7 @@ class StreamedAnswer:
                         await stream.write_text(with_id(events, reply))
                 case Opened():
                     stream.is_opened = True
-                case Vectors():
+                case Vectors() | Answered():
                     pass
                 case Finished():
                     check_reason(frame)
@@ -110,12 +110,12 @@ class WholeAnswer:
                 match frame:
                     case Tokens():
                         said.append(frame)
-                    case Opened() | Vectors():
+                    case Opened() | Vectors() | Answered():
                         pass
                     case Finished():
                         check_reason(frame)
                         body = self._render(reply, said, frame)
-                        await out.start(200, _whole_headers(reply.request_id, len(body)) + route_headers(reply))
+                        await out.start(200, whole_headers(reply.request_id, len(body)) + route_headers(reply))
                         await out.write(body, last=True)
                     case _:
                         assert_never(frame)
@@ -139,7 +139,7 @@ def check_reason(frame: Finished) -> None:
         raise RequestCancelled("The request was cancelled.")
 
 
-def _whole_headers(request_id: str, length: int) -> Headers:
+def whole_headers(request_id: str, length: int) -> Headers:
     """Of a JSON body that is sent at once."""
     return [
         (b"content-type", b"application/json"),

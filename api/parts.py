@@ -21,7 +21,7 @@ from litestar.types import Scope
 from api.exchange import Submit, check_reason, remember
 from paddler.errors import BufferFull, RequestLost, TenantBufferFull
 from paddler.jobs.gateway import Reply
-from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
+from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
 RETRY_S = 0.25
 """After about so long a part is submitted again that found the buffer full."""
@@ -73,6 +73,8 @@ class Part:
                 case Tokens():
                     if self._sink is None:
                         self.tokens.append(frame)
+                case Answered():
+                    continue
                 case Finished():
                     check_reason(frame)
                     self.end = frame

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from paddler.errors import InvalidField
 from paddler.images import check_images
 from paddler.structure.gbnf import check_gbnf
 from paddler.structure.rules import GrammarError
-from paddler.wire.agent import Embed, Encode, Generate, Payload, Rerank, Sampling
+from paddler.wire.agent import (
+    ApplyTemplate,
+    CountTokens,
+    Detokenize,
+    Embed,
+    Encode,
+    Generate,
+    Payload,
+    Question,
+    Rerank,
+    Sampling,
+    Tokenize,
+)
 
 MAX_STOPS = 64
 MAX_STOP_CHARS = 4096
@@ -20,6 +33,9 @@ BAN = -MAX_BIAS
 MAX_BIAS_CHARS = 256
 MAX_BREAKERS = 16
 MAX_BREAKER_CHARS = 40
+MAX_QUESTION_BYTES = 1 << 22
+"""Of the text that a question is about: a conversation of a million tokens."""
+MAX_QUESTION_TOKENS = 1 << 18
 
 SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "temperature": (-math.inf, 1e3),
@@ -52,8 +68,51 @@ def check_payload(payload: Payload) -> None:
     """Raises `InvalidField`."""
     if isinstance(payload, Generate):
         _check_generate(payload)
-    else:
+    elif isinstance(payload, Embed | Rerank):
         _check_encode(payload)
+    else:
+        _check_question(payload)
+
+
+def _check_question(payload: Question) -> None:
+    match payload:
+        case Tokenize(text=text):
+            check_size(text, "content")
+        case Detokenize(tokens=tokens):
+            if len(tokens) > MAX_QUESTION_TOKENS:
+                raise InvalidField(f"at most {MAX_QUESTION_TOKENS} tokens are made text at once", param="tokens")
+        case ApplyTemplate(request=request) | CountTokens(request=request):
+            _check_generate(request)
+            check_size("".join(_texts_of(request)), "messages" if request.prompt is None else "prompt")
+
+
+def question_size(payload: Question) -> int:
+    """About how many bytes of text it takes to answer."""
+    match payload:
+        case Tokenize(text=text):
+            return len(text)
+        case Detokenize(tokens=tokens):
+            return len(tokens)
+        case ApplyTemplate(request=request) | CountTokens(request=request):
+            # A template writes some more for each.
+            return sum(len(text) + 64 for text in _texts_of(request))
+
+
+def _texts_of(request: Generate) -> Iterator[str]:
+    yield request.prompt or ""
+    for message in request.messages or ():
+        yield message.content
+        yield message.reasoning_content or ""
+        yield from (call.arguments for call in message.tool_calls)
+    for tool in request.tools:
+        yield tool.parameters
+        yield tool.description or ""
+
+
+def check_size(text: str, param: str) -> None:
+    """Raises `InvalidField` for more text than a question may be about."""
+    if (size := len(text.encode("utf-8", "replace"))) > MAX_QUESTION_BYTES:
+        raise InvalidField(f"{param}: {size} bytes of text are more than {MAX_QUESTION_BYTES}", param=param)
 
 
 def _check_encode(payload: Encode) -> None:

@@ -33,7 +33,11 @@ class RerankLabel(Struct, frozen=True, array_like=True, tag="rerank"):
     first: int = 0
 
 
-Label = ChatLabel | EmbeddingLabel | RerankLabel
+class QuestionLabel(Struct, frozen=True, array_like=True, tag="question"):
+    """A question about texts: its answer says what it is."""
+
+
+Label = ChatLabel | EmbeddingLabel | RerankLabel | QuestionLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

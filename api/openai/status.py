@@ -10,15 +10,17 @@ import msgspec
 from api.openai.completion import chat_completion, usage_object
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import EmbeddingLabel, RerankLabel, label_of
+from api.openai.label import EmbeddingLabel, QuestionLabel, RerankLabel, label_of
 from api.openai.rerank import rerank_object
+from api.openai.texts import answer_object
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
+from paddler.wire.answers import decode_answer
 
 
 def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, the
-    embeddings or the ranking of a request that is done."""
+    embeddings, the ranking or the answer of a request that is done."""
     yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
     if status.state != "done" or status.end is None:
         yield b"null"
@@ -26,6 +28,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
         yield from embedding_chunks(status.vectors, status.end.usage, label)
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
+    elif isinstance(label, QuestionLabel):
+        yield msgspec.json.encode(answer_object(decode_answer(status.answer)))
     else:
         yield msgspec.json.encode(
             chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)

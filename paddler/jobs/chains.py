@@ -6,7 +6,7 @@ import base64
 import struct
 
 from paddler.routing.prefix import PrefixChain, prefix_chain
-from paddler.wire.agent import Generate, Payload, Rerank
+from paddler.wire.agent import Embed, Generate, Payload, Rerank
 
 HASH_CHARACTERS = 11
 EXPECTED_OUTPUT_TOKENS = 256
@@ -14,10 +14,13 @@ MAX_EXPECTED_OUTPUT_TOKENS = 512
 
 
 def chain_of(payload: Payload, pool: str) -> PrefixChain:
-    """The chain of a request; an embedding has none, only a length, and a ranking the query with each document."""
-    if not isinstance(payload, Generate):
+    """The chain of a request; an embedding has none, only a length, and a ranking the query with each document. A
+    question has not even that: it computes nothing."""
+    if isinstance(payload, Embed | Rerank):
         query = len(payload.query.encode("utf-8", "surrogatepass")) if isinstance(payload, Rerank) else 0
         return PrefixChain((), (), sum(query + len(text.encode("utf-8", "surrogatepass")) for text in payload.inputs))
+    if not isinstance(payload, Generate):
+        return PrefixChain((), (), 0)
     return prefix_chain(payload, pool=pool, tenant=payload.cache_scope or None)
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.store.client import Store
-from paddler.wire.agent import Payload, ability_for
+from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
 
 REFRESH_S = 1.0
 DEFAULT_BYTES_PER_TOKEN = 4.0
@@ -17,16 +17,26 @@ DEFAULT_BYTES_PER_TOKEN = 4.0
 
 class PoolView(Struct, frozen=True):
     """`rate` is what the pool computes, tokens/s, 0 when no agent has measured it. `abilities` are those of all its
-    agents together, None when there is no agent, or one that publishes none: then nothing is known."""
+    agents together, None when there is no agent, or one that publishes none: then nothing is known. `common` are those
+    that each of them has, none if there is one that publishes none."""
 
     num_agents: int = 0
     slots_total: int = 0
     rate: float = 0.0
     bytes_per_token: float = DEFAULT_BYTES_PER_TOKEN
     abilities: frozenset[str] | None = None
+    common: frozenset[str] = frozenset()
 
     def check_able(self, payload: Payload) -> None:
-        """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one."""
+        """Raises `InvalidField` for what no agent here can do: it would only wait to be refused by one. A question
+        is for all of them to be able to: an older agent could not even read it, and no claim looks at abilities."""
+        if not isinstance(payload, Generate | Embed | Rerank):
+            if self.num_agents and ability_for(payload) not in self.common:
+                raise InvalidField(
+                    f"not all agents of this model can {ability_for(payload)}: bring them to one version of Paddler",
+                    param="model",
+                )
+            return
         if self.abilities is not None and ability_for(payload) not in self.abilities:
             can = " and ".join(sorted(self.abilities))
             raise InvalidField(
@@ -65,6 +75,7 @@ class FleetView:
         # One that loads, or whose model cannot be served, says nothing of the pool.
         rows = [row for row in found if row[4] not in (b"loading", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
+        each = [frozenset((row[3] or b"").decode().split()) for row in rows]
         ratios = [float(row[2]) for row in rows if row[2]]
         return PoolView(
             num_agents=len(rows),
@@ -73,4 +84,5 @@ class FleetView:
             # Without agents the last known ratio is still the best guess.
             bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
+            common=frozenset.intersection(*each) if each else frozenset(),
         )

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
-from paddler.wire.balancer import Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
+from paddler.wire.balancer import Answered, Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
 
 HIT_SHARE = 0.9
 
@@ -43,7 +43,7 @@ class Route(Struct):
                 self.format = self.format or format
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            case Tokens() | Vectors() | Failed():
+            case Tokens() | Vectors() | Answered() | Failed():
                 pass
 
     @property
@@ -97,7 +97,7 @@ class Reply:
     ) -> None:
         self._leave(self._mailbox)
 
-    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Finished]:
+    async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Answered | Finished]:
         """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
 
         Ends at once when it is followed from behind its last frame."""

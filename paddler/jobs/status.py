@@ -13,15 +13,16 @@ from paddler.jobs.fleet_view import FleetView
 from paddler.jobs.reply import Route
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES, PoolKeys
-from paddler.wire.balancer import Failed, Finished, Tokens, Vectors, decode_frames
+from paddler.wire.balancer import Answered, Failed, Finished, Tokens, Vectors, decode_frames
 
 
 class RequestStatus(Struct, frozen=True, kw_only=True):
     """Times are ms since the epoch, by Redis's clock. `state` is waiting, assigned, running, done, failed or cancelled.
 
     While it waits, `position` is how many requests are before it and `estimated_wait_ms` what they need at the pool's
-    measured rate; both are None otherwise, the latter also when nobody has measured. `tokens` or `vectors` is what it
-    has said so far; `end` and `error` are the two forms of its terminal frame."""
+    measured rate; both are None otherwise, the latter also when nobody has measured. `tokens`, `vectors` or `answer`
+    (to a question, as `wire.answers` has it) is what it has said so far; `end` and `error` are the two forms of its
+    terminal frame."""
 
     request_id: str
     state: str
@@ -41,6 +42,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     route: Route
     tokens: tuple[Tokens, ...]
     vectors: tuple[bytes, ...] = ()
+    answer: bytes = b""
     end: Finished | None = None
     error: Failed | None = None
 
@@ -59,6 +61,7 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
     route, tokens, vectors = Route(), list[Tokens](), list[bytes]()
     end: Finished | None = None
     error: Failed | None = None
+    answer = b""
     for frame in decode_frames(answers[1] or b""):
         route.note(frame)
         match frame:
@@ -68,6 +71,8 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
                 vectors += frame.vectors
                 # A journal of vectors may have 32 MiB, whose copying takes 0.2 s; other streams go on meanwhile.
                 await clock.sleep(0)
+            case Answered(body):
+                answer = body
             case Finished():
                 end = frame
             case Failed():
@@ -98,6 +103,7 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
         route=route,
         tokens=tuple(tokens),
         vectors=tuple(vectors),
+        answer=answer,
         end=end,
         error=error,
     )

@@ -89,7 +89,7 @@ class Script:
         self.num_cached = 0
         self._ids = list(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(_piece(token)) for token in job.resume_ids)
+        self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in job.resume_ids)
         self.finished = self._reason_to_finish()
 
     @property
@@ -107,7 +107,7 @@ class Script:
     @property
     def words(self) -> list[str]:
         """The sequence so far as the next turn of its conversation will begin with it."""
-        answer = b"".join(map(_piece, self._ids)).decode("utf-8", "replace")
+        answer = b"".join(map(piece_of, self._ids)).decode("utf-8", "replace")
         opening = "\nassistant: " if self.payload.messages is not None else ""
         return (self._text + opening + answer).split()
 
@@ -124,7 +124,7 @@ class Script:
     def next(self) -> Progress:
         token = self._token(len(self._ids))
         self._ids.append(token)
-        text = self._unsent + self._detokenizer.push(_piece(token))
+        text = self._unsent + self._detokenizer.push(piece_of(token))
         self._unsent = ""
         self.finished = self._reason_to_finish()
         mu = None
@@ -137,7 +137,7 @@ class Script:
     def done(self, reason: FinishReason) -> Done:
         text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
         stop = self._detokenizer.stopped_by if reason is FinishReason.STOP else None
-        return Done(self.job.request_id, reason, self.usage, text, stop)
+        return Done(self.job.request_id, reason, self.usage, text, stop=stop)
 
     def _reason_to_finish(self) -> FinishReason | None:
         if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:
@@ -193,8 +193,8 @@ def _format(payload: Generate, text: str) -> TextFormat | None:
 def _logprob(token: int, num_top: int) -> TokenLogprob:
     """A function of the token; the alternatives are the tokens behind it."""
     best = -(token % 64) / 64
-    top = tuple((_piece(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
-    return TokenLogprob(_piece(token), best, top)
+    top = tuple((piece_of(token + place), best - place) for place in range(min(num_top, NUM_WORDS + 256 - token)))
+    return TokenLogprob(piece_of(token), best, top)
 
 
 def _unusual(sampling: Sampling) -> bytes:
@@ -214,7 +214,8 @@ def _banned(sampling: Sampling) -> frozenset[int]:
     return frozenset(banned)
 
 
-def _piece(token: int) -> bytes:
+def piece_of(token: int) -> bytes:
+    """The bytes that a token gives to the text."""
     return f"w{token} ".encode() if token < NUM_WORDS else bytes([token - NUM_WORDS])
 
 

@@ -2,7 +2,8 @@
 
 The output is words `w123 w45 ...`. Word `n` is a function of the prompt, the seed (with temperature 0: of the
 prompt alone) and `n`, so a request that moves to another agent goes on exactly. A prompt's tokens are its words.
-An embedding is a function of its text alone, a score of query and document.
+An embedding is a function of its text alone, a score of query and document. A question about texts is
+answered in the step that finds it (`answer_script.py`).
 
 Directives in the prompt, in any message or in any input of an embedding, whose tokens are then its vectors:
 
@@ -32,10 +33,12 @@ from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, 
 from paddler.errors import PaddlerError
 from paddler.images import refuse_images
 from paddler.payload import check_payload
+from paddler.testing.answer_script import answer_to, faults_in
 from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Embed, Generate, Rerank
+from paddler.wire.answers import encode_answer
 from paddler.wire.balancer import FinishReason, Usage
 
 __all__ = ["ScriptedEngine"]
@@ -81,7 +84,7 @@ class ScriptedEngine:
             context_size=context_size,
             build="scripted",
             max_parked=MAX_PARKED,
-            abilities=("generate", "embed", "rerank"),
+            abilities=("generate", "embed", "rerank", "tokenize"),
         )
         self._default_tokens = default_tokens
         self._step_s = step_s
@@ -152,7 +155,13 @@ class ScriptedEngine:
         for job in self._started:
             try:
                 check_payload(job.payload)
-                script = self._script_of(job)
+                if not isinstance(job.payload, Generate | Embed | Rerank):
+                    if self._is_deadly and faults_in(job.payload).dies_at is not None:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    answer = encode_answer(answer_to(job.payload))
+                    events.append(Done(job.request_id, FinishReason.STOP, Usage(), answer=answer))
+                    continue
+                script = self._script_of(job, job.payload)
             except PaddlerError as error:
                 told = (error.code, error.message, error.status, error.param, job.earlier_usage)
                 events.append(Rejected(job.request_id, *told))
@@ -164,11 +173,11 @@ class ScriptedEngine:
                 script.take_cached(self._cache.match(script.payload.cache_scope, script.prompt_words))
         self._started.clear()
 
-    def _script_of(self, job: Job) -> Script | EmbedScript:
-        if not isinstance(job.payload, Generate):
-            return EmbedScript(job, job.payload, self.info.context_size)
-        refuse_images(job.payload, "it is a script")
-        return Script(job, job.payload, self._default_tokens, self.info.context_size)
+    def _script_of(self, job: Job, payload: Generate | Embed | Rerank) -> Script | EmbedScript:
+        if not isinstance(payload, Generate):
+            return EmbedScript(job, payload, self.info.context_size)
+        refuse_images(payload, "it is a script")
+        return Script(job, payload, self._default_tokens, self.info.context_size)
 
     def _advance(self, script: Script | EmbedScript, events: list[Event]) -> None:
         if isinstance(script, Script):

@@ -180,10 +180,46 @@ class Rerank(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="rerank"
 Encode = Embed | Rerank
 """What an encoder does: a vector for each of the inputs."""
 
-Payload = Generate | Embed | Rerank
 
-Ability = Literal["generate", "embed", "rerank"]
-"""What an agent can do: a kind of payload. Agents that publish none are older, and can do all there was."""
+class Tokenize(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="tokenize"):
+    """Ask for the tokens of `text`.
+
+    `adds_special`: with those that the model wants at beginning and end. `has_control`: control tokens written in the
+    text count as such. `with_pieces`: with the bytes of each token.
+    """
+
+    text: str
+    adds_special: bool = False
+    has_control: bool = True
+    with_pieces: bool = False
+
+
+class Detokenize(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="detokenize"):
+    """Ask for the text of tokens, control tokens written out."""
+
+    tokens: tuple[int, ...]
+
+
+class ApplyTemplate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="apply_template"):
+    """Ask for the prompt that the model's chat template makes of a request, as text."""
+
+    request: Generate
+
+
+class CountTokens(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="count_tokens"):
+    """Ask how many tokens the prompt of a request has: `prompt_tokens` of its usage, if it were sent."""
+
+    request: Generate
+
+
+Question = Tokenize | Detokenize | ApplyTemplate | CountTokens
+"""About texts: answered from vocabulary and template, without computing anything (`wire.answers`)."""
+
+Payload = Generate | Embed | Rerank | Question
+
+Ability = Literal["generate", "embed", "rerank", "tokenize"]
+"""What an agent can do: a kind of payload, or of a `Question` (`tokenize`). Agents that publish none are older, and can
+do all there was before questions."""
 
 
 def ability_for(payload: Payload) -> Ability:
@@ -195,6 +231,8 @@ def ability_for(payload: Payload) -> Ability:
             return "embed"
         case Rerank():
             return "rerank"
+        case Tokenize() | Detokenize() | ApplyTemplate() | CountTokens():
+            return "tokenize"
 
 
 class Poke(Struct, frozen=True, array_like=True, tag="poke"):

@@ -103,6 +103,12 @@ class Vectors(Struct, frozen=True, array_like=True, tag="vectors"):
     num_tokens: tuple[int, ...]
 
 
+class Answered(Struct, frozen=True, array_like=True, tag="answered"):
+    """The answer to a question about texts, as `wire.answers` encodes it; `Finished` follows at once."""
+
+    body: bytes
+
+
 class Finished(Struct, frozen=True, array_like=True, tag="finished"):
     """Terminal: the request ended as asked. `stop` is the stop string that ended it, and not written if none did."""
 
@@ -126,7 +132,7 @@ class Failed(Struct, frozen=True, array_like=True, tag="failed"):
     param: str | None = None
 
 
-Frame = Opened | Prefilled | Tokens | Vectors | Finished | Failed
+Frame = Opened | Prefilled | Tokens | Vectors | Answered | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)

@@ -13,7 +13,7 @@ from paddler.jobs.gateway import Gateway, Reply, Submit
 from paddler.store.results import Cancelled, Submission, Submitted
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Vectors
+from paddler.wire.balancer import Answered, Finished, FinishReason, Opened, Tokens, Vectors
 from workers.agent.running import Running
 from workers.maintenance.upkeep import Upkeep
 
@@ -44,7 +44,7 @@ async def read(reply: Reply, answer: Answer | None = None) -> Answer:
                     answer.text += text
                 case Finished():
                     answer.end = frame
-                case Vectors():
+                case Vectors() | Answered():
                     raise AssertionError("it was asked for text")
     return answer
 

@@ -18,7 +18,7 @@ from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Message
-from paddler.wire.balancer import Finished, Opened, Tokens, Usage, Vectors
+from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Usage, Vectors
 from tests.chaos.fleet import PREFIX, ChaosFleet
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +47,8 @@ async def hear(reply: Reply, heard: Heard | None = None) -> Heard:
                     heard.usage = usage
                 case Vectors(vectors):
                     heard.vectors += vectors
+                case Answered():
+                    raise AssertionError("nothing was asked")
     return heard
 
 

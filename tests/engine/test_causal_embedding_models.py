@@ -65,7 +65,7 @@ def directly(path: Path, pooling: Pooling, tokens: TokenArray) -> Floats:
 def test_without_a_chat_template_it_only_embeds(make_engine: MakeEngine, path: Path) -> None:
     engine = make_engine(pooling=PoolingType.LAST)
     assert isinstance(engine, EmbeddingEngine)
-    assert (engine.info.abilities, engine.info.context_size) == (("embed",), 512)
+    assert (engine.info.abilities, engine.info.context_size) == (("embed", "tokenize"), 512)
     embedding, text = EngineRun(engine).finish(embed_job("a", "hello", normalization="none"), make_job("b", "hello"))
     assert text.rejected.param == "model"
     model = Model(path)
@@ -77,7 +77,7 @@ def test_without_a_chat_template_it_only_embeds(make_engine: MakeEngine, path: P
 def test_with_a_chat_template_it_generates_too(make_engine: MakeEngine) -> None:
     engine = make_engine(pooling=PoolingType.LAST, chat_template=CHAT)
     assert isinstance(engine, LlamaEngine)
-    assert engine.info.abilities == ("generate", "embed")
+    assert engine.info.abilities == ("generate", "embed", "tokenize")
     embedding, text = EngineRun(engine).finish(embed_job("a", "hello"), make_job("b", "hello", max_tokens=3))
     assert vectors(embedding).shape == (1, 32)
     assert len(text.ids) <= 3
@@ -87,7 +87,7 @@ def test_a_base_model_generates(make_engine: MakeEngine) -> None:
     """It names no pooling, so it was not made for embeddings: raw prompts are what it is for."""
     engine = make_engine()
     assert isinstance(engine, LlamaEngine)
-    assert engine.info.abilities == ("generate", "embed")
+    assert engine.info.abilities == ("generate", "embed", "tokenize")
 
 
 @pytest.mark.parametrize("chat_template", [None, CHAT])
@@ -98,7 +98,7 @@ def test_a_reranker_reads_the_models_template(
     engine = make_engine(
         pooling=PoolingType.RANK, labels=("yes", "no"), chat_template=chat_template, rerank_template=RANK
     )
-    assert engine.info.abilities == (("generate", "rerank") if chat_template else ("rerank",))
+    assert engine.info.abilities == (*(("generate", "rerank") if chat_template else ("rerank",)), "tokenize")
     monkeypatch.setattr("workers.agent.embedder.MAX_BATCH", 50)
     documents = ("a fox", LONG, "the sea {query}", "a fox")
     [outcome] = EngineRun(engine).finish(rerank_job("a", "who?", *documents))

@@ -58,7 +58,7 @@ def vectors(outcome: Outcome) -> NDArray[np.float64]:
 def test_an_encoder_gets_an_engine_that_says_what_it_can(make_engine: MakeEngine) -> None:
     engine = make_engine(model_name="minilm")
     assert isinstance(engine, EmbeddingEngine)
-    assert engine.info.abilities == ("embed",)
+    assert engine.info.abilities == ("embed", "tokenize")
     assert (engine.info.model, engine.info.context_size, engine.info.slots_total) == ("minilm", 512, 4)
     assert 3 < engine.info.bytes_per_token < 5
 

@@ -92,7 +92,7 @@ def test_the_setting_reaches_the_engine_and_its_abilities(model: Model, model_pa
     found: dict[str | None, Floats] = {}
     for pooling in (None, "mean", "last"):
         engine = LlamaEngine(model, replace(plain, pooling=pooling), SystemClock())
-        assert engine.info.abilities == ("generate", "embed")
+        assert engine.info.abilities == ("generate", "embed", "tokenize")
         [outcome] = EngineRun(engine).finish(embed_job("a", TEXT))
         found[pooling] = np.frombuffer(outcome.vectors[0], "<f4").astype(np.float64)
         engine.close()
@@ -100,7 +100,7 @@ def test_the_setting_reaches_the_engine_and_its_abilities(model: Model, model_pa
     assert found["last"] @ found["mean"] < 0.99
 
     engine = LlamaEngine(model, replace(plain, pooling="none"), SystemClock())
-    assert engine.info.abilities == ("generate",)
+    assert engine.info.abilities == ("generate", "tokenize")
     refused, text = EngineRun(engine).finish(embed_job("a", TEXT), make_job("b", "hello", max_tokens=2))
     assert refused.rejected.param == "model"
     assert len(text.ids) == 2

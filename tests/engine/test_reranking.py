@@ -70,7 +70,7 @@ def test_scores_are_those_of_the_classifier(make_engine: MakeEngine, has_dense: 
     """Its first output, if it has several; with a layer before it or without."""
     bert = ranker(has_dense=has_dense, num_outputs=num_outputs)
     engine = make_engine(bert)
-    assert engine.info.abilities == ("rerank",)
+    assert engine.info.abilities == ("rerank", "tokenize")
     [outcome] = EngineRun(engine).finish(rerank_job("a", QUERY, *DOCUMENTS))
     wanted = [expected(bert, QUERY, document) for document in DOCUMENTS]
     assert np.abs(np.array(scores(outcome)) - wanted).max() < 1e-2
@@ -143,12 +143,12 @@ def test_an_encoder_ranks_nothing(make_engine: MakeEngine) -> None:
 
 def test_a_reranker_whose_file_does_not_say_so(make_engine: MakeEngine) -> None:
     bert = ranker(pooling=None)
-    assert make_engine(bert).info.abilities == ("embed",)
+    assert make_engine(bert).info.abilities == ("embed", "tokenize")
     engine = make_engine(bert, pooling="rank")
-    assert engine.info.abilities == ("rerank",)
+    assert engine.info.abilities == ("rerank", "tokenize")
     [outcome] = EngineRun(engine).finish(rerank_job("a", QUERY, "fox"))
     assert abs(scores(outcome)[0] - expected(bert, QUERY, "fox")) < 1e-2
-    assert make_engine(ranker(), pooling="cls").info.abilities == ("embed",)
+    assert make_engine(ranker(), pooling="cls").info.abilities == ("embed", "tokenize")
     with pytest.raises(ModelError, match="no classifier") as told:
         make_engine(random_bert(WORDS, pooling=PoolingType.RANK))
     assert told.value.kind == "ModelCannotBeLoaded", "nobody asked for ranks but the file"

@@ -19,8 +19,9 @@ class RunningAgent:
 
     def __init__(self, store: Store, engine: Engine, lease_ms: int) -> None:
         self.store = store
+        snapshot = {"abilities": " ".join(engine.info.abilities)}
         self.loop = AgentLoop(
-            store, store.pool("default"), engine, SystemClock(), name="test", lease_ms=lease_ms, snapshot={}
+            store, store.pool("default"), engine, SystemClock(), name="test", lease_ms=lease_ms, snapshot=snapshot
         )
         self._tasks: list[asyncio.Task[None]] = []
 

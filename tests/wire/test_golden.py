@@ -11,15 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddler.wire.agent import (
+    ApplyTemplate,
     CancelRequest,
+    CountTokens,
+    Detokenize,
     Embed,
     Generate,
     ImagePart,
     Message,
     Poke,
+    Question,
     Rerank,
     Sampling,
     TextPart,
+    Tokenize,
     Tool,
     ToolCall,
     decode_control,
@@ -27,7 +32,9 @@ from paddler.wire.agent import (
     encode_control,
     encode_payload,
 )
+from paddler.wire.answers import Answer, Counted, Detokenized, Templated, Tokenized, decode_answer, encode_answer
 from paddler.wire.balancer import (
+    Answered,
     Delivery,
     Failed,
     Finished,
@@ -59,6 +66,7 @@ FRAMES: list[tuple[Frame, str]] = [
         "0000003695a6746f6b656e739107a161c09193c40161cbbfe00000000000009292c40161cbbfe000000000000092c401ffcbc000000000000000",
     ),
     (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
+    (Answered(b"\x01"), "0000000d92a8616e737765726564c40101"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1), "END"), "0000001794a866696e6973686564a473746f7093070201a3454e44"),
     (
@@ -173,6 +181,47 @@ def test_a_payload_to_rank() -> None:
     encoded = encode_payload(payload)
     assert msgspec.msgpack.decode(encoded) == {"type": "rerank", "query": "q", "documents": ["a", "b"], "first": 16}
     assert decode_payload(encoded) == payload
+
+
+@pytest.mark.parametrize(
+    ("question", "fields"),
+    [
+        (Tokenize(text="a"), {"type": "tokenize", "text": "a"}),
+        (
+            Tokenize(text="a", adds_special=True, has_control=False, with_pieces=True),
+            {"type": "tokenize", "text": "a", "adds_special": True, "has_control": False, "with_pieces": True},
+        ),
+        (Detokenize(tokens=(1, 2)), {"type": "detokenize", "tokens": [1, 2]}),
+        (
+            ApplyTemplate(request=Generate(prompt="p")),
+            {"type": "apply_template", "request": {"type": "generate", "prompt": "p"}},
+        ),
+        (
+            CountTokens(request=Generate(prompt="p")),
+            {"type": "count_tokens", "request": {"type": "generate", "prompt": "p"}},
+        ),
+    ],
+)
+def test_questions(question: Question, fields: dict[str, Any]) -> None:
+    encoded = encode_payload(question)
+    assert msgspec.msgpack.decode(encoded) == fields
+    assert decode_payload(encoded) == question
+
+
+@pytest.mark.parametrize(
+    ("answer", "fields"),
+    [
+        (Tokenized((1, 300)), ["tokenized", [1, 300], None]),
+        (Tokenized((1,), (b"\xff",)), ["tokenized", [1], [b"\xff"]]),
+        (Detokenized("hé"), ["detokenized", "hé"]),
+        (Templated("p"), ["templated", "p"]),
+        (Counted(7), ["counted", 7]),
+    ],
+)
+def test_answers(answer: Answer, fields: list[Any]) -> None:
+    encoded = encode_answer(answer)
+    assert msgspec.msgpack.decode(encoded) == fields
+    assert decode_answer(encoded) == answer
 
 
 def test_what_is_unknown_in_a_payload_is_an_error_and_not_something_else() -> None:

@@ -8,19 +8,23 @@ from paddler.clock import Clock
 from paddler.engine import EngineInfo, Event, Job, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Embed, Generate, Rerank
+from workers.agent.answerer import Answerer
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.llama import Model, Pooling, build_info
 from workers.agent.naming import bytes_per_token, name_of
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
+from workers.agent.prompt import local_time, template_of
 from workers.agent.rejecting import rejected
 
 log = structlog.get_logger(__name__)
 
 MAX_SLOTS = 256
 STEP_S = 0.2
+WAIT_S = 0.02
+"""How long a step with nothing to compute waits for a long text; a newcomer waits for it too."""
 SLOW_STEP_S = 1.0
 """The longest input that takes longer than this as a whole is worth a line in the log: the lease is 5 s."""
 
@@ -90,6 +94,8 @@ class EmbeddingEngine:
                 num_tokens=max_tokens,
             )
         self._name = name
+        self._can = " and ".join(abilities)
+        self._answerer = Answerer(model, template_of(model, local_time(clock)), clock, name=name)
         self._rejected: list[Event] = []
         self.info = EngineInfo(
             model=name,
@@ -97,26 +103,28 @@ class EmbeddingEngine:
             context_size=max_tokens,
             build=build_info(),
             bytes_per_token=bytes_per_token(model),
-            abilities=abilities,
+            abilities=(*abilities, "tokenize"),
         )
 
     @property
     def num_free_slots(self) -> int:
-        return self.info.slots_total - self._embedder.num_jobs - len(self._rejected)
+        return self.info.slots_total - self._embedder.num_jobs - self._answerer.num_jobs - len(self._rejected)
 
     def start(self, job: Job) -> None:
         if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
         if isinstance(job.payload, Generate):
-            can = " and ".join(self.info.abilities)
             error = InvalidField(
-                f"{self._name} generates no text, it can only {can}: choose another model for this", param="model"
+                f"{self._name} generates no text, it can only {self._can}: choose another model for this", param="model"
             )
             self._rejected.append(rejected(job, error))
-        else:
+        elif isinstance(job.payload, Embed | Rerank):
             self._embedder.start(job, job.payload)
+        else:
+            self._answerer.start(job, job.payload)
 
     def cancel(self, request_id: str) -> None:
+        self._answerer.cancel(request_id)
         self._embedder.cancel(request_id)
 
     def interrupt(self) -> None:
@@ -125,10 +133,14 @@ class EmbeddingEngine:
 
     def step(self) -> list[Event]:
         events, self._rejected = self._rejected, []
+        events += self._answerer.step()
         if self._embedder.num_jobs:
             events += self._embedder.step(STEP_S)
+        elif not events:
+            self._answerer.wait(WAIT_S)
         return events
 
     def close(self) -> None:
         self._rejected.clear()
+        self._answerer.close()
         self._embedder.close()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import structlog
 
 from paddler.clock import Clock
-from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted
+from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Embed, Generate, Rerank
 from paddler.wire.balancer import FinishReason, Usage
+from workers.agent.answerer import Answerer
 from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.kv_cache import KvCache
+from workers.agent.limits import check_limits
 from workers.agent.llama import Context, Decoded, Model, build_info, max_sequences
 from workers.agent.naming import bytes_per_token, name_of
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
-from workers.agent.prompt import PromptEncoder, template_of
+from workers.agent.prompt import PromptEncoder, local_time, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
@@ -31,23 +31,18 @@ from workers.agent.vision import Prompt, Vision, open_projector
 log = structlog.get_logger(__name__)
 
 WAIT_S = 0.02
-"""How long a step with nothing to compute waits for an image; a newcomer waits for it too."""
+"""How long a step with nothing to compute waits for an image or a long text; a newcomer waits for it too."""
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
-MAX_THREADS = 512
-MAX_CONTEXT = 1 << 24
-"""llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
 
 
 class LlamaEngine:
     """Implements `paddler.engine.Engine` with one llama.cpp context."""
 
     def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
-        _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
-        _check_range("threads", 1 if settings.threads is None else settings.threads, 1, MAX_THREADS)
-        _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
+        check_limits(settings)
         self._model = model
         self._clock = clock
         pooling, options = pooling_of(model, settings.pooling), ContextOptions(model, settings)
@@ -79,12 +74,13 @@ class LlamaEngine:
             max_parked=max_parked if can_share else 0,
             build=build_info(),
             bytes_per_token=bytes_per_token(model),
-            abilities=abilities_of(model, pooling),
+            abilities=(*abilities_of(model, pooling), "tokenize"),
         )
-        template = template_of(model, lambda: datetime.fromtimestamp(clock.wall()).astimezone())
+        template = template_of(model, local_time(clock))
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
         max_batch = self._context.max_batch
         self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
+        self._answerer = Answerer(model, template, clock, name=self.info.model, vision=self._vision)
         token_s = warm_up(self._context, clock, model.vocab_size)
         self._scheduler = Scheduler(num_cells=num_cells, max_batch=max_batch, prefill_token_s=token_s)
         self._embedder = Embedder(
@@ -108,17 +104,21 @@ class LlamaEngine:
 
     @property
     def num_free_slots(self) -> int:
-        return self.info.slots_total - len(self._started) - len(self._sequences) - self._embedder.num_jobs
+        num_generating = len(self._started) + len(self._sequences)
+        return self.info.slots_total - num_generating - self._embedder.num_jobs - self._answerer.num_jobs
 
     def start(self, job: Job) -> None:
         if self.num_free_slots == 0:
             raise NoFreeSlot(f"no free slot for request {job.request_id}")
         if isinstance(job.payload, Generate):
             self._started[self._kv.acquire(job.request_id)] = job, job.payload
-        else:
+        elif isinstance(job.payload, Embed | Rerank):
             self._embedder.start(job, job.payload)
+        else:
+            self._answerer.start(job, job.payload)
 
     def cancel(self, request_id: str) -> None:
+        self._answerer.cancel(request_id)
         self._embedder.cancel(request_id)
         jobs = {key: job for key, (job, _) in self._started.items()}
         jobs |= {key: sequence.job for key, sequence in self._sequences.items()}
@@ -134,19 +134,22 @@ class LlamaEngine:
         for sequence in self._sequences.values():
             sequence.close()
         self._sequences.clear()
+        self._answerer.close()
         self._embedder.close()
         self._vision.close()
         self._context.close()
 
     def step(self) -> list[Event]:
         began_at = self._clock.monotonic()
-        events = self._generate()
+        events = self._answerer.step() if self._answerer.num_jobs else []
+        events += self._generate()
         events += self._signs.look(self._silent(), self._clock.monotonic())
         if self._embedder.num_jobs:
             left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
         elif not self._has_computed and not events:
             self._vision.wait(WAIT_S)
+            self._answerer.wait(WAIT_S)
         # Both are interrupted, and the one that did not compute would abort the step that comes next.
         self._context.forget_interrupt()
         if self._embedder.has_context:
@@ -292,8 +295,3 @@ class LlamaEngine:
         events.append(sequence.done(reason) if is_done else rejected(sequence.job, reason))
         events += self._kv.park(sequence)
         sequence.close()
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")

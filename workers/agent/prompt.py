@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
+from paddler.clock import Clock
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate, Message
 from workers.agent.chat_form import Forms, template_variables
@@ -107,6 +108,11 @@ class PromptEncoder:
             f"the prompt has {num_tokens} tokens, but the context holds {self._max_tokens}, the output included",
             param=param,
         )
+
+
+def local_time(clock: Clock) -> Callable[[], datetime]:
+    """What templates ask for today's date."""
+    return lambda: datetime.fromtimestamp(clock.wall()).astimezone()
 
 
 def template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:

@@ -10,6 +10,7 @@ from paddler.store.results import Emission, Outcome
 from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Payload
 from paddler.wire.balancer import (
+    Answered,
     Failed,
     Finished,
     FinishReason,
@@ -50,6 +51,7 @@ class Running:
         self._vectors: list[bytes] = []
         self._num_tokens: list[int] = []
         self._is_computing = False
+        self._answer = b""
         self._prefilled: Prefilled | None = None
         self._final: Finished | Failed | None = None
         self._is_muted = False
@@ -108,12 +110,13 @@ class Running:
                     self._num_tokens.extend(num_tokens)
             case Working():
                 self._is_computing = not self._is_muted
-            case Done(reason=reason, usage=usage, text=text, stop=stop):
+            case Done(reason=reason, usage=usage, text=text, answer=answer, stop=stop):
                 self.usage = usage
                 if self._is_muted:
                     # Its end may have been under way when the cancel was heard; its last text is not in the journal.
-                    reason, text, stop = FinishReason.CANCELLED, "", None
+                    reason, text, answer, stop = FinishReason.CANCELLED, "", b"", None
                 self._text.append(text)
+                self._answer = answer
                 self._final = Finished(reason, usage, stop)
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
             case Rejected() | Preempted() if self._is_muted:
@@ -139,6 +142,7 @@ class Running:
         self._vectors.clear()
         self._num_tokens.clear()
         self._is_computing = False
+        self._answer = b""
         self._final = None
         self.is_last = False
 
@@ -182,6 +186,9 @@ class Running:
             self._journal += encode_frame(Vectors(tuple(self._vectors), tuple(self._num_tokens)))
             self._vectors.clear()
             self._num_tokens.clear()
+        if self._answer:
+            self._journal += encode_frame(Answered(self._answer))
+            self._answer = b""
         if self._final is not None:
             self._journal += encode_frame(self._final)
             self._final = None

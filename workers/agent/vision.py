@@ -56,8 +56,13 @@ class Vision:
         if projector is not None:
             self._reader, self._painter = Background("images"), Background("projector")
 
+    @property
+    def can_see(self) -> bool:
+        return self._projector is not None
+
     def read(self, key: int, payload: Generate) -> Prompt | None:
-        """The prompt of the job with this sequence id; None: it is being read, ask again. Raises `PaddlerError`."""
+        """The prompt of the job with this sequence id, or number of a question. None: it is read, ask again. Raises
+        `PaddlerError`."""
         reading = self._reading.get(key)
         if reading is None:
             check_payload(payload)

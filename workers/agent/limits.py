@@ -1,0 +1,23 @@
+"""What the settings of an engine that generates must keep to, before anything is made of them."""
+
+from __future__ import annotations
+
+from paddler.engine import ModelError
+from paddler.engine_settings import EngineSettings
+from workers.agent.llama import max_sequences
+
+MAX_THREADS = 512
+MAX_CONTEXT = 1 << 24
+"""llama.cpp writes its cell table before it asks for memory: with 2**31 cells for half a minute, in swap."""
+
+
+def check_limits(settings: EngineSettings) -> None:
+    """Raises `ModelError`."""
+    _check_range("context_size", settings.context_size, 1, MAX_CONTEXT)
+    _check_range("threads", 1 if settings.threads is None else settings.threads, 1, MAX_THREADS)
+    _check_range("slots", settings.slots, 1, min(max_sequences(), settings.n_batch, settings.context_size))
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")
