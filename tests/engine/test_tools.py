@@ -230,6 +230,13 @@ def test_thinking_that_a_model_has_not_is_switched_off_already(make_family: Make
     assert format is None
 
 
+def test_thinking_that_a_template_has_always_is_switched_on_already(make_family: MakeFamily) -> None:
+    _, format = run_one(
+        make_family("opened"), asking(tools=(), template_kwargs='{"enable_thinking":true}', max_tokens=4)
+    )
+    assert format == TextFormat("", "think", True)
+
+
 def test_marks_are_written_out_for_their_format_alone(make_family: MakeFamily) -> None:
     engine = make_family("mistral")
     liked = liking("[TOOL_CALLS]")
