@@ -108,7 +108,8 @@ class Script:
     def words(self) -> list[str]:
         """The sequence so far as the next turn of its conversation will begin with it."""
         answer = b"".join(map(piece_of, self._ids)).decode("utf-8", "replace")
-        opening = "\nassistant: " if self.payload.messages is not None else ""
+        is_turn = self.payload.messages is not None and not self.payload.beginning
+        opening = "\nassistant: " if is_turn else ""
         return (self._text + opening + answer).split()
 
     def take_cached(self, num_tokens: int) -> None:
@@ -180,7 +181,8 @@ def whole(payload: Generate, *, default_tokens: int = DEFAULT_TOKENS, context_si
 def prompt_text(payload: Generate) -> str:
     if payload.prompt is not None:
         return payload.prompt
-    return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+    turns = [f"{message.role}: {message.content}" for message in payload.messages or ()]
+    return "\n".join([*turns, f"assistant: {payload.beginning}"] if payload.beginning else turns)
 
 
 def _format(payload: Generate, text: str) -> TextFormat | None:

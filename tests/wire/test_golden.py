@@ -147,6 +147,14 @@ def test_a_payload_with_tools() -> None:
     assert decode_payload(encoded) == payload
 
 
+def test_a_payload_whose_answer_has_begun() -> None:
+    payload = Generate(messages=(Message("user", "hi"),), beginning="The")
+    encoded = encode_payload(payload)
+    messages = [{"role": "user", "content": "hi"}]
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "messages": messages, "beginning": "The"}
+    assert decode_payload(encoded) == payload
+
+
 def test_sampling_as_llama_cpp_names_it() -> None:
     fields: dict[str, Any] = {
         "logit_bias": ((5, -100.0), ("no", 1.5)), "ignore_eos": True, "min_keep": 2, "typical_p": 0.5,
