@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from litestar import Litestar
 
+from api.anthropic.errors import with_messages_apart
+from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.inference.requests import request_routes
 from api.openai.errors import error_handlers
@@ -13,5 +15,5 @@ from paddler.jobs.gateway import Gateway
 
 
 def create_inference_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
-    routes = [*openai_routes(gateway, clock), *request_routes(gateway, clock)]
-    return create_service(routes, error_handlers(max_body), max_body)
+    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock), *request_routes(gateway, clock)]
+    return create_service(routes, with_messages_apart(error_handlers(max_body), max_body), max_body)

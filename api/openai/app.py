@@ -1,9 +1,11 @@
-"""The service for clients of OpenAI's API (`--compat-openai-addr`): its routes and nothing else."""
+"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes and nothing else."""
 
 from __future__ import annotations
 
 from litestar import Litestar
 
+from api.anthropic.errors import with_messages_apart
+from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.openai.errors import error_handlers
 from api.openai.routes import openai_routes
@@ -12,4 +14,5 @@ from paddler.jobs.gateway import Gateway
 
 
 def create_openai_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
-    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body)
+    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock)]
+    return create_service(routes, with_messages_apart(error_handlers(max_body), max_body), max_body)
