@@ -61,7 +61,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     "--compat-openai-addr",
     type=ADDRESS,
     default=None,
-    help="Start a service with the OpenAI routes alone, upstream's is 127.0.0.1:8070.",
+    help="Start a service with the OpenAI and Anthropic routes alone, upstream's is 127.0.0.1:8070.",
 )
 @waiting_options
 @option(

@@ -23,8 +23,10 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`\Z")
 _INDEX = re.compile(r"\[\d+\]")
 
 
-def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], not_yet: Mapping[str, str]) -> T:
-    """Decode and check a JSON body.
+def decode_body(
+    body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], not_yet: Mapping[str, str], at: str = ""
+) -> T:
+    """Decode and check a JSON body, or what stands at the path `at` of one.
 
     `not_yet` maps what the protocol has and Paddler does not, as a path with `[]` for every index, to the
     words for it. Raises `InvalidField` for JSON of the wrong shape, `ClientException` (400) for bytes that
@@ -33,7 +35,7 @@ def decode_body(body: bytes, decoder: msgspec.json.Decoder[T], not_yet: Mapping[
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid_field(str(error), decoder.type, not_yet) from None
+        raise _invalid_field(str(error), decoder.type, not_yet, at) from None
     except msgspec.DecodeError as error:
         raise ClientException(f"The body is not valid JSON: {error}.") from None
     except UnicodeDecodeError as error:
@@ -47,9 +49,9 @@ def unsupported(param: str, what: str | None = None) -> InvalidField:
     return InvalidField(f"{what or f'`{param}`'} is not supported yet; leave it out.", param=param)
 
 
-def _invalid_field(text: str, type_: object, not_yet: Mapping[str, str]) -> InvalidField:
+def _invalid_field(text: str, type_: object, not_yet: Mapping[str, str], at: str) -> InvalidField:
     where = _WHERE.search(text)
-    path = where["path"] if where else ""
+    path = _join(at, where["path"]) if where else at
     what = text[: where.start()] if where else text
 
     if missing := _MISSING.match(what):
@@ -75,7 +77,7 @@ def _hint(param: str, type_: object) -> str:
 
 
 def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path and name else path or name
 
 
 def _shorten(text: str, limit: int) -> str:

@@ -27,7 +27,12 @@ class Detokenizer:
         self._stop = tuple(stop)
         self._held = ""
         self._skip = skip
-        self.is_stopped = False
+        self.stopped_by: str | None = None
+        """The stop string that has ended the text."""
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped_by is not None
 
     def push(self, piece: bytes) -> str:
         """Text released by this piece. After `is_stopped` became true it is always empty."""
@@ -42,8 +47,8 @@ class Detokenizer:
             return ""
         if self._stop:
             text = self._held + text
-            if (cut := _first_stop(text, self._stop)) is not None:
-                self.is_stopped = True
+            if (found := _first_stop(text, self._stop)) is not None:
+                cut, self.stopped_by = found
                 text, self._held = text[:cut], ""
             elif at_end:
                 self._held = ""
@@ -57,10 +62,10 @@ class Detokenizer:
         return text
 
 
-def _first_stop(text: str, stop: tuple[str, ...]) -> int | None:
-    """Where the stop string begins that is complete first, None when there is none."""
-    found = [(at + len(word), at) for word in stop if (at := text.find(word)) >= 0]
-    return min(found)[1] if found else None
+def _first_stop(text: str, stop: tuple[str, ...]) -> tuple[int, str] | None:
+    """Where the stop string begins that is complete first, and which it is; None when there is none."""
+    found = [(at + len(word), at, word) for word in stop if (at := text.find(word)) >= 0]
+    return min(found)[1:] if found else None
 
 
 def _longest_beginning(text: str, stop: tuple[str, ...]) -> int:

@@ -74,13 +74,15 @@ class Working(Struct, frozen=True):
 
 class Done(Struct, frozen=True):
     """The job ended and its slot is free. `text` is text released by the end itself (a flushed hold-back); `answer` is
-    that to a question, in the bytes of `wire.answers`: with the end, so that no other attempt finds one without it."""
+    that to a question, in the bytes of `wire.answers`: with the end, so that no other attempt finds one without it.
+    `stop` is the stop string that ended it, if one did."""
 
     request_id: str
     reason: FinishReason
     usage: Usage
     text: str = ""
     answer: bytes = b""
+    stop: str | None = None
 
 
 class Rejected(Struct, frozen=True):

@@ -101,6 +101,7 @@ def question_size(payload: Question) -> int:
 def _texts_of(request: Generate) -> Iterator[str]:
     yield request.prompt or ""
     yield request.suffix or ""
+    yield request.beginning
     for message in request.messages or ():
         yield message.content
         yield message.reasoning_content or ""
@@ -146,6 +147,8 @@ def _check_generate(payload: Generate) -> None:
         raise InvalidField("a suffix goes with a prompt that is text", param="suffix")
     if payload.messages is not None and not payload.messages:
         raise InvalidField("messages must not be empty", param="messages")
+    if payload.beginning and payload.messages is None:
+        raise InvalidField("what an answer begins with goes with messages", param="prompt")
     if payload.max_tokens is not None and payload.max_tokens < 0:
         raise InvalidField(f"max_tokens must not be negative, but is {payload.max_tokens}", param="max_tokens")
     if len(payload.stop) > MAX_STOPS:

@@ -6,6 +6,8 @@ from functools import partial
 
 from litestar import Litestar
 
+from api.anthropic.errors import with_messages_apart
+from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
 from api.inference.requests import request_routes
@@ -19,7 +21,6 @@ from paddler.jobs.gateway import Gateway
 def create_inference_app(
     gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
 ) -> Litestar:
-    routes = [*openai_routes(gateway, clock), *request_routes(gateway, clock)]
-    return create_service(
-        routes, error_handlers(max_body), max_body, [partial(Front, clock=clock, keepalive=keepalive)]
-    )
+    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock), *request_routes(gateway, clock)]
+    handlers = with_messages_apart(error_handlers(max_body), max_body)
+    return create_service(routes, handlers, max_body, [partial(Front, clock=clock, keepalive=keepalive)])

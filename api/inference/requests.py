@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from api.body import AnyRequest
 from api.exchange import StreamedAnswer
-from api.openai.routes import render_stream
+from api.inference.rendering import render_any
 from api.openai.status import request_chunks
 from api.pieces import JsonAnswer
 from paddler.clock import Clock
@@ -32,9 +32,7 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
         offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), _checked(request_id))
-        return StreamedAnswer(
-            partial(gateway.follow, request_id, offset=offset), render_stream, gateway.position, clock
-        )
+        return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render_any, gateway.position, clock)
 
     @post("/v1/requests/{request_id:str}/cancel", status_code=200)
     async def cancel_request(request_id: FromPath[str]) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""The service for clients of OpenAI's API (`--compat-openai-addr`): its routes and nothing else."""
+"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes and nothing else."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from functools import partial
 
 from litestar import Litestar
 
+from api.anthropic.errors import with_messages_apart
+from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
 from api.keepalive import Keepalive
@@ -18,5 +20,6 @@ from paddler.jobs.gateway import Gateway
 def create_openai_app(
     gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
 ) -> Litestar:
-    front = partial(Front, clock=clock, keepalive=keepalive)
-    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body, [front])
+    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock)]
+    handlers = with_messages_apart(error_handlers(max_body), max_body)
+    return create_service(routes, handlers, max_body, [partial(Front, clock=clock, keepalive=keepalive)])

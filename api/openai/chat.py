@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 import msgspec
 from msgspec import Struct
 
+from api.body import read_aside
 from api.openai.limits import read_include_usage, read_max_tokens, read_stop
 from api.openai.messages import read_messages
 from api.openai.sampling import read_sampling
@@ -19,8 +20,6 @@ from paddler.images import check_images
 from paddler.wire.agent import Generate
 
 _decoder = msgspec.json.Decoder(ChatRequest)
-MAX_AT_ONCE = 8192
-"""Bytes of a body that is read while others wait: schemas of so many take up to 50 ms."""
 
 
 class ChatCall(Struct, frozen=True):
@@ -37,9 +36,7 @@ class ChatCall(Struct, frozen=True):
 
 async def receive_chat_call(body: bytes, random_seed: int) -> ChatCall:
     """As `read_chat_call`, in a thread if it may take long."""
-    if len(body) <= MAX_AT_ONCE:
-        return read_chat_call(body, random_seed)
-    return await asyncio.to_thread(read_chat_call, body, random_seed)
+    return await read_aside(body, partial(read_chat_call, random_seed=random_seed))
 
 
 def read_chat_call(body: bytes, random_seed: int) -> ChatCall:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 
+from api.images import read_base64
 from paddler.errors import ImageDecodingFailed, InvalidField
 
 _DATA_URL = re.compile(r"data:(image/[\w.+-]{1,40})?(;[\w.+-]{1,40}=[^;,]{0,100})*;base64,", re.IGNORECASE)
@@ -24,7 +24,4 @@ def read_image_url(param: str, url: str) -> bytes:
         raise ImageDecodingFailed(
             f"`{param}`: the data URL must be an image in base64, such as {_EXAMPLE}.", param=param
         )
-    try:
-        return binascii.a2b_base64(url[found.end() :].encode("ascii"), strict_mode=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise ImageDecodingFailed(f"`{param}`: the data URL is no base64: {error}.", param=param) from None
+    return read_base64(param, "the data URL", url[found.end() :])

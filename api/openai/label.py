@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from api.anthropic.label import MessageLabel
 from paddler.ids import pool_of
 from paddler.jobs.gateway import Reply, RequestStatus
 
@@ -47,7 +48,7 @@ class QuestionLabel(Struct, frozen=True, array_like=True, tag="question"):
     """A question about texts: its answer says what it is."""
 
 
-Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel
+Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel | MessageLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from api.anthropic.label import MessageLabel
+from api.anthropic.objects import message_out
 from api.openai.completion import chat_completion, usage_object
 from api.openai.completions_render import text_completion
 from api.openai.embeddings import embedding_chunks
@@ -21,12 +23,14 @@ from paddler.wire.answers import decode_answer
 
 def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, the
-    embeddings, the ranking or the answer of a request that is done."""
+    message, the embeddings, the ranking or the answer of a request that is done."""
     yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
     if status.state != "done" or status.end is None:
         yield b"null"
     elif isinstance(label := label_of(status), EmbeddingLabel):
         yield from embedding_chunks(status.vectors, status.end.usage, label)
+    elif isinstance(label, MessageLabel):
+        yield msgspec.json.encode(message_out(status.request_id, status.tokens, status.end, label, status.route.format))
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
     elif isinstance(label, CompletionLabel):

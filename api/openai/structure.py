@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from api.openai.schema import GenerationRequest, ResponseFormat
+from api.structure import schema_grammar
 from paddler.errors import InvalidField
 from paddler.payload import check_grammar
-from paddler.structure.json_schema import json_object_gbnf, json_schema_to_gbnf
-from paddler.structure.rules import GrammarError
-from paddler.structure.schema_parts import SchemaError
+from paddler.structure.json_schema import json_object_gbnf
 
 _FORMAT_TYPE = "response_format.type"
 _NAMES = ("response_format", "json_schema", "grammar")
@@ -24,7 +23,7 @@ def read_grammar(request: GenerationRequest) -> str | None:
         check_grammar(request.grammar, "grammar")
         return request.grammar
     if request.json_schema is not None:
-        return _of_schema(request.json_schema, "json_schema")
+        return schema_grammar(request.json_schema, "json_schema")
     return _of_format(request.response_format) if request.response_format is not None else None
 
 
@@ -42,18 +41,10 @@ def _of_format(format: ResponseFormat) -> str | None:
         case "text":
             return None
         case "json_object":
-            return json_object_gbnf() if format.schema is None else _of_schema(format.schema, "response_format.schema")
+            schema = format.schema
+            return json_object_gbnf() if schema is None else schema_grammar(schema, "response_format.schema")
         case "json_schema":
             if format.json_schema is None:
                 raise InvalidField("`response_format.json_schema` is required.", param="response_format.json_schema")
             schema = format.json_schema.schema
-            return _of_schema({} if schema is None else schema, "response_format.json_schema.schema")
-
-
-def _of_schema(schema: object, param: str) -> str:
-    try:
-        return json_schema_to_gbnf(schema)
-    except (SchemaError, GrammarError) as error:
-        raise InvalidField(f"`{param}`: {error}.", param=param) from None
-    except RecursionError:
-        raise InvalidField(f"`{param}` is nested too deeply.", param=param) from None
+            return schema_grammar({} if schema is None else schema, "response_format.json_schema.schema")

@@ -6,13 +6,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct
 
-MAX_TOOLS = 128
-"""As many as OpenAI takes."""
+from api.tools import MAX_DESCRIPTION, MAX_TOOLS
+
 MAX_ID = 256
-MAX_DESCRIPTION = 16_384
-"""Characters. Of parameters the grammar is kept for the next request, of a description nothing."""
-MAX_TOOLS_BYTES = 262_144
-"""Of all tools of a request together, as they were sent."""
 
 
 class FunctionPart(Struct, forbid_unknown_fields=True):

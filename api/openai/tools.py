@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import msgspec
 
 from api.openai.schema import ChatRequest
-from api.openai.tool_schema import MAX_TOOLS_BYTES, CallPart, FunctionPart, NamedChoice, ToolPart
-from api.validation import decode_body, unsupported
-from paddler.chat_formats.families import FALLBACK
-from paddler.chat_formats.grammars import arguments_schema, tools_grammar
-from paddler.chat_formats.tool_rules import ToolSchemaError
+from api.openai.tool_schema import CallPart, NamedChoice, ToolPart
+from api.tools import Declared, check_tools
+from api.validation import unsupported
 from paddler.chat_formats.variables import ENABLE_THINKING, MAX_NAME, MAX_VARIABLES, OWN
 from paddler.errors import InvalidField
-from paddler.structure.rules import GrammarError
-from paddler.structure.schema_parts import SchemaError
 from paddler.wire.agent import Tool, ToolCall, ToolChoice
-from paddler.wire.balancer import TextFormat
-
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-_any_decoder = msgspec.json.Decoder()
 
 
 def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
@@ -33,64 +24,17 @@ def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
         if is_asked:
             now = "tools" if name == "functions" else "tool_choice"
             raise InvalidField(f"`{name}` is deprecated and not supported: send `{now}` instead.", param=name)
-    _check_size(request.tools or ())
-    tools: list[Tool] = []
-    names: set[str] = set()
-    for index, part in enumerate(request.tools or ()):
-        tool = _tool(f"tools[{index}]", part)
-        if tool.name in names:
-            param = f"tools[{index}].function.name"
-            raise InvalidField(f"`{param}`: another tool is called {tool.name!r} too.", param=param)
-        names.add(tool.name)
-        tools.append(tool)
-    if tools:
-        _check_schemas(tuple(tools))
-    return tuple(tools)
+    return check_tools([_declared(f"tools[{index}]", part) for index, part in enumerate(request.tools or ())])
 
 
-def _check_size(parts: Sequence[ToolPart]) -> None:
-    """Before anything of them is read."""
-    functions = [part.function for part in parts if part.function is not None]
-    if (size := sum(map(_num_bytes, functions))) > MAX_TOOLS_BYTES:
-        raise InvalidField(
-            f"`tools` have {size} bytes of descriptions and parameters, more than {MAX_TOOLS_BYTES}; send fewer, or "
-            "shorten them.",
-            param="tools",
-        )
-
-
-def _num_bytes(function: FunctionPart) -> int:
-    return len(memoryview(function.parameters)) + len((function.description or "").encode())
-
-
-def _tool(param: str, part: ToolPart) -> Tool:
+def _declared(param: str, part: ToolPart) -> Declared:
     if part.type != "function" or part.custom is not None:
         raise unsupported(f"{param}.type", f"A tool of type `{part.type[:60]}`")
     function = part.function
     if function is None:
         raise InvalidField(f"`{param}.function` is required.", param=f"{param}.function")
-    if not _NAME.fullmatch(function.name):
-        raise InvalidField(
-            f"`{param}.function.name` must be 1 to 64 of the characters a-z, A-Z, 0-9, _, - and `.`.",
-            param=f"{param}.function.name",
-        )
-    try:
-        parameters = arguments_schema(decode_body(bytes(function.parameters), _any_decoder, {}))
-    except SchemaError as error:
-        param = f"{param}.function.parameters"
-        raise InvalidField(f"`{param}`: {error}.", param=param) from None
-    return Tool(function.name, parameters, function.description)
-
-
-def _check_schemas(tools: tuple[Tool, ...]) -> None:
-    """In any format: which one it is only an agent knows. Their grammars differ by a few characters a tool."""
-    try:
-        tools_grammar(tools, TextFormat(FALLBACK), is_required=False, is_parallel=True)
-    except ToolSchemaError as error:
-        param = f"tools[{error.index}].function.parameters"
-        raise InvalidField(f"`{param}`: {error}.", param=param) from None
-    except GrammarError as error:
-        raise InvalidField(f"`tools`: {error}.", param="tools") from None
+    where = f"{param}.function"
+    return Declared(f"{where}.name", function.name, function.description, f"{where}.parameters", function.parameters)
 
 
 def read_tool_choice(request: ChatRequest, tools: Sequence[Tool]) -> tuple[ToolChoice, str | None]:

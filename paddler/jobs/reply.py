@@ -33,6 +33,8 @@ class Route(Struct):
     cached_tokens: int | None = None
     format: TextFormat | None = None
     """Of the text, if it is not content alone; the first agent's, as the text goes on."""
+    stop: str | None = None
+    """The stop string at which it has ended."""
 
     def note(self, frame: Frame) -> None:
         match frame:
@@ -42,8 +44,9 @@ class Route(Struct):
             case Prefilled(prompt_tokens, cached_tokens, format):
                 self.prompt_tokens, self.cached_tokens = prompt_tokens, cached_tokens
                 self.format = self.format or format
-            case Finished(usage=usage):
+            case Finished(usage=usage, stop=stop):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
+                self.stop = stop
             case Tokens() | Vectors() | Answered() | Failed():
                 pass
 

@@ -101,8 +101,8 @@ def _serialise(payload: Generate) -> Iterator[tuple[bytes, bool]]:
     """Parts of the canonical serialisation, and whether a message ends behind each.
 
     A name stands before the content, as chat templates render it: behind it, a chain would promise a cached
-    content to another name. So do tools and the template's variables before all messages. A raw prompt has no end: its
-    continuation begins with it."""
+    content to another name. So do tools and the template's variables before all messages. A raw prompt has no end, nor
+    has an answer that has begun: their continuation begins with them."""
     if payload.prompt_ids is not None:
         yield _IDS + b"".join(one.to_bytes(4, "big") for one in payload.prompt_ids), False
     elif payload.prompt is not None and payload.suffix is not None:
@@ -122,6 +122,8 @@ def _serialise(payload: Generate) -> Iterator[tuple[bytes, bool]]:
         for call in message.tool_calls:
             yield _CALL + _encode(call.name) + _NAME + _encode(call.arguments), False
         yield _END, True
+    if payload.beginning:
+        yield _ROLE + b"assistant" + _CONTENT + _encode(payload.beginning), False
 
 
 def _around(message: Message) -> bytes:

@@ -110,7 +110,8 @@ class Script:
     def words(self) -> list[str]:
         """The sequence so far as the next turn of its conversation will begin with it."""
         answer = b"".join(map(piece_of, self._ids)).decode("utf-8", "replace")
-        opening = "\nassistant: " if self.payload.messages is not None else ""
+        is_turn = self.payload.messages is not None and not self.payload.beginning
+        opening = "\nassistant: " if is_turn else ""
         return (self._text + opening + answer).split()
 
     def take_cached(self, num_tokens: int) -> None:
@@ -138,7 +139,8 @@ class Script:
 
     def done(self, reason: FinishReason) -> Done:
         text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
-        return Done(self.job.request_id, reason, self.usage, text)
+        stop = self._detokenizer.stopped_by if reason is FinishReason.STOP else None
+        return Done(self.job.request_id, reason, self.usage, text, stop=stop)
 
     def _reason_to_finish(self) -> FinishReason | None:
         if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:
@@ -183,7 +185,8 @@ def prompt_text(payload: Generate) -> str:
         return b"".join(map(piece_of, payload.prompt_ids)).decode("utf-8", "replace")
     if payload.prompt is not None:
         return payload.prompt if payload.suffix is None else f"{payload.prompt} {payload.suffix}"
-    return "\n".join(f"{message.role}: {message.content}" for message in payload.messages or ())
+    turns = [f"{message.role}: {message.content}" for message in payload.messages or ()]
+    return "\n".join([*turns, f"assistant: {payload.beginning}"] if payload.beginning else turns)
 
 
 def _format(payload: Generate, text: str) -> TextFormat | None:

@@ -56,7 +56,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 )
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
-@option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="Where the OpenAI routes alone are.")
+@option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @waiting_options
 @sharing_options
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")

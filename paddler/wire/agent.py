@@ -109,7 +109,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
 
     `tool_choice`: whether `tools` may be called, must be, or are not even mentioned; with `tool_name` it is that one.
     `template_kwargs` is the JSON text of an object of variables for the chat template, or empty. Where the template has
-    the model think, `grammar` is about what comes behind that.
+    the model think, `grammar` is about what comes behind that. `beginning` is what the answer to `messages` has begun
+    with: it ends the prompt, and is no part of the output.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -128,6 +129,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     template_kwargs: str = ""
     prompt_ids: tuple[int, ...] | None = None
     suffix: str | None = None
+    beginning: str = ""
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

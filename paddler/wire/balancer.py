@@ -110,10 +110,16 @@ class Answered(Struct, frozen=True, array_like=True, tag="answered"):
 
 
 class Finished(Struct, frozen=True, array_like=True, tag="finished"):
-    """Terminal: the request ended as asked."""
+    """Terminal: the request ended as asked. `stop` is the stop string that ended it, and not written if none did."""
 
     reason: FinishReason
     usage: Usage = Usage()
+    stop: str | None = None
+
+
+class _BareFinished(Struct, frozen=True, array_like=True, tag="finished"):
+    reason: FinishReason
+    usage: Usage
 
 
 class Failed(Struct, frozen=True, array_like=True, tag="failed"):
@@ -137,6 +143,8 @@ def encode_frame(frame: Frame) -> bytes:
         body = _encoder.encode(_BareTokens(frame.ids, frame.text))
     elif isinstance(frame, Prefilled) and frame.format is None:
         body = _encoder.encode(_BarePrefilled(frame.prompt_tokens, frame.cached_tokens))
+    elif isinstance(frame, Finished) and frame.stop is None:
+        body = _encoder.encode(_BareFinished(frame.reason, frame.usage))
     else:
         body = _encoder.encode(frame)
     return _LENGTH.pack(len(body)) + body

@@ -91,10 +91,18 @@ def test_the_next_agent_gets_the_state_of_mirostat_as_it_was_behind_the_last_tok
     assert (job.resume_ids, job.resume_mu) == ((1, 2), 8.25)
 
 
+def test_the_end_says_which_stop_string_it_was() -> None:
+    running = Running("r", 1, OPENED)
+    running.take_event(Done("r", FinishReason.STOP, Usage(3, 3), "the end", stop="."))
+    sent = running.emission()
+    assert sent is not None
+    assert list(decode_frames(sent.frames)) == [Tokens((), "the end"), Finished(FinishReason.STOP, Usage(3, 3), ".")]
+
+
 @pytest.mark.parametrize(
     "event",
     [
-        Done("r", FinishReason.STOP, Usage(3, 3), "the end"),
+        Done("r", FinishReason.STOP, Usage(3, 3), "the end", stop="."),
         Done("r", FinishReason.LENGTH, Usage(3, 3)),
         Rejected("r", "engine_failed", "no", 500),
         Preempted("r"),

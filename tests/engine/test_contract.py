@@ -143,6 +143,7 @@ def test_a_stop_string_ends_the_text_before_itself(make_engine: MakeEngine) -> N
     assert len(stop) > 2
     [outcome] = EngineRun(make_engine(slots=1)).finish(make_job("a", STORY, max_tokens=30, stop=(stop, "never")))
     assert is_stop(outcome)
+    assert outcome.done.stop == stop
     assert outcome.text == free.text[: free.text.index(stop)]
     assert outcome.ids == free.ids[: len(outcome.ids)]
     assert outcome.done.usage.completion_tokens == len(outcome.ids) < 30

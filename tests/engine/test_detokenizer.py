@@ -39,6 +39,21 @@ def test_the_text_is_the_same_for_every_split(text: str, stop: list[str], cuts: 
     assert run(split(text.encode(), cuts), stop) == expected(text, stop)
 
 
+@given(texts, stops, st.lists(st.integers(0, 200), max_size=20))
+def test_it_tells_which_stop_string_has_ended_the_text(text: str, stop: list[str], cuts: list[int]) -> None:
+    detokenizer = Detokenizer(stop)
+    for piece in split(text.encode(), cuts):
+        detokenizer.push(piece)
+    detokenizer.flush()
+    ended = expected(text, stop)
+    word = detokenizer.stopped_by
+    assert (word is not None) == any(one in text for one in stop)
+    if word is not None:
+        assert word in stop
+        assert text.startswith(ended + word)
+        assert not any(one in text[: len(ended + word) - 1] for one in stop), "another one was complete before"
+
+
 @given(st.binary(max_size=30), st.lists(st.integers(0, 200), max_size=20))
 def test_invalid_bytes_become_replacement_characters(data: bytes, cuts: list[int]) -> None:
     assert run(split(data, cuts), []) == data.decode("utf-8", "replace")

@@ -210,6 +210,8 @@ def test_thinking_can_be_switched_off(make_family: MakeFamily) -> None:
         ("opened", {"template_kwargs": '{"enable_thinking":false}'}, "chat_template_kwargs.enable_thinking"),
         ("qwen3", {"template_kwargs": '{"depth":1}'}, "chat_template_kwargs.depth"),
         ("opened", {"logprobs": 1}, "logprobs"),
+        ("opened", {"beginning": "The"}, "messages"),
+        ("plain", {"messages": None, "prompt": "x", "beginning": "The"}, "prompt"),
         ("plain", {"messages": None, "prompt": "x", "tools": TOOLS}, "tools"),
         ("plain", {"grammar": 'root ::= "a"', "tools": TOOLS}, "tools"),
         ("plain", {"tool_name": "fly", "tool_choice": "required", "tools": TOOLS}, "tool_choice"),
@@ -228,6 +230,23 @@ def test_thinking_that_a_model_has_not_is_switched_off_already(make_family: Make
     )
     assert outcome.end is not None
     assert format is None
+
+
+def test_thinking_that_a_template_has_always_is_switched_on_already(make_family: MakeFamily) -> None:
+    _, format = run_one(
+        make_family("opened"), asking(tools=(), template_kwargs='{"enable_thinking":true}', max_tokens=4)
+    )
+    assert format == TextFormat("", "think", True)
+
+
+def test_an_answer_goes_on_behind_its_beginning(make_family: MakeFamily) -> None:
+    engine = make_family("plain")
+    payload = asking(tools=(), beginning="The fox is", max_tokens=8)
+    begun, _ = run_one(engine, payload)
+    raw = Generate(prompt=prompt_of(engine, payload) + "The fox is", max_tokens=8, sampling=payload.sampling)
+    whole, _ = run_one(engine, raw)
+    assert begun.ids == whole.ids
+    assert begun.done.usage.prompt_tokens == whole.done.usage.prompt_tokens
 
 
 def test_marks_are_written_out_for_their_format_alone(make_family: MakeFamily) -> None:

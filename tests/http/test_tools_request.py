@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from litestar.exceptions import ClientException
 
+from api.body import MAX_AT_ONCE
 from api.openai import chat
-from api.openai.chat import MAX_AT_ONCE, read_chat_call, receive_chat_call
-from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS_BYTES
+from api.openai.chat import read_chat_call, receive_chat_call
+from api.tools import MAX_DESCRIPTION, MAX_TOOLS_BYTES
 from paddler.chat_formats.grammars import _tools_grammar
 from paddler.errors import InvalidField
 from paddler.payload import check_payload

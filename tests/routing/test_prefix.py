@@ -139,6 +139,15 @@ def test_the_name_counts_before_the_content() -> None:
     assert common(chain_of(talk(Message("user", content, "ann"))), chain_of(talk(Message("user", content, "bob")))) == 0
 
 
+def test_what_an_answer_begins_with_is_how_its_turn_begins() -> None:
+    asked, text = Message("user", "hello"), "Once upon a time " * 100
+    begun = chain_of(Generate(messages=(asked,), beginning=text))
+    whole = chain_of(Generate(messages=(asked, Message("assistant", text + "there was a fox."))))
+    assert len(begun.hashes) > 5
+    assert whole.hashes[: len(begun.hashes)] == begun.hashes
+    assert chain_of(Generate(messages=(asked,))).num_bytes < begun.num_bytes
+
+
 def test_what_is_sampled_does_not_count() -> None:
     said = (Message("user", "Hi"),)
     assert chain_of(Generate(messages=said)) == chain_of(Generate(messages=said, max_tokens=3, stop=("x",)))

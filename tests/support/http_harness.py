@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from api.inference.app import create_inference_app
@@ -133,6 +134,9 @@ class HttpBalancer:
 
     def openai_sync(self, service: str = "inference") -> OpenAI:
         return OpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
+
+    def anthropic(self, service: str = "inference") -> AsyncAnthropic:
+        return AsyncAnthropic(base_url=self.url(service), api_key="none", max_retries=0, timeout=20)
 
     def num_connections(self, service: str = "inference") -> int:
         return len(self._services[service].server_state.connections)

@@ -68,6 +68,7 @@ FRAMES: list[tuple[Frame, str]] = [
     (Vectors((pack("<2f", 1, -0.5), b""), (3, 0)), "0000001993a7766563746f727392c4080000803f000000bfc400920300"),
     (Answered(b"\x01"), "0000000d92a8616e737765726564c40101"),
     (Finished(FinishReason.STOP, Usage(7, 2, 1)), "0000001393a866696e6973686564a473746f7093070201"),
+    (Finished(FinishReason.STOP, Usage(7, 2, 1), "END"), "0000001794a866696e6973686564a473746f7093070201a3454e44"),
     (
         Failed("buffer_full", "no", 503, True, None),
         "0000001c96a66661696c6564ab6275666665725f66756c6ca26e6fcd01f7c3c0",
@@ -153,6 +154,14 @@ def test_a_payload_with_tools() -> None:
         "parallel_tool_calls": False,
         "template_kwargs": '{"enable_thinking":false}',
     }  # fmt: skip
+    assert decode_payload(encoded) == payload
+
+
+def test_a_payload_whose_answer_has_begun() -> None:
+    payload = Generate(messages=(Message("user", "hi"),), beginning="The")
+    encoded = encode_payload(payload)
+    messages = [{"role": "user", "content": "hi"}]
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "messages": messages, "beginning": "The"}
     assert decode_payload(encoded) == payload
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
+from paddler.chat_formats.families import THOUGHTS
 from paddler.clock import Clock
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate, Message
@@ -111,7 +112,14 @@ class PromptEncoder:
         messages = payload.messages or ()
         if len(messages) > self._max_tokens:
             raise self._too_long(f"at least {len(messages)}", "messages")
-        return self._template.render_chat(payload, template_variables(payload, self._template))
+        text = self._template.render_chat(payload, template_variables(payload, self._template))
+        thought = self._template.kind.thought
+        if payload.beginning and thought and text.rstrip().endswith(THOUGHTS[thought].opening):
+            raise InvalidField(
+                "this model begins every answer with a thought: the last message must not be one of the assistant",
+                param="messages",
+            )
+        return text + payload.beginning
 
     def _too_long(self, num_tokens: str, param: str) -> ContextExceeded:
         return ContextExceeded(

@@ -57,8 +57,8 @@ class Residency:
             del self._payloads[request_id]
             return
         if payload.messages is not None:
-            answered = (*payload.messages, Message("assistant", text))
-            self._payloads[request_id] = structs.replace(payload, messages=answered)
+            answered = (*payload.messages, Message("assistant", payload.beginning + text))
+            self._payloads[request_id] = structs.replace(payload, messages=answered, beginning="")
         elif payload.prompt is not None and payload.suffix is None:
             self._payloads[request_id] = structs.replace(payload, prompt=payload.prompt + text)
 

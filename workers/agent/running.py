@@ -110,14 +110,14 @@ class Running:
                     self._num_tokens.extend(num_tokens)
             case Working():
                 self._is_computing = not self._is_muted
-            case Done(reason=reason, usage=usage, text=text, answer=answer):
+            case Done(reason=reason, usage=usage, text=text, answer=answer, stop=stop):
                 self.usage = usage
                 if self._is_muted:
                     # Its end may have been under way when the cancel was heard; its last text is not in the journal.
-                    reason, text, answer = FinishReason.CANCELLED, "", b""
+                    reason, text, answer, stop = FinishReason.CANCELLED, "", b"", None
                 self._text.append(text)
                 self._answer = answer
-                self._final = Finished(reason, usage)
+                self._final = Finished(reason, usage, stop)
                 self.outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
             case Rejected() | Preempted() if self._is_muted:
                 self.end_cancelled()

@@ -170,7 +170,8 @@ class Sequence:
     def done(self, reason: FinishReason) -> Done:
         """The last event of the job; a cancelled one releases no more text."""
         text = self._unsent + self._detokenizer.flush() if reason is not FinishReason.CANCELLED else ""
-        return Done(self.job.request_id, reason, self.usage, text)
+        stop = self._detokenizer.stopped_by if reason is FinishReason.STOP else None
+        return Done(self.job.request_id, reason, self.usage, text, stop=stop)
 
     def close(self) -> None:
         self._sampler.close()
