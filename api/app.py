@@ -10,17 +10,21 @@ from litestar.handlers import HTTPRouteHandler
 
 from api.body import AnyRequest
 from api.health import health
+from api.openapi import openapi_route
 
 ErrorHandlers = dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]]
 
 
-def create_service(routes: Sequence[HTTPRouteHandler], exception_handlers: ErrorHandlers, max_body: int) -> Litestar:
-    """A Litestar application with `/health` and `routes`.
+def create_service(
+    routes: Sequence[HTTPRouteHandler], exception_handlers: ErrorHandlers, max_body: int, *, title: str
+) -> Litestar:
+    """A Litestar application with `/health`, `/openapi.json` and `routes`.
 
-    No OpenAPI document is made: handlers read raw bodies, so a generated one would not be true.
+    Litestar's own document would not be true: handlers read raw bodies.
     """
+    all_routes = [health, *routes]
     return Litestar(
-        [health, *routes],
+        [*all_routes, openapi_route(title, all_routes)],
         exception_handlers=exception_handlers,
         request_max_body_size=max_body,
         openapi_config=None,

@@ -14,4 +14,4 @@ from paddler.jobs.gateway import Gateway
 
 def create_inference_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
     routes = [*openai_routes(gateway, clock), *request_routes(gateway, clock)]
-    return create_service(routes, error_handlers(max_body), max_body)
+    return create_service(routes, error_handlers(max_body), max_body, title="Paddler: inference")

@@ -12,4 +12,6 @@ from paddler.jobs.gateway import Gateway
 
 
 def create_openai_app(gateway: Gateway, clock: Clock, max_body: int) -> Litestar:
-    return create_service(openai_routes(gateway, clock), error_handlers(max_body), max_body)
+    return create_service(
+        openai_routes(gateway, clock), error_handlers(max_body), max_body, title="Paddler: OpenAI API"
+    )

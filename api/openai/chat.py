@@ -17,7 +17,7 @@ from paddler.errors import InvalidField
 from paddler.images import check_images
 from paddler.wire.agent import Generate
 
-_decoder = msgspec.json.Decoder(ChatRequest)
+DECODER = msgspec.json.Decoder(ChatRequest)
 MAX_AT_ONCE = 8192
 """Bytes of a body that is read while others wait: schemas of so many take up to 50 ms."""
 
@@ -46,7 +46,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, NOT_YET)
+    request = decode_body(body, DECODER, NOT_YET)
     options = request.stream_options
     if options is not None and not request.stream:
         raise InvalidField("`stream_options` needs `stream` to be true.", param="stream_options")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 MAX_TOOLS = 128
 """As many as OpenAI takes."""
@@ -21,7 +22,7 @@ class FunctionPart(Struct, forbid_unknown_fields=True):
 
     name: str
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] | None = None
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = field(default_factory=partial(Raw, b"null"))
     strict: bool | None = None
 
 
