@@ -1,6 +1,7 @@
 """`/openapi.json`, made of the operations that are declared beside the handlers of a service.
 
-Schemas are msgspec's own of the types that decode and render, in the dialect of OpenAPI 3.1.
+Schemas are msgspec's own of the types that decode and render, in the dialect of OpenAPI 3.2:
+3.1 has no words for what a stream consists of.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 import paddler
-from api.operation import JSON, REF, TEXT, Answer, Operation, Parameter, operation_of
+from api.operation import EVENTS, JSON, REF, TEXT, Answer, Operation, Parameter, Stream, operation_of
 
 PATHS = ["/openapi.json", "/schema/openapi.json"]
 """Ours, and where Litestar has it."""
@@ -25,7 +26,7 @@ _PLACE = re.compile(r"\{(?P<name>\w+):\w+\}")
 _SELF = Operation(
     summary="This document.",
     tag="service",
-    answers={200: Answer(description="OpenAPI 3.1 in JSON.", content={JSON: dict[str, Any]})},
+    answers={200: Answer(description="OpenAPI 3.2 in JSON.", content={JSON: dict[str, Any]})},
 )
 
 
@@ -56,7 +57,7 @@ def openapi_document(title: str, routes: Iterable[HTTPRouteHandler]) -> dict[str
             for method in sorted(route.http_methods):
                 entry[method.lower()] = _operation(route, operation, path, method, schemas)
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {"title": title, "version": paddler.__version__},
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": dict(sorted(components.items()))},
@@ -91,7 +92,7 @@ def _types(operation: Operation) -> Iterator[Any]:
     for parameter in (*operation.parameters, *operation.error_headers, *headers):
         yield parameter.type
     for answer in operation.answers.values():
-        yield from answer.content.values()
+        yield from (one.item if isinstance(one, Stream) else one for one in answer.content.values())
 
 
 def _operation(
@@ -176,8 +177,21 @@ def _answer(answer: Answer, method: str, schemas: _Schemas) -> dict[str, Any]:
     if answer.headers:
         described["headers"] = {one.name: _header(one, schemas) for one in answer.headers}
     if method != "HEAD":
-        described["content"] = {media: {"schema": schemas[type_]} for media, type_ in answer.content.items()}
+        described["content"] = {media: _content(media, one, schemas) for media, one in answer.content.items()}
     return described
+
+
+def _content(media: str, content: Any, schemas: _Schemas) -> dict[str, Any]:
+    if not isinstance(content, Stream):
+        return {"schema": schemas[content]}
+    item = schemas[content.item]
+    if media != EVENTS:
+        return {"itemSchema": item}
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": item}
+    if content.last:
+        data = {"anyOf": [data, {"const": content.last}]}
+    fields = {"data": data, "event": {"type": "string"}, "id": {"type": "string"}}
+    return {"itemSchema": {"type": "object", "required": ["data"], "properties": fields}}
 
 
 def _header(one: Parameter, schemas: _Schemas) -> dict[str, Any]:

@@ -38,9 +38,16 @@ class Parameter(Struct, frozen=True, kw_only=True):
     is_required: bool = False
 
 
+class Stream(Struct, frozen=True):
+    """The content of an answer that goes on: `item` is the type of each line, or of the data of each event in `EVENTS`.
+    `last` is the data of the last event where that is no JSON."""
+
+    item: Any
+    last: str = ""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
-    """What comes with a status. `content` has a type for each media type; that of `EVENTS` is the JSON of each event's
-    data, which `[DONE]` alone is not."""
+    """What comes with a status: for each media type a type, or a `Stream`."""
 
     description: str
     content: Mapping[str, Any]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from api.body import UnsupportedMediaType
-from api.operation import EVENTS, JSON, Answer, Parameter
+from api.operation import EVENTS, JSON, Answer, Parameter, Stream
 from api.options import MAX_HINT_LENGTH, MAX_KEY_LENGTH, MAX_START_TIMEOUT_MS
 from paddler import errors
 from paddler.store.keys import CLASSES
@@ -80,10 +80,10 @@ def whole(type_: Any, description: str) -> Answer:
     return Answer(description=description, content={JSON: type_}, headers=ANSWER_HEADERS)
 
 
-def whole_or_events(type_: Any, event: Any, description: str) -> Answer:
-    """As `whole`, or with `stream` as server-sent events, each of which has `event` as its data."""
-    return Answer(description=description, content={JSON: type_, EVENTS: event}, headers=STREAM_HEADERS)
+def whole_or_events(type_: Any, events: Stream, description: str) -> Answer:
+    """As `whole`, or with `stream` as server-sent events."""
+    return Answer(description=description, content={JSON: type_, EVENTS: events}, headers=STREAM_HEADERS)
 
 
-def events(event: Any, description: str) -> Answer:
-    return Answer(description=description, content={EVENTS: event}, headers=STREAM_HEADERS)
+def only_events(events: Stream, description: str) -> Answer:
+    return Answer(description=description, content={EVENTS: events}, headers=STREAM_HEADERS)

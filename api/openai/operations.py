@@ -15,14 +15,14 @@ from api.openai.objects import (
     Ranking,
 )
 from api.openai.request_object import RESPONSES, RequestObject
-from api.operation import JSON, Answer, Operation, Parameter, any_of
+from api.operation import JSON, Answer, Operation, Parameter, Stream, any_of
 from api.submitting import (
     ANSWER_ERRORS,
     ERROR_HEADERS,
     REQUEST_ID,
     SUBMIT_ERRORS,
     SUBMIT_HEADERS,
-    events,
+    only_events,
     whole,
     whole_or_events,
 )
@@ -32,8 +32,8 @@ ERRORS: dict[str, Any] = {"error_body": ErrorAnswer, "error_headers": ERROR_HEAD
 SUBMITS: dict[str, Any] = {**ERRORS, "parameters": SUBMIT_HEADERS, "errors": SUBMIT_ERRORS}
 """Of a route that submits a request and fails as OpenAI does."""
 
-CHAT_EVENT = Annotated[object, any_of(ChatCompletionChunk, ErrorAnswer)]
-"""Data of an event: a chunk, or at the end an error. The last one is `[DONE]`, which is no JSON."""
+CHAT_EVENTS = Stream(Annotated[object, any_of(ChatCompletionChunk, ErrorAnswer)], "[DONE]")
+"""Chunks, and an error before the end if it comes to that."""
 CHAT_PARTS = (ChatCompletionChunk, ErrorAnswer, *RESPONSES)
 
 ACCEPTED = Answer(
@@ -50,7 +50,7 @@ CHAT = Operation(
     tag="openai",
     request=chat.DECODER,
     answers={
-        200: whole_or_events(ChatCompletion, CHAT_EVENT, "A message, or with `stream` its chunks."),
+        200: whole_or_events(ChatCompletion, CHAT_EVENTS, "A message, or with `stream` its chunks."),
         202: ACCEPTED,
     },
     parts=CHAT_PARTS,
@@ -100,7 +100,7 @@ CANCEL_REQUEST = Operation(
 STREAM_REQUEST = Operation(
     summary="The stream of a request, from its beginning or from behind an event.",
     parameters=(_ID, Parameter(name="Last-Event-ID", description="`id` of the last event that was received.")),
-    answers={200: events(CHAT_EVENT, "Chunks, as the route that took the request streams them.")},
+    answers={200: only_events(CHAT_EVENTS, "Chunks, as the route that took the request streams them.")},
     errors=(*_NOT_FOUND, *ANSWER_ERRORS),
     **_BY_ID,
 )

@@ -58,7 +58,7 @@ async def test_every_route_of_every_service_is_in_its_document(balancer: HttpBal
 @SERVICES
 async def test_a_document_is_valid_and_whole(balancer: HttpBalancer, service: str) -> None:
     found = await document(balancer, service)
-    assert found.content["openapi"] == "3.1.0"
+    assert found.content["openapi"] == "3.2.0"
     assert found.content["info"]["title"]
     for ref in refs(found.content):
         name = ref.removeprefix("#/components/schemas/")
