@@ -118,10 +118,9 @@ def print_report(report: Report) -> None:
             print(f"  {one.server:<9} {rate:<24} {chunks:<24} {first:<24} {whole}")
         for one in table.rows:
             errors = f"; {one.num_errors} errors: {one.errors}" if one.num_errors else ""
-            print(
-                f"  {one.server:<9} {one.us_per_chunk.median:.1f} us of CPU a chunk ({one.chunks_per_core_s:.0f} a core "
-                f"and second), {one.us_per_request.median:.0f} a request; others {one.others.median:.2f} cores{errors}"
-            )
+            chunk = f"{one.us_per_chunk.median:.1f} us of CPU a chunk ({one.chunks_per_core_s:.0f} a core and second)"
+            request = f"{one.us_per_request.median:.0f} a request; others {one.others.median:.2f} cores"
+            print(f"  {one.server:<9} {chunk}, {request}{errors}")
         _print_added(table)
     print()
     for goal in report.goals:
