@@ -16,18 +16,23 @@ MAX_TOOLS_BYTES = 262_144
 """Of all tools of a request together, as they were sent."""
 
 
+Function = Annotated[str, Meta(extra_json_schema={"enum": ["function"]})]
+"""The one kind of tool there is; others are refused by name."""
+ToolName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-zA-Z0-9_.-]{1,64}$"})]
+
+
 class FunctionPart(Struct, forbid_unknown_fields=True):
     """`strict` changes nothing: a schema is always enforced in full. `parameters` are bytes until it is known how many
     there are of all tools."""
 
-    name: str
+    name: ToolName
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)] | None = None
     parameters: Raw = field(default_factory=partial(Raw, b"null"))
     strict: bool | None = None
 
 
 class ToolPart(Struct, forbid_unknown_fields=True):
-    type: str
+    type: Function
     function: FunctionPart | None = None
     custom: object = None
 
@@ -37,7 +42,7 @@ class FunctionName(Struct, forbid_unknown_fields=True):
 
 
 class NamedChoice(Struct, forbid_unknown_fields=True):
-    type: str
+    type: Function
     function: FunctionName | None = None
     custom: object = None
     allowed_tools: object = None
@@ -56,7 +61,7 @@ class CallPart(Struct, forbid_unknown_fields=True):
     """`index` is left over from a stream, where clients have put a call together themselves."""
 
     id: Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
-    type: str = "function"
+    type: Function = "function"
     function: CallFunction | None = None
     custom: object = None
     index: int | None = None
