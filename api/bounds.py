@@ -46,7 +46,8 @@ class BoundedConnection(HttpToolsProtocol):
         if self._num_head is not None and self.parser is not None:
             self._num_head += len(data)
             if self._num_head > MAX_HEAD:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                self._refused = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self.send_400_response("")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -70,6 +71,9 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        # Only now can the next one be read: what came of it meanwhile waited for us.
+        if self._begun_s is not None:
+            self._begun_s = self.loop.time()
         if not self.pipeline:
             self._idle_since_s = self.loop.time()
 
@@ -93,7 +97,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     def end_overdue(self) -> None:
         """Close it; say why if that is an answer to something."""
-        if self._begun_s is None or (self.cycle is not None and self.cycle.response_started):
+        is_answered = self._num_head is None and self.cycle is not None and self.cycle.response_started
+        if self._begun_s is None or is_answered:
             self.transport.close()
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
@@ -102,6 +107,8 @@ class BoundedConnection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         """A request that was received before is being answered."""
         cycle = self.cycle
+        if self.pipeline:
+            return True
         return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
 
     def _refuse(self, status: HTTPStatus) -> None:
