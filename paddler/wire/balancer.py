@@ -144,21 +144,15 @@ def decode_frames(data: bytes) -> Iterator[Frame]:
 
 def decode_placed(data: bytes, offset: int) -> Iterator[tuple[Frame, int]]:
     """Whole frames that begin at journal byte `offset`, each with the offset behind it; raises as `decode_frames`."""
-    for body, end in _bodies(data):
-        yield _decoder.decode(body), offset + end
-
-
-def _bodies(data: bytes) -> Iterator[tuple[memoryview, int]]:
-    """The MessagePack of each frame, not copied, and the offset behind it."""
     view, at, length = memoryview(data), 0, len(data)
     while at < length:
-        begin = at + 4
+        begin = at + _LENGTH.size
         if begin > length:
             raise ValueError(f"journal ends within a frame's length at byte {at}")
         end = begin + int.from_bytes(view[at:begin])
         if end > length:
             raise ValueError(f"journal ends within the frame at byte {at}")
-        yield view[begin:end], end
+        yield _decoder.decode(view[begin:end]), offset + end
         at = end
 
 
