@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+from litestar.exceptions import ClientException
 
 from api.body import AnyRequest
 from paddler.errors import InvalidField
@@ -87,5 +88,9 @@ def _idempotency_key(request: AnyRequest) -> str:
 
 def _fingerprint(body: bytes) -> str:
     """A digest of what the body says, whatever the order of its fields."""
-    canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
+    try:
+        canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
+    except RecursionError:
+        # What was decoded in a thread had more of a stack.
+        raise ClientException("The body is nested too deeply.") from None
     return hashlib.sha256(canonical).hexdigest()[:32]

@@ -9,7 +9,7 @@ import msgspec
 
 from api.openai.schema import ChatRequest
 from api.openai.tool_schema import MAX_TOOLS_BYTES, CallPart, FunctionPart, NamedChoice, ToolPart
-from api.validation import decode_body, unsupported
+from api.validation import decode_body, is_deeper, unsupported
 from paddler.chat_formats.families import FALLBACK
 from paddler.chat_formats.grammars import arguments_schema, tools_grammar
 from paddler.chat_formats.tool_rules import ToolSchemaError
@@ -21,6 +21,8 @@ from paddler.wire.agent import Tool, ToolCall, ToolChoice
 from paddler.wire.balancer import TextFormat
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+MAX_DEPTH = 64
+"""Of variables for a template: an agent reads them with less of a stack than a balancer."""
 _any_decoder = msgspec.json.Decoder()
 
 
@@ -138,7 +140,8 @@ def read_variables(request: ChatRequest) -> str:
             raise InvalidField(f"`{param}` is no variable that a request can set.", param=param)
         if name == ENABLE_THINKING and not isinstance(value, bool):
             raise InvalidField(f"`{param}` must be true or false.", param=param)
-    try:
-        return msgspec.json.encode(variables).decode()
-    except RecursionError:
-        raise InvalidField("`chat_template_kwargs` is nested too deeply.", param="chat_template_kwargs") from None
+    if is_deeper(variables, MAX_DEPTH):
+        raise InvalidField(
+            f"`chat_template_kwargs` is nested deeper than {MAX_DEPTH} levels.", param="chat_template_kwargs"
+        )
+    return msgspec.json.encode(variables).decode()

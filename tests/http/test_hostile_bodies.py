@@ -105,3 +105,26 @@ async def test_odd_bytes_in_headers_are_refused_by_name(balancer: HttpBalancer, 
         answer = await http.post(CHAT, json=chat(), headers={header.encode(): b"\xff\xfe\x80"})
         assert answer.status_code == 400
         assert answer.json()["error"]["param"].lower() == header
+
+
+@pytest.mark.parametrize("padding", [0, 9000], ids=["short", "long"])
+async def test_a_depth_that_one_reader_takes_and_the_next_does_not(balancer: HttpBalancer, padding: int) -> None:
+    """A long body is decoded in a thread, with more of a stack than what makes its fingerprint has."""
+    async with balancer.http() as http:
+        for depth in range(900, 1000, 7):
+            deep = "[" * depth + "]" * depth
+            text = json.dumps({"type": "string", "description": "x" * padding})[:-1] + f', "default": {deep}}}'
+            body = json.dumps(chat())[:-1] + f', "json_schema": {text}}}'
+            headers = {"idempotency-key": f"{padding}-{depth}", "x-request-timeout": "1"}
+            answer = await http.post(CHAT, content=body, headers=headers)
+            assert answer.status_code in (400, 504), (depth, answer.text[:300])
+
+
+@pytest.mark.parametrize(("depth", "status"), [(63, 504), (64, 400), (500, 400)])
+async def test_variables_of_a_template_have_a_depth(balancer: HttpBalancer, depth: int, status: int) -> None:
+    variables: Any = {}
+    for _ in range(depth):
+        variables = {"a": variables}
+    async with balancer.http() as http:
+        body = json.dumps(chat(chat_template_kwargs=variables))
+        assert (await http.post(CHAT, content=body, headers={"x-request-timeout": "1"})).status_code == status
