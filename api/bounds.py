@@ -17,7 +17,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 IDLE_S = 75
 """Longer than what common load balancers keep idle connections for, so that they close them and not we."""
@@ -39,15 +39,23 @@ class BoundedConnection(HttpToolsProtocol):
         self._num_head: int | None = None
         """Bytes received of headers that have not ended."""
         self._refused: HTTPStatus | None = None
+        self._answered: RequestResponseCycle | None = None
 
     def data_received(self, data: bytes) -> None:
-        self._num_received += len(data)
         super().data_received(data)
+        self._num_received += len(data)
         if self._num_head is not None and self.parser is not None:
             self._num_head += len(data)
             if self._num_head > MAX_HEAD:
                 self._refused = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
                 self.send_400_response("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # Uvicorn tells the request that was read last; the one being answered may be before it.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -64,6 +72,10 @@ class BoundedConnection(HttpToolsProtocol):
         if 0 < len(self.pipeline) <= MAX_PIPELINED:
             # Uvicorn stops reading until it is this request's turn, and would not see its client leave.
             self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

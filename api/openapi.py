@@ -6,6 +6,7 @@ Schemas are msgspec's own of the types that decode and render, in the dialect of
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,11 +35,14 @@ def openapi_route(title: str, routes: Sequence[HTTPRouteHandler]) -> HTTPRouteHa
     """The route that serves the document of `routes` and of itself. It is made when somebody asks for it first."""
     made: list[bytes] = []
 
-    # In a thread: it takes longer than a stream should wait.
-    @get(PATHS, operation=_SELF, sync_to_thread=True)
-    def get_openapi() -> Response[bytes]:
+    def make() -> bytes:
+        return msgspec.json.encode(openapi_document(title, [*routes, get_openapi]))
+
+    @get(PATHS, operation=_SELF)
+    async def get_openapi() -> Response[bytes]:
         if not made:
-            made.append(msgspec.json.encode(openapi_document(title, [*routes, get_openapi])))
+            # In a thread: it takes longer than a stream should wait.
+            made.append(await asyncio.to_thread(make))
         return Response(made[0], media_type=JSON)
 
     return get_openapi

@@ -81,7 +81,6 @@ def operation_of(handler: HTTPRouteHandler) -> Operation:
     """Raises `LookupError` for a route that has none."""
     operation = handler.opt.get(KEY)
     if not isinstance(operation, Operation):
-        raise LookupError(
-            f"{sorted(handler.paths)} has no operation=Operation(...); api/DESIGN.md says how to write it."
-        )
+        paths = ", ".join(sorted(handler.paths))
+        raise LookupError(f"{paths} has no operation=Operation(...); api/DESIGN.md says how to write it.")
     return operation

@@ -33,6 +33,16 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         up.end()
 
 
+@pytest.fixture
+def benchmark() -> None:
+    """Of a plugin that is switched off: the one case that asks for it is skipped, as it replays a recorded stream."""
+
+
+@pytest.fixture
+def vcr() -> None:
+    """As `benchmark`."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 async def one_event_loop() -> AsyncIterator[None]:
     """For all tests: LangChain keeps its asynchronous HTTP client from one test to the next."""
