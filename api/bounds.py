@@ -109,18 +109,23 @@ class BoundedConnection(HttpToolsProtocol):
 
     def end_overdue(self) -> None:
         """Close it; say why if that is an answer to something."""
-        is_answered = self._num_head is None and self.cycle is not None and self.cycle.response_started
+        is_answered = self._num_head is None and self._last is not None and self._last.response_started
         if self._begun_s is None or is_answered:
             self.transport.close()
         else:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     @property
+    def _last(self) -> RequestResponseCycle | None:
+        """The request whose headers were read last."""
+        return self.cycle
+
+    @property
     def _is_answering(self) -> bool:
         """A request that was received before is being answered."""
-        cycle = self.cycle
         if self.pipeline:
             return True
+        cycle = self._last
         return cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body)
 
     def _refuse(self, status: HTTPStatus) -> None:

@@ -134,7 +134,7 @@ class EmbeddingObject(TypedDict):
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: tuple[float, ...] | str
 
 
 class EmbeddingList(TypedDict):

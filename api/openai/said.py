@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from api.openai.objects import CallObject, DeltaObject, FinishWord, MessageObject
+from api.openai.objects import CallDelta, CallObject, DeltaObject, FinishWord, FunctionDelta, MessageObject
 from paddler.chat_formats.ids import call_id
 from paddler.chat_formats.reading import Arguments, CallBegun, Content, Delta, Reasoning, Said
 from paddler.wire.balancer import FinishReason
@@ -18,7 +18,9 @@ def delta_object(delta: Delta, request_id: str) -> DeltaObject:
         case Reasoning(text):
             return {"reasoning_content": text}
         case CallBegun(index, name):
-            return {"tool_calls": [{"index": index, **_call(request_id, index, name, "")}]}
+            function: FunctionDelta = {"name": name, "arguments": ""}
+            own = call_id(request_id, index)
+            return {"tool_calls": [{"index": index, "id": own, "type": "function", "function": function}]}
         case Arguments(index, text):
             return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
         case _:

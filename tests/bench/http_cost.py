@@ -117,7 +117,7 @@ def measure(case: Case, rounds: int, program: Path | None) -> list[Row]:
 def _load(case: Case, number: int, run: Callable[[Load], Measured]) -> Measured:
     common: dict[str, Any] = {"host": "", "port": 0, "output_tokens": case.tokens, "patience_s": 60.0}
     if case.rate:
-        seconds = {"seconds": case.seconds, "warmup_s": case.warmup_s}
+        seconds: dict[str, Any] = {"seconds": case.seconds, "warmup_s": case.warmup_s}
         return run(Load(**common, rate=case.rate, seed=1 + number, **seconds))
     run(Load(**common, streams=case.streams, seconds=case.warmup_s, seed=100 + number))
     return run(Load(**common, streams=case.streams, seconds=case.seconds, seed=200 + number))

@@ -52,6 +52,7 @@ def litellm(program: Path, upstream: int, folder: Path) -> Generator[tuple[int, 
         json.dumps(
             {
                 "model_list": [{"model_name": "default", "litellm_params": model}],
+                "general_settings": {"dangerously_permit_weak_or_unset_master_key": True},
                 "litellm_settings": {"telemetry": False, "num_retries": 0, "request_timeout": 60},
             }
         )

@@ -73,6 +73,7 @@ async def test_odd_characters_are_text_like_any_other(balancer: HttpBalancer, ag
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(CHAT, json=chat(text)))
         request = await agent.take()
+        assert request.asked.messages is not None
         assert request.asked.messages[0].content == text
         await request.say(text)
         await request.finish()

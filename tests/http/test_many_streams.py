@@ -30,7 +30,7 @@ async def open_streams(url: str, number: int) -> list[Stream]:
         some = min(AT_ONCE, number - len(opened))
         opened += await asyncio.gather(*(open_raw(url, chat("hello", stream=True)) for _ in range(some)))
     for reader, _ in opened:
-        await asyncio.wait_for(reader.readuntil(b": queued position="), 30)
+        await asyncio.wait_for(reader.readuntil(b": queued"), 30)
     return opened
 
 

@@ -136,7 +136,7 @@ async def test_answers_of_every_kind_are_in_the_document(
     balancer: HttpBalancer, new_agent: Any, stream: bool, fields: dict[str, Any], format: TextFormat | None, text: str
 ) -> None:
     found, agent = await document(balancer), await new_agent(slots=2)
-    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(CHAT, json=chat(**fields, **options)))
         for _ in range(fields.get("n", 1)):

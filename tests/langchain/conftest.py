@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from up_harness import Up
@@ -41,9 +41,3 @@ def benchmark() -> None:
 @pytest.fixture
 def vcr() -> None:
     """As `benchmark`."""
-
-
-@pytest.fixture(scope="session", autouse=True)
-async def one_event_loop() -> AsyncIterator[None]:
-    """For all tests: LangChain keeps its asynchronous HTTP client from one test to the next."""
-    yield  # noqa: PT022, only what still has something to do keeps the loop

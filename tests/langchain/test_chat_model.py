@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
@@ -36,7 +37,9 @@ class TestChatOpenAI(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "default", "base_url": self.url, "api_key": "none", "stream_usage": True}
+        # Its own asynchronous client for each case: LangChain would keep one, beyond the event loop of the case.
+        own = {"http_async_client": httpx.AsyncClient(trust_env=False)}
+        return {"model": "default", "base_url": self.url, "api_key": "none", "stream_usage": True, **own}
 
     @property
     def supports_json_mode(self) -> bool:
