@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from api.openai.objects import CallDelta, CallObject, DeltaObject, FinishWord, FunctionDelta, MessageObject
+from api.openai.objects import CallObject, DeltaObject, FinishWord, FunctionDelta, MessageObject
 from paddler.chat_formats.ids import call_id
 from paddler.chat_formats.reading import Arguments, CallBegun, Content, Delta, Reasoning, Said
 from paddler.wire.balancer import FinishReason
