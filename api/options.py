@@ -60,9 +60,9 @@ def _hint(request: AnyRequest, cache_key: str | None) -> str:
 
 def _start_timeout_ms(request: AnyRequest) -> int | None:
     name = "X-Request-Timeout"
-    text = _header(request, name)
-    if not text:
+    if name.lower() not in request.headers:
         return None
+    text = _header(request, name)
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_START_TIMEOUT_MS):
         raise InvalidField(f"`{name}` must be whole milliseconds from 1 to {MAX_START_TIMEOUT_MS}.", param=name)
     return int(text)
@@ -70,10 +70,12 @@ def _start_timeout_ms(request: AnyRequest) -> int | None:
 
 def _request_class(request: AnyRequest) -> str:
     name = "X-Request-Class"
+    if name.lower() not in request.headers:
+        return "normal"
     text = _header(request, name).lower()
-    if text and text not in CLASSES:
+    if text not in CLASSES:
         raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)
-    return text or "normal"
+    return text
 
 
 def _idempotency_key(request: AnyRequest) -> str:

@@ -103,9 +103,7 @@ def goals(report: Report) -> list[Goal]:
 def print_report(report: Report) -> None:
     peer = f", LiteLLM {report.litellm}" if report.litellm else ""
     quick = "; --quick: shows that it works, no figures" if report.is_quick else ""
-    print(
-        f"{report.processor}, {report.cores} cores{peer}; medians of {report.rounds} rounds (lowest to highest){quick}"
-    )
+    print(f"{report.processor}, {report.cores} cores{peer}; medians of {report.rounds} rounds (lowest, highest){quick}")
     for table in report.tables:
         print(f"\n{table.name}: {table.load}")
         print(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import httpx
 import pytest
 import schemathesis
-from fuzz_world import fuzzed_balancer, known_ids, narrowed
+from fuzz_world import FAILED, fuzzed_balancer, known_ids, narrowed
 from hypothesis import HealthCheck, Phase, given, settings
 from litestar.routes import HTTPRoute
 from openapi_checks import Document
@@ -90,8 +90,9 @@ def test_nothing_is_answered_but_what_the_document_promises(world: World, route:
         answer = case.call(base_url=world.url, timeout=30)
         status = answer.status_code
         media = answer.headers.get("content-type", [""])[0]
-        # Who gives a slot a millisecond to become free may be told that none did.
-        assert status < 500 or (status == 504 and "X-Request-Timeout" in (case.headers or {})), answer.text[:500]
+        # Who gives a slot a millisecond to become free may be told that none did; one of the requests has failed.
+        is_expected = (status == 504 and "X-Request-Timeout" in (case.headers or {})) or FAILED in answer.text
+        assert status < 500 or is_expected, answer.text[:500]
         if route.method != "HEAD":
             world.document.check(route.path, route.method.lower(), status, media, answer.text)
         # A schema cannot say all that is wrong: a call of a tool that no message has made, a text that is empty.

@@ -14,6 +14,7 @@ from story_harness import Command
 
 CHAT = "/v1/chat/completions"
 SLOTS = "16"
+FAILED = "[[fail]]"
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def known_ids(url: str) -> dict[str, str]:
         return {
             "done": chat("hello"),
             "stream": chat("hello", stream=True),
-            "failed": chat("[[fail]]", background=True),
+            "failed": chat(FAILED, background=True),
             "embeddings": ask("/v1/embeddings", {"input": "hello"}),
             "ranking": ask("/v1/rerank", {"query": "hello", "documents": ["a", "b"]}),
             "unknown": "default." + "x" * 22,
