@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full lint format bench-engine bench-queue bench-routing chaos clean
+.PHONY: help setup run test test-full lint format bench-engine bench-http bench-queue bench-routing chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -21,8 +21,8 @@ test: lint ## lint, types and all tests; ARGS="tests/unit -k name" goes to pytes
 	@.ci/test-packages
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-test-full: lint ## the random tests of the queue, of schemas and of tools in their full sizes, an hour or so
-	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/redis tests/engine/test_structured_output.py tests/engine/test_tool_choice.py $(ARGS)
+test-full: lint ## the random tests of the queue, of schemas, tools and HTTP in their full sizes, an hour or so
+	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/redis tests/engine/test_structured_output.py tests/engine/test_tool_choice.py tests/http/test_fuzz.py $(ARGS)
 
 lint: setup ## ruff and pyright
 	@$(BIN)/ruff check .
@@ -35,6 +35,9 @@ format: setup ## let ruff rewrite what it can
 
 bench-engine: setup ## the engine beside the bare llama_decode loop; ARGS=--http: the fleet beside llama-server; --prefix
 	@$(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-http: setup ## a balancer beside a plain ASGI stream and LiteLLM's proxy; ARGS="--quick" or ARGS="--no-litellm"
+	@$(BIN)/python -m tests.bench.http_cost $(ARGS)
 
 bench-queue: setup ## latency that the queue adds, with the scripted engine
 	@$(BIN)/python -m tests.bench.queue_latency $(ARGS)

@@ -11,6 +11,7 @@ from litestar.types import Middleware
 
 from api.body import AnyRequest
 from api.health import health
+from api.openapi import openapi_route
 
 ErrorHandlers = dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]]
 
@@ -20,13 +21,16 @@ def create_service(
     exception_handlers: ErrorHandlers,
     max_body: int,
     middleware: Sequence[Middleware] = (),
+    *,
+    title: str,
 ) -> Litestar:
-    """A Litestar application with `/health` and `routes`.
+    """A Litestar application with `/health`, `/openapi.json` and `routes`.
 
-    No OpenAPI document is made: handlers read raw bodies, so a generated one would not be true.
+    Litestar's own document would not be true: handlers read raw bodies.
     """
+    all_routes = [health, *routes]
     return Litestar(
-        [health, *routes],
+        [*all_routes, openapi_route(title, all_routes)],
         exception_handlers=exception_handlers,
         middleware=middleware,
         request_max_body_size=max_body,

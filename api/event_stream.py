@@ -51,8 +51,10 @@ class EventStream:
 
     async def write_text(self, data: bytes, *, last: bool = False) -> None:
         """The first time after headers that went out too early, with what they could not say."""
-        is_late = self._out.is_started and not self._has_told_route
-        if is_late and self._keepalive is Keepalive.COMMENTS and self.reply is not None:
+        if self._has_told_route:
+            await self._out.write(data, last=last)
+            return
+        if self._out.is_started and self._keepalive is Keepalive.COMMENTS and self.reply is not None:
             data = _route_comment(self.reply) + data
         self._has_told_route = True
         await self.write(data, last=last)

@@ -72,20 +72,30 @@ class StreamedAnswer:
                 await stream.write(rendering.failed(told_error(error, reply.request_id)), last=True)
 
     async def _frames(self, reply: Reply, rendering: Rendering, stream: EventStream) -> None:
-        async for frame in reply:
-            match frame:
-                case Tokens():
-                    if events := rendering.tokens(frame.text, frame.logprobs):
-                        await stream.write_text(with_id(events, reply))
-                case Opened():
-                    stream.is_opened = True
-                case Vectors() | Answered():
-                    pass
-                case Finished():
-                    check_reason(frame)
-                    await stream.write_text(rendering.finished(frame.reason, frame.usage), last=True)
-                case _:
-                    assert_never(frame)
+        while not reply.is_over:
+            await reply.wait()
+            # What has come together goes out together: a write costs more than what is rendered for it.
+            events: list[bytes] = []
+            is_last = False
+            try:
+                for frame in reply.read():
+                    match frame:
+                        case Tokens():
+                            if text := rendering.tokens(frame.text, frame.logprobs):
+                                events.append(with_id(text, reply))
+                        case Opened():
+                            stream.is_opened = True
+                        case Vectors() | Answered():
+                            pass
+                        case Finished():
+                            check_reason(frame)
+                            events.append(rendering.finished(frame.reason, frame.usage))
+                            is_last = True
+                        case _:
+                            assert_never(frame)
+            finally:
+                if events:
+                    await stream.write_text(b"".join(events), last=is_last)
         if not stream.is_ended:
             await stream.write(rendering.over(), last=True)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from litestar import MediaType, route
 
+from api.operation import TEXT, Answer, Operation
 
-@route("/health", http_method=["GET", "HEAD"], media_type=MediaType.TEXT, sync_to_thread=False)
+_HEALTH = Operation(
+    summary="This process answers.", tag="service", answers={200: Answer(description="`OK`.", content={TEXT: str})}
+)
+
+
+@route("/health", http_method=["GET", "HEAD"], media_type=MediaType.TEXT, sync_to_thread=False, operation=_HEALTH)
 def health() -> str:
     return "OK"

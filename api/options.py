@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+from litestar.exceptions import ClientException
 
 from api.body import AnyRequest
 from paddler.errors import InvalidField
@@ -59,9 +60,9 @@ def _hint(request: AnyRequest, cache_key: str | None) -> str:
 
 def _start_timeout_ms(request: AnyRequest) -> int | None:
     name = "X-Request-Timeout"
-    text = _header(request, name)
-    if not text:
+    if name.lower() not in request.headers:
         return None
+    text = _header(request, name)
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_START_TIMEOUT_MS):
         raise InvalidField(f"`{name}` must be whole milliseconds from 1 to {MAX_START_TIMEOUT_MS}.", param=name)
     return int(text)
@@ -69,10 +70,12 @@ def _start_timeout_ms(request: AnyRequest) -> int | None:
 
 def _request_class(request: AnyRequest) -> str:
     name = "X-Request-Class"
+    if name.lower() not in request.headers:
+        return "normal"
     text = _header(request, name).lower()
-    if text and text not in CLASSES:
+    if text not in CLASSES:
         raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)
-    return text or "normal"
+    return text
 
 
 def _idempotency_key(request: AnyRequest) -> str:
@@ -87,5 +90,9 @@ def _idempotency_key(request: AnyRequest) -> str:
 
 def _fingerprint(body: bytes) -> str:
     """A digest of what the body says, whatever the order of its fields."""
-    canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
+    try:
+        canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
+    except RecursionError:
+        # What was decoded in a thread had more of a stack.
+        raise ClientException("The body is nested too deeply.") from None
     return hashlib.sha256(canonical).hexdigest()[:32]

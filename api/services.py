@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 import uvicorn
 from litestar import Litestar
 
+from api.bounds import IDLE_S, BoundedConnection
 from api.sockets import bound_address
 from paddler.logs import get_logger
 
@@ -18,8 +19,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 3
 """How long a client that does not read may hold up a stop."""
 
-KEEP_ALIVE_S = 75
-"""Longer than what common load balancers keep idle connections for, so that they close them and not we."""
+SWEEP_TICKS = 10
+"""Of uvicorn's tenths of a second."""
 
 _log = get_logger(__name__)
 
@@ -31,7 +32,7 @@ class Service(uvicorn.Server):
         # The application as an object: an import string would be looked up in the working directory first.
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedConnection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -39,12 +40,23 @@ class Service(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=GRACE_S + 1,
         )
         super().__init__(config)
         self.name = name
         self.listener = listener
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            self.end_overdue(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def end_overdue(self, now_s: float) -> None:
+        """Close connections whose clients have held them for too long."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedConnection) and connection.is_overdue(now_s):
+                connection.end_overdue()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Uvicorn would cancel what is left with a traceback each; to an application this is a client that left.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 from litestar.exceptions import ClientException
@@ -42,6 +42,20 @@ def decode_body(
         raise ClientException(f"The body is not valid UTF-8: {error.reason}.") from None
     except RecursionError:
         raise ClientException("The body is nested too deeply.") from None
+
+
+def is_deeper(value: object, limit: int) -> bool:
+    """Whether decoded JSON has more than `limit` lists and objects in each other."""
+    level: list[object] = [value]
+    for _ in range(limit):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += cast("dict[str, object]", one).values()
+            elif isinstance(one, list):
+                inner += cast("list[object]", one)
+        level = inner
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def unsupported(param: str, what: str | None = None) -> InvalidField:

@@ -23,4 +23,5 @@ def create_inference_app(
 ) -> Litestar:
     routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock), *request_routes(gateway, clock)]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
-    return create_service(routes, handlers, max_body, [partial(Front, clock=clock, keepalive=keepalive)])
+    front = partial(Front, clock=clock, keepalive=keepalive)
+    return create_service(routes, handlers, max_body, [front], title="Paddler: inference")

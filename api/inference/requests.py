@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 from api.body import AnyRequest
 from api.exchange import StreamedAnswer
 from api.inference.rendering import render_any
+from api.openai.operations import CANCEL_REQUEST, GET_REQUEST, STREAM_REQUEST
 from api.openai.status import request_chunks
 from api.pieces import JsonAnswer
 from paddler.clock import Clock
@@ -24,17 +25,17 @@ MAX_OFFSET = 2**32 - 1
 
 
 def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
-    @get("/v1/requests/{request_id:str}")
+    @get("/v1/requests/{request_id:str}", operation=GET_REQUEST)
     async def get_request(request_id: FromPath[str]) -> ASGIApp:
         return JsonAnswer(request_chunks(await gateway.status(_checked(request_id))), clock)
 
-    @get("/v1/requests/{request_id:str}/stream")
+    @get("/v1/requests/{request_id:str}/stream", operation=STREAM_REQUEST)
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
         offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), _checked(request_id))
         return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render_any, gateway.position, clock)
 
-    @post("/v1/requests/{request_id:str}/cancel", status_code=200)
+    @post("/v1/requests/{request_id:str}/cancel", status_code=200, operation=CANCEL_REQUEST)
     async def cancel_request(request_id: FromPath[str]) -> ASGIApp:
         """Its state afterwards. One that runs stops within a step; one that has ended stays as it is."""
         await gateway.cancel(_checked(request_id))

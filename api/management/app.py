@@ -9,4 +9,4 @@ from api.openai.errors import error_handlers
 
 
 def create_management_app(max_body: int) -> Litestar:
-    return create_service([], error_handlers(max_body), max_body)
+    return create_service([], error_handlers(max_body), max_body, title="Paddler: management")

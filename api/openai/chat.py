@@ -19,7 +19,7 @@ from paddler.errors import InvalidField
 from paddler.images import check_images
 from paddler.wire.agent import Generate
 
-_decoder = msgspec.json.Decoder(ChatRequest)
+DECODER = msgspec.json.Decoder(ChatRequest)
 
 
 class ChatCall(Struct, frozen=True):
@@ -44,7 +44,7 @@ def read_chat_call(body: bytes, random_seed: int) -> ChatCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    return chat_call_of(decode_body(body, _decoder, NOT_YET), random_seed)
+    return chat_call_of(decode_body(body, DECODER, NOT_YET), random_seed)
 
 
 def chat_call_of(request: ChatRequest, random_seed: int) -> ChatCall:

@@ -34,7 +34,8 @@ def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
             # Its own id: no two calls of tools are called alike.
             reply = part.reply
             choice = choice_object(reply.request_id, part.tokens, end, label, reply.route.format)
-            whole["choices"].append(choice | {"index": index})
+            choice["index"] = index
+            whole["choices"].append(choice)
     return [msgspec.json.encode(whole)]
 
 

@@ -7,13 +7,13 @@ for every frame.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from api.openai.errors import error_object
 from api.openai.label import ChatLabel
 from api.openai.logprobs import LogprobStream, logprobs_object
+from api.openai.objects import ChatCompletion, ChoiceObject, CompletionUsage, MessageObject
 from api.openai.said import delta_object, finish_reason_of, message_object
 from paddler.chat_formats.reading import Delta, OutputReader, read_all
 from paddler.errors import PaddlerError
@@ -50,7 +50,14 @@ class ChatStream:
         self._route = route or Route()
         self._reader: OutputReader | None = None
         self._earlier = tuple(earlier)
-        head = _encode(_origin(request_id, "chat.completion.chunk", label))
+        head = _encode(
+            {
+                "id": f"chatcmpl-{request_id}",
+                "object": "chat.completion.chunk",
+                "created": label.created,
+                "model": label.model,
+            }
+        )
         self._head = b"data: " + head[:-1]
         self._include_usage = label.include_usage
         # With `include_usage` every chunk but the last says that it has none.
@@ -83,7 +90,7 @@ class ChatStream:
     def finish(self, reason: FinishReason) -> bytes:
         """The last events of its choice."""
         before = b""
-        finish_reason = reason.value
+        finish_reason = finish_reason_of(reason, has_calls=False)
         if self._route.format is not None:
             reader = self._read(self._route.format)
             before = self._events(reader.finish())
@@ -125,24 +132,30 @@ class ChatStream:
 
 def chat_completion(
     request_id: str, said: Sequence[Tokens], end: Finished, label: ChatLabel, format: TextFormat | None = None
-) -> dict[str, Any]:
+) -> ChatCompletion:
     """The whole answer; `format` is that of its text."""
-    origin = _origin(request_id, "chat.completion", label)
-    return origin | {"choices": [choice_object(request_id, said, end, label, format)], "usage": usage_object(end.usage)}
+    return {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": label.created,
+        "model": label.model,
+        "choices": [choice_object(request_id, said, end, label, format)],
+        "usage": usage_object(end.usage),
+    }
 
 
 def choice_object(
     request_id: str, said: Sequence[Tokens], end: Finished, label: ChatLabel, format: TextFormat | None = None
-) -> dict[str, Any]:
+) -> ChoiceObject:
     """The one choice of a request."""
     logprobs = None
     if label.has_logprobs:
         stream = LogprobStream()
         logprobs = logprobs_object([one for frame in said for one in stream.push(frame.text, frame.logprobs)])
     texts = [frame.text for frame in said]
-    finish_reason = end.reason.value
     if format is None:
-        message = {"role": "assistant", "content": "".join(texts), "refusal": None}
+        finish_reason = finish_reason_of(end.reason, has_calls=False)
+        message: MessageObject = {"role": "assistant", "content": "".join(texts), "refusal": None}
     else:
         whole = read_all(format, texts)
         message = message_object(whole, request_id)
@@ -150,14 +163,10 @@ def choice_object(
     return {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
-def usage_object(usage: Usage) -> dict[str, Any]:
+def usage_object(usage: Usage) -> CompletionUsage:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
-
-
-def _origin(request_id: str, kind: str, label: ChatLabel) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{request_id}", "object": kind, "created": label.created, "model": label.model}

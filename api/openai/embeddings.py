@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import EmbeddingLabel
+from api.openai.objects import EmbeddingObject, PromptUsage
 from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
@@ -82,12 +83,12 @@ class EmbeddingCall(Struct, frozen=True):
         return embedding_chunks(vectors, usage, EmbeddingLabel(self.model, self.is_base64))
 
 
-_decoder = msgspec.json.Decoder(EmbeddingRequest)
+DECODER = msgspec.json.Decoder(EmbeddingRequest)
 
 
 def read_embedding_call(body: bytes) -> EmbeddingCall:
     """Decode, check and translate a body. Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
-    request = decode_body(body, _decoder, {})
+    request = decode_body(body, DECODER, {})
     is_single = isinstance(request.input, str)
     if isinstance(request.input, str):
         texts = (_text("input", request.input),)
@@ -127,9 +128,13 @@ def embedding_chunks(vectors: Sequence[bytes], usage: Usage, label: EmbeddingLab
     at once would be eight times as large as the vectors."""
     yield b'{"object":"list","data":['
     for number, vector in enumerate(vectors):
-        item = {"object": "embedding", "index": label.first + number, "embedding": _number_form(vector, label)}
+        item: EmbeddingObject = {
+            "object": "embedding",
+            "index": label.first + number,
+            "embedding": _number_form(vector, label),
+        }
         yield (b"," if number else b"") + msgspec.json.encode(item)
-    total = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    total: PromptUsage = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
     yield b"]," + msgspec.json.encode({"model": label.model, "usage": total})[1:]
 
 

@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException
 from api.app import ErrorHandlers
 from api.body import AnyRequest
 from api.exchange import request_id_of
+from api.openai.objects import ErrorAnswer
 from api.standing import limit_headers
 from paddler.errors import PaddlerError
 from paddler.logs import get_logger
@@ -19,7 +20,7 @@ _log = get_logger(__name__)
 _CODES = {401: "unauthorized", 404: "route_not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 
 
-def error_object(error: PaddlerError) -> dict[str, Any]:
+def error_object(error: PaddlerError) -> ErrorAnswer:
     return _object(error.status, error.message, error.code, error.param)
 
 
@@ -64,12 +65,12 @@ def unexpected_error(request: AnyRequest, error: Exception) -> Response[Any]:
     return _respond(request, 500, _object(500, "Internal error; the balancer's log has the details.", None, None), {})
 
 
-def _respond(request: AnyRequest, status: int, content: dict[str, Any], headers: dict[str, str]) -> Response[Any]:
+def _respond(request: AnyRequest, status: int, content: ErrorAnswer, headers: dict[str, str]) -> Response[Any]:
     if request_id := request_id_of(request.scope):
         headers["x-request-id"] = request_id
     return Response(content, status_code=status, headers=headers, media_type="application/json")
 
 
-def _object(status: int, message: str, code: str | None, param: str | None) -> dict[str, Any]:
+def _object(status: int, message: str, code: str | None, param: str | None) -> ErrorAnswer:
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

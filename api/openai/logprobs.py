@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
 
+from api.openai.objects import LikelyToken, LogprobsObject, SampledToken
 from paddler.wire.balancer import TokenLogprob, Tokens
 
 LEAST = -9999.0
@@ -27,7 +27,7 @@ class LogprobStream:
         for frame in earlier:
             self.push(frame.text, frame.logprobs)
 
-    def push(self, text: str, logprobs: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
+    def push(self, text: str, logprobs: Iterable[TokenLogprob]) -> list[SampledToken]:
         """The tokens that are complete with this text, as the client of a chat completion gets them."""
         return [_token_object(entry) for entry, _ in self.take(text, logprobs)]
 
@@ -45,14 +45,14 @@ class LogprobStream:
         return complete
 
 
-def logprobs_object(content: list[dict[str, Any]]) -> dict[str, Any]:
+def logprobs_object(content: list[SampledToken]) -> LogprobsObject:
     return {"content": content, "refusal": None}
 
 
-def _token_object(entry: TokenLogprob) -> dict[str, Any]:
+def _token_object(entry: TokenLogprob) -> SampledToken:
     top = [_one(piece, logprob) for piece, logprob in entry.top]
-    return _one(entry.piece, entry.logprob) | {"top_logprobs": top}
+    return {**_one(entry.piece, entry.logprob), "top_logprobs": top}
 
 
-def _one(piece: bytes, logprob: float) -> dict[str, Any]:
+def _one(piece: bytes, logprob: float) -> LikelyToken:
     return {"token": piece.decode("utf-8", "replace"), "logprob": max(logprob, LEAST), "bytes": list(piece)}

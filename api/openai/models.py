@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
+from api.openai.objects import ModelObject
 from paddler.jobs.fleet_view import PoolView
 from paddler.jobs.gateway import PoolModel
 
 
-def model_object(entry: PoolModel, view: PoolView) -> dict[str, Any]:
+def model_object(entry: PoolModel, view: PoolView) -> ModelObject:
     """`abilities` and `meta` are there while an agent is that tells them; those of a pool are its first model's."""
-    model: dict[str, Any] = {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler"}
+    model: ModelObject = {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler"}
     if view.abilities is not None:
         model["abilities"] = sorted(view.abilities)
     name = min(view.facts, default="") if entry.id == entry.pool else entry.id
     if (facts := view.facts.get(name)) is not None:
-        model["meta"] = msgspec.to_builtins(facts)
+        model["meta"] = facts
     return model

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import RerankLabel
+from api.openai.objects import PromptUsage, RankedDocument, Ranking
 from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
@@ -75,12 +76,12 @@ class RerankCall(Struct, frozen=True):
         return [rerank_object(request_id, scores, usage, label, top_n=self.top_n, documents=documents)]
 
 
-_decoder = msgspec.json.Decoder(RerankRequest)
+DECODER = msgspec.json.Decoder(RerankRequest)
 
 
 def read_rerank_call(body: bytes) -> RerankCall:
     """Decode, check and translate a body. Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
-    request = decode_body(body, _decoder, {})
+    request = decode_body(body, DECODER, {})
     documents = tuple(one if isinstance(one, str) else one.text for one in request.documents)
     for index, document in enumerate(documents):
         if not document:
@@ -103,12 +104,12 @@ def rerank_object(
     if not all(len(one) == 1 and math.isfinite(one[0]) for one in numbers):
         raise EngineFailed("the agents gave something else than a score for each document: their model may be broken.")
     order = sorted(range(len(numbers)), key=lambda index: -numbers[index][0])[:top_n]
-    results: list[dict[str, Any]] = []
+    results: list[RankedDocument] = []
     for index in order:
-        result: dict[str, Any] = {"index": label.first + index, "relevance_score": numbers[index][0]}
+        result: RankedDocument = {"index": label.first + index, "relevance_score": numbers[index][0]}
         if documents is not None:
             result["document"] = {"text": documents[index]}
         results.append(result)
-    total = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
-    answer = {"id": request_id, "object": "list", "model": label.model, "results": results, "usage": total}
+    total: PromptUsage = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    answer: Ranking = {"id": request_id, "object": "list", "model": label.model, "results": results, "usage": total}
     return msgspec.json.encode(answer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 from litestar import get, post
@@ -28,6 +27,8 @@ from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, CompletionLabel, encode_label, label_of
 from api.openai.models import model_object
+from api.openai.objects import ModelList, ModelObject
+from api.openai.operations import CHAT, EMBED, GET_MODEL, LIST_MODELS, RERANK
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.openai.token_routes import token_routes
@@ -41,7 +42,7 @@ from paddler.wire.balancer import Finished, Tokens
 def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     """The handlers close over their collaborators: Litestar's injection costs 90 µs a request, these 0."""
 
-    @post("/v1/chat/completions", status_code=200)
+    @post("/v1/chat/completions", status_code=200, operation=CHAT)
     async def create_chat_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await receive_chat_call(body, secrets.randbits(32))
@@ -76,25 +77,25 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         headers = {"location": f"/v1/requests/{reply.request_id}", "x-request-id": reply.request_id}
         return ASGIResponse(body=b"".join(request_chunks(status)), status_code=202, headers=headers)
 
-    @post("/v1/embeddings", status_code=200)
+    @post("/v1/embeddings", status_code=200, operation=EMBED)
     async def create_embeddings(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         return await answer_batch(gateway, clock, request, body, read_embedding_call(body))
 
-    @post(RERANK_PATHS, status_code=200)
+    @post(RERANK_PATHS, status_code=200, operation=RERANK)
     async def create_ranking(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
 
-    async def shown(entry: PoolModel) -> dict[str, Any]:
+    async def shown(entry: PoolModel) -> ModelObject:
         return model_object(entry, await gateway.view(entry.pool))
 
-    @get("/v1/models")
-    async def list_models() -> dict[str, Any]:
+    @get("/v1/models", operation=LIST_MODELS)
+    async def list_models() -> ModelList:
         return {"object": "list", "data": [await shown(entry) for entry in await gateway.models()]}
 
-    @get("/v1/models/{model_path:path}")
-    async def get_model(model_path: FromPath[str]) -> dict[str, Any]:
+    @get("/v1/models/{model_path:path}", operation=GET_MODEL)
+    async def get_model(model_path: FromPath[str]) -> ModelObject:
         name = model_path.removeprefix("/")
         for entry in await gateway.models():
             if entry.id == name:

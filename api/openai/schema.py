@@ -13,6 +13,9 @@ from msgspec import Meta, Struct
 from api.openai.tool_schema import MAX_ID, CallPart, ToolChoicePart, Tools
 from paddler.payload import MAX_BIAS, MAX_BIAS_CHARS, MAX_BIASES, MAX_BREAKER_CHARS, MAX_BREAKERS, MAX_LOGPROBS
 
+# Only said here: other words are refused where the remedy is known.
+Role = Annotated[str, Meta(extra_json_schema={"enum": ["system", "developer", "user", "assistant", "tool"]})]
+PartType = Annotated[str, Meta(extra_json_schema={"enum": ["text", "image_url"]})]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -39,7 +42,7 @@ class ImageUrl(Struct, forbid_unknown_fields=True):
 
 
 class ContentPart(Struct, forbid_unknown_fields=True):
-    type: str
+    type: PartType
     text: str | None = None
     image_url: ImageUrl | None = None
     input_audio: object = None
@@ -49,7 +52,7 @@ class ContentPart(Struct, forbid_unknown_fields=True):
 
 
 class ChatMessage(Struct, forbid_unknown_fields=True):
-    role: str
+    role: Role
     content: str | list[ContentPart] | None = None
     name: str | None = None
     refusal: None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -14,6 +13,7 @@ from api.openai.completions_render import text_completion
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
 from api.openai.label import CompletionLabel, EmbeddingLabel, QuestionLabel, RerankLabel, label_of
+from api.openai.request_object import RequestFacts
 from api.openai.rerank import rerank_object
 from api.openai.texts import answer_object
 from paddler.errors import error_of
@@ -44,7 +44,7 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     yield b"}"
 
 
-def _without_response(status: RequestStatus) -> dict[str, Any]:
+def _without_response(status: RequestStatus) -> RequestFacts:
     usage = usage_object(status.end.usage) if status.end is not None else None
     error = error_object(error_of(status.error))["error"] if status.error is not None else None
     return {
@@ -61,7 +61,7 @@ def _without_response(status: RequestStatus) -> dict[str, Any]:
         "deaths": status.deaths,
         "agent": status.route.agent_name,
         "cache": status.route.cache,
-        "created_at": _seconds(status.accepted_ms),
+        "created_at": round(status.accepted_ms / 1000, 3),
         "started_at": _seconds(status.started_ms),
         "ended_at": _seconds(status.ended_ms),
         "start_deadline_at": _seconds(status.start_deadline_ms),

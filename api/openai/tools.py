@@ -9,10 +9,13 @@ import msgspec
 from api.openai.schema import ChatRequest
 from api.openai.tool_schema import CallPart, NamedChoice, ToolPart
 from api.tools import Declared, check_tools
-from api.validation import unsupported
+from api.validation import is_deeper, unsupported
 from paddler.chat_formats.variables import ENABLE_THINKING, MAX_NAME, MAX_VARIABLES, OWN
 from paddler.errors import InvalidField
 from paddler.wire.agent import Tool, ToolCall, ToolChoice
+
+MAX_DEPTH = 64
+"""Of variables for a template: an agent reads them with less of a stack than a balancer."""
 
 
 def read_tools(request: ChatRequest) -> tuple[Tool, ...]:
@@ -82,7 +85,8 @@ def read_variables(request: ChatRequest) -> str:
             raise InvalidField(f"`{param}` is no variable that a request can set.", param=param)
         if name == ENABLE_THINKING and not isinstance(value, bool):
             raise InvalidField(f"`{param}` must be true or false.", param=param)
-    try:
-        return msgspec.json.encode(variables).decode()
-    except RecursionError:
-        raise InvalidField("`chat_template_kwargs` is nested too deeply.", param="chat_template_kwargs") from None
+    if is_deeper(variables, MAX_DEPTH):
+        raise InvalidField(
+            f"`chat_template_kwargs` is nested deeper than {MAX_DEPTH} levels.", param="chat_template_kwargs"
+        )
+    return msgspec.json.encode(variables).decode()

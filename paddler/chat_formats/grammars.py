@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import cast
 
 import msgspec
 from msgspec import Struct, structs
@@ -170,16 +171,23 @@ def _framing(calls: str, trigger: str, is_parallel: bool) -> dict[str, str]:
     return rules
 
 
+_OF_NO_ARGUMENTS = {"type", "properties", "required", "title", "description", "$schema"}
+
+
 def arguments_schema(parameters: object) -> str:
     """The JSON text of a tool's parameters as they are enforced: of an object in any case, of one without members when
-    there are none. Raises `SchemaError`."""
+    there are none or it names none, as clients write the schema of a function without arguments. Raises
+    `SchemaError`."""
     if parameters is None:
         parameters = {"type": "object", "properties": {}, "additionalProperties": False}
     if not isinstance(parameters, dict):
         raise SchemaError("", "a schema must be an object")
-    if parameters.get("type", "object") != "object":  # pyright: ignore[reportUnknownMemberType]
+    schema = cast("dict[str, object]", parameters)
+    if schema.get("type", "object") != "object":
         raise SchemaError("", '`type` must be "object": arguments have names')
+    if schema.get("properties") == {} and schema.keys() <= _OF_NO_ARGUMENTS:
+        schema = {**schema, "additionalProperties": False}
     try:
-        return msgspec.json.encode({"type": "object", **parameters}).decode()
+        return msgspec.json.encode({"type": "object", **schema}).decode()
     except RecursionError:
         raise SchemaError("", TOO_DEEP) from None

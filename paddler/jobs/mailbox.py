@@ -22,6 +22,8 @@ from paddler.wire.balancer import Failed, Finished, Frame, decode_frames, decode
 MAX_PENDING = 1 << 20
 MAX_TAIL = 1 << 18
 
+ENDS = (Finished, Failed)
+
 FIRST_CHECK_S = 1.0
 MAX_CHECK_S = 8.0
 
@@ -65,7 +67,7 @@ class Mailbox:
     def feed(self, offset: int, frames: bytes, now: float) -> Fed:
         """Take whole frames that start at journal byte `offset`."""
         end = offset + len(frames)
-        if not self._agrees(offset, frames):
+        if offset != self.offset and not self._agrees(offset, frames):
             self.fail(RequestLost("Redis lost a part of this request that was already sent; send the request again."))
             return Fed.DIVERGED
         if end <= self.offset:
@@ -74,7 +76,7 @@ class Mailbox:
             # Nothing is lost: the journal has it, and the next check reads it.
             self.next_check = now
             return Fed.GAP
-        news = frames[self.offset - offset :]
+        news = frames if offset == self.offset else frames[self.offset - offset :]
         self._pending.append(news)
         self._tail += news
         del self._tail[:-MAX_TAIL]
@@ -133,7 +135,7 @@ class Mailbox:
 
     def take_placed(self) -> list[tuple[Frame, int]]:
         """As `take`, each frame with the journal offset behind it."""
-        data = b"".join(self._pending)
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending.clear()
         self._num_pending = 0
         try:
@@ -142,7 +144,7 @@ class Mailbox:
             # A follower that began within a frame: the journal it began with was another one.
             self.error = RequestLost("the journal of this request cannot be read from here on.")
             raise self.error from None
-        if frames and isinstance(frames[-1][0], Finished | Failed):
+        if frames and isinstance(frames[-1][0], ENDS):
             self.is_ended = True
         if not frames and self.error is not None:
             raise self.error

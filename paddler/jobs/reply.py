@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -81,7 +81,8 @@ class Reply:
         """`earlier` are the frames before `offset`. `is_over`: there is nothing behind it."""
         self._mailbox = mailbox
         self._leave = leave
-        self._is_over = is_over
+        self.is_over = is_over
+        """There is nothing behind `offset`."""
         self.request_id = mailbox.request_id
         self.label = label
         self.offset = offset
@@ -108,21 +109,34 @@ class Reply:
         """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
 
         Ends at once when it is followed from behind its last frame."""
-        while not self._is_over:
-            await self._mailbox.wait()
-            for frame, end in self._mailbox.take_placed():
-                self.offset = end
-                self.route.note(frame)
-                match frame:
-                    case Failed():
-                        raise error_of(frame)
-                    case Finished():
-                        yield frame
-                        return
-                    case Prefilled():
-                        pass
-                    case _:
-                        yield frame
+        while not self.is_over:
+            await self.wait()
+            for frame in self.read():
+                yield frame
+
+    async def wait(self) -> None:
+        """Until `read` has something."""
+        await self._mailbox.wait()
+
+    def read(self) -> Iterator[Opened | Tokens | Vectors | Finished]:
+        """The frames that have come, each noted when it is read; raises as iterating does."""
+        for frame, end in self._mailbox.take_placed():
+            self.offset = end
+            if isinstance(frame, Tokens):  # nearly all, and they tell nothing of the route
+                yield frame
+                continue
+            self.route.note(frame)
+            match frame:
+                case Failed():
+                    raise error_of(frame)
+                case Finished():
+                    self.is_over = True
+                    yield frame
+                    return
+                case Prefilled():
+                    pass
+                case _:
+                    yield frame
 
     async def wait_opened(self, timeout_s: float) -> bool:
         """True once the first frame is there, False after `timeout_s`; nothing is consumed.

@@ -158,22 +158,16 @@ def decode_frames(data: bytes) -> Iterator[Frame]:
 
 def decode_placed(data: bytes, offset: int) -> Iterator[tuple[Frame, int]]:
     """Whole frames that begin at journal byte `offset`, each with the offset behind it; raises as `decode_frames`."""
-    for body in split_frames(data):
-        offset += _LENGTH.size + len(body)
-        yield _decoder.decode(body), offset
-
-
-def split_frames(data: bytes) -> Iterator[bytes]:
-    view, at = memoryview(data), 0
-    while at < len(data):
-        if at + _LENGTH.size > len(data):
+    view, at, length = memoryview(data), 0, len(data)
+    while at < length:
+        begin = at + _LENGTH.size
+        if begin > length:
             raise ValueError(f"journal ends within a frame's length at byte {at}")
-        (size,) = _LENGTH.unpack_from(data, at)
-        body = view[at + _LENGTH.size : at + _LENGTH.size + size]
-        if len(body) != size:
+        end = begin + int.from_bytes(view[at:begin])
+        if end > length:
             raise ValueError(f"journal ends within the frame at byte {at}")
-        yield bytes(body)
-        at += _LENGTH.size + size
+        yield _decoder.decode(view[begin:end]), offset + end
+        at = end
 
 
 class Delivery(Struct, frozen=True):

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(sizes: Sizes, parts: Sequence[str], *, is_smoke: bool) -> Report:
-    report = Report(machine=_machine(), is_smoke=is_smoke, rounds=sizes.rounds)
+    report = Report(machine=machine(), is_smoke=is_smoke, rounds=sizes.rounds)
     if "latency" in parts or "frames" in parts:
         with fleet() as running:
             times: dict[str, Any] = {"warmup_s": sizes.warmup_s, "rounds": sizes.rounds}
@@ -126,7 +126,7 @@ def _say(part: str) -> None:
     print(f"measuring {part} ...", file=sys.stderr, flush=True)
 
 
-def _machine() -> Machine:
+def machine() -> Machine:
     cpus = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     names = [line.partition(": ")[2] for line in cpus.splitlines() if line.startswith("model name")]
     return Machine(

@@ -30,6 +30,8 @@ CHAT = "/v1/chat/completions"
         ("X-Request-Class", "urgent"),
         ("X-Session-ID", "x" * 1025),
         ("X-Conversation-Id", "x" * 1025),
+        ("X-Request-Timeout", ""),
+        ("X-Request-Class", ""),
         ("Idempotency-Key", ""),
         ("Idempotency-Key", "x" * 256),
         ("Idempotency-Key", "\u00e9"),

@@ -48,6 +48,13 @@ def test_an_object_is_what_parameters_are_taken_for() -> None:
     assert json.loads(one.parameters) == {"type": "object", "properties": {"a": {}}}
 
 
+def test_a_function_that_names_no_arguments_has_none() -> None:
+    """As `pydantic` writes the schema of one, which would allow any."""
+    none, any_, open_ = {"type": "object", "properties": {}}, {"type": "object"}, {"additionalProperties": True}
+    tools = read(tools=[tool("a", none), tool("b", any_), tool("c", none | open_)]).tools
+    assert [json.loads(one.parameters) for one in tools] == [none | {"additionalProperties": False}, any_, none | open_]
+
+
 @pytest.mark.parametrize(
     ("choice", "said"),
     [

@@ -126,6 +126,9 @@ class HttpBalancer:
     def url(self, service: str = "inference") -> str:
         return bound_address(self._services[service].listener).url
 
+    def service(self, service: str = "inference") -> Service:
+        return self._services[service]
+
     def http(self, service: str = "inference") -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False)
 

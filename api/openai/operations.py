@@ -1,0 +1,106 @@
+"""What the routes of OpenAI's API say of themselves in `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from api.openai import chat, embeddings, rerank
+from api.openai.objects import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    EmbeddingList,
+    ErrorAnswer,
+    ModelList,
+    ModelObject,
+    Ranking,
+)
+from api.openai.request_object import RESPONSES, RequestObject
+from api.operation import JSON, Answer, Operation, Parameter, Stream, any_of
+from api.submitting import (
+    ANSWER_ERRORS,
+    ERROR_HEADERS,
+    REQUEST_ID,
+    SUBMIT_ERRORS,
+    SUBMIT_HEADERS,
+    only_events,
+    whole,
+    whole_or_events,
+)
+from paddler.errors import InvalidField, ModelNotFound, QueueUnavailable, RequestNotFound
+
+ERRORS: dict[str, Any] = {"error_body": ErrorAnswer, "error_headers": ERROR_HEADERS}
+SUBMITS: dict[str, Any] = {**ERRORS, "parameters": SUBMIT_HEADERS, "errors": SUBMIT_ERRORS}
+"""Of a route that submits a request and fails as OpenAI does."""
+
+CHAT_EVENTS = Stream(Annotated[object, any_of(ChatCompletionChunk, ErrorAnswer)], "[DONE]")
+"""Chunks, and an error before the end if it comes to that."""
+CHAT_PARTS = (ChatCompletionChunk, ErrorAnswer, *RESPONSES)
+
+ACCEPTED = Answer(
+    description="With `background`: accepted, and goes on without a client.",
+    content={JSON: RequestObject},
+    headers=(
+        REQUEST_ID,
+        Parameter(name="location", description="Where the request can be seen.", is_required=True),
+    ),
+)
+
+CHAT = Operation(
+    summary="Continue a conversation.",
+    tag="openai",
+    request=chat.DECODER,
+    answers={
+        200: whole_or_events(ChatCompletion, CHAT_EVENTS, "A message, or with `stream` its chunks."),
+        202: ACCEPTED,
+    },
+    parts=CHAT_PARTS,
+    **SUBMITS,
+)
+EMBED = Operation(
+    summary="A vector for each of some texts.",
+    tag="openai",
+    request=embeddings.DECODER,
+    answers={200: whole(EmbeddingList, "The vectors, in the order of the texts.")},
+    **SUBMITS,
+)
+RERANK = Operation(
+    summary="Order documents by how well they answer a query.",
+    tag="openai",
+    request=rerank.DECODER,
+    answers={200: whole(Ranking, "The documents' scores, the best first.")},
+    **SUBMITS,
+)
+LIST_MODELS = Operation(
+    summary="Names that `model` in a request may have.",
+    tag="openai",
+    answers={200: Answer(description="Pools, and the models that their agents serve.", content={JSON: ModelList})},
+    errors=(QueueUnavailable,),
+    **ERRORS,
+)
+GET_MODEL = Operation(
+    summary="One of the models.",
+    tag="openai",
+    parameters=(Parameter(name="model_path", where="path", description="Its id, slashes included."),),
+    answers={200: Answer(description="The model.", content={JSON: ModelObject})},
+    errors=(ModelNotFound, QueueUnavailable),
+    **ERRORS,
+)
+
+_ID = Parameter(name="request_id", where="path", description="As `x-request-id` of an answer told it.")
+_SEEN = Answer(description="Its state.", content={JSON: RequestObject})
+_BY_ID: dict[str, Any] = {**ERRORS, "tag": "requests", "parts": CHAT_PARTS}
+_NOT_FOUND = (InvalidField, RequestNotFound, QueueUnavailable)
+
+GET_REQUEST = Operation(
+    summary="A request by its id.", parameters=(_ID,), answers={200: _SEEN}, errors=_NOT_FOUND, **_BY_ID
+)
+CANCEL_REQUEST = Operation(
+    summary="Stop a request.", parameters=(_ID,), answers={200: _SEEN}, errors=_NOT_FOUND, **_BY_ID
+)
+STREAM_REQUEST = Operation(
+    summary="The stream of a request, from its beginning or from behind an event.",
+    parameters=(_ID, Parameter(name="Last-Event-ID", description="`id` of the last event that was received.")),
+    answers={200: only_events(CHAT_EVENTS, "Chunks, as the route that took the request streams them.")},
+    errors=(*_NOT_FOUND, *ANSWER_ERRORS),
+    **_BY_ID,
+)

@@ -1,0 +1,89 @@
+"""What all routes that submit a request to the queue say of themselves in `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from api.body import UnsupportedMediaType
+from api.operation import EVENTS, JSON, Answer, Parameter, Stream
+from api.options import MAX_HINT_LENGTH, MAX_KEY_LENGTH, MAX_START_TIMEOUT_MS
+from paddler import errors
+from paddler.store.keys import CLASSES
+
+SUBMIT_HEADERS = (
+    Parameter(
+        name="X-Session-ID",
+        type=Annotated[str, Meta(max_length=MAX_HINT_LENGTH)],
+        description="A conversation: of agents that hold as much of the prompt, the one it was with is preferred.",
+    ),
+    Parameter(
+        name="X-Conversation-Id",
+        type=Annotated[str, Meta(max_length=MAX_HINT_LENGTH)],
+        description="The same, for clients that call it so.",
+    ),
+    Parameter(
+        name="X-Request-Timeout",
+        type=Annotated[int, Meta(ge=1, le=MAX_START_TIMEOUT_MS)],
+        description="Milliseconds within which a slot must become free.",
+    ),
+    Parameter(
+        name="X-Request-Class",
+        type=Annotated[str, Meta(extra_json_schema={"enum": CLASSES})],
+        description="Which requests come first.",
+    ),
+    Parameter(
+        name="Idempotency-Key",
+        type=Annotated[str, Meta(min_length=1, max_length=MAX_KEY_LENGTH, pattern="^[!-~]([ -~]*[!-~])?$")],
+        description="The same key and body again is the same request and its whole answer.",
+    ),
+)
+
+REQUEST_ID = Parameter(name="x-request-id", description="The request's id in the queue, for `/v1/requests/{id}`.")
+ANSWER_HEADERS = (
+    REQUEST_ID,
+    Parameter(name="x-paddler-agent", description="Name of the agent that answers."),
+    Parameter(name="x-paddler-attempt", type=int, description="How often the request was given to an agent."),
+    Parameter(
+        name="x-paddler-cache",
+        type=Literal["hit", "partial", "miss"],
+        description="How much of the prompt was in the agent's KV cache.",
+    ),
+)
+STREAM_HEADERS = (
+    *ANSWER_HEADERS,
+    Parameter(name="x-queue-position", type=int, description="How many requests are before one that has to wait."),
+)
+ERROR_HEADERS = (
+    REQUEST_ID,
+    Parameter(name="retry-after", type=int, description="Seconds."),
+    Parameter(name="x-should-retry", type=Literal["true", "false"], description="Whether the same may succeed later."),
+)
+
+BODY_ERRORS = (errors.InvalidField, errors.BodyTooLarge, UnsupportedMediaType)
+ANSWER_ERRORS = (
+    *(errors.ContextExceeded, errors.ImageDecodingFailed, errors.MultimodalNotSupported, errors.RequestCancelled),
+    *(errors.QueueUnavailable, errors.ShuttingDown, errors.StartTimeout, errors.ItemTimeout, errors.AgentsLost),
+    *(errors.RequestLost, errors.EngineFailed, errors.UnknownFailure),
+)
+"""What a request may end with after it was accepted."""
+SUBMIT_ERRORS = (
+    *BODY_ERRORS,
+    *(errors.ModelNotFound, errors.IdempotencyMismatch, errors.BufferFull, errors.TenantBufferFull),
+    *ANSWER_ERRORS,
+)
+
+
+def whole(type_: Any, description: str) -> Answer:
+    """An answer that comes when the request is done."""
+    return Answer(description=description, content={JSON: type_}, headers=ANSWER_HEADERS)
+
+
+def whole_or_events(type_: Any, events: Stream, description: str) -> Answer:
+    """As `whole`, or with `stream` as server-sent events."""
+    return Answer(description=description, content={JSON: type_, EVENTS: events}, headers=STREAM_HEADERS)
+
+
+def only_events(events: Stream, description: str) -> Answer:
+    return Answer(description=description, content={EVENTS: events}, headers=STREAM_HEADERS)

@@ -1,0 +1,101 @@
+"""Random requests to every route of the document, valid ones and broken ones, with a real balancer and agent: only what
+the document promises is answered, and nothing breaks. `PADDLER_TEST_SIZE=full` sends 10,000."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import httpx
+import pytest
+import schemathesis
+from fuzz_world import FAILED, fuzzed_balancer, known_ids, narrowed
+from hypothesis import HealthCheck, Phase, given, settings
+from litestar.routes import HTTPRoute
+from openapi_checks import Document
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from api.inference.app import create_inference_app
+from api.operation import KEY, operation_of
+from paddler.testing.servers import RedisServer
+
+pytestmark = [pytest.mark.xdist_group("fuzz"), pytest.mark.timeout(600)]
+
+NUM_CASES = 10_000 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 500
+
+
+class Route(NamedTuple):
+    path: str
+    method: str
+    modes: tuple[GenerationMode, ...]
+    """Where nothing is read that could be broken, only valid requests are sent."""
+
+
+def routes() -> list[Route]:
+    app = create_inference_app(cast("Any", None), cast("Any", None), 1)
+    found: list[Route] = []
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            parts = [part if isinstance(part, str) else f"{{{part.name}}}" for part in route.path_components]
+            for handler in route.route_handlers:
+                if KEY in handler.opt:
+                    operation = operation_of(handler)
+                    reads = operation.request is not None or operation.parameters
+                    modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE) if reads else (GenerationMode.POSITIVE,)
+                    found += [Route("/" + "/".join(parts), str(method), modes) for method in handler.http_methods]
+    return sorted(found)
+
+
+ROUTES = routes()
+WEIGHTS = {"/v1/chat/completions": 8}
+"""More cases for what has most to get wrong."""
+TOTAL = sum(WEIGHTS.get(route.path, 1) * len(route.modes) for route in ROUTES)
+CASES = [(route, mode) for route in ROUTES for mode in route.modes]
+
+
+class World(NamedTuple):
+    url: str
+    document: Document
+    schema: Any
+
+
+@pytest.fixture(scope="session")
+def world(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    prefix = f"t{secrets.token_hex(4)}"
+    with fuzzed_balancer(valkey.url, prefix, tmp_path_factory.mktemp("fuzz")) as url:
+        content = httpx.get(f"{url}/openapi.json", trust_env=False).json()
+        schema = schemathesis.openapi.from_dict(narrowed(content, list(known_ids(url).values())))
+        yield World(url, Document(content), schema)
+
+
+@pytest.mark.parametrize(
+    ("route", "mode"), CASES, ids=[f"{route.method} {route.path} {mode.name.lower()}" for route, mode in CASES]
+)
+def test_nothing_is_answered_but_what_the_document_promises(world: World, route: Route, mode: GenerationMode) -> None:
+    num_cases = math.ceil(NUM_CASES * WEIGHTS.get(route.path, 1) / TOTAL)
+
+    @settings(
+        max_examples=num_cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+    @given(case=world.schema[route.path][route.method].as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        answer = case.call(base_url=world.url, timeout=30)
+        status = answer.status_code
+        media = answer.headers.get("content-type", [""])[0]
+        # Who gives a slot a millisecond to become free may be told that none did; one of the requests has failed.
+        is_expected = (status == 504 and "X-Request-Timeout" in (case.headers or {})) or FAILED in answer.text
+        assert status < 500 or is_expected, answer.text[:500]
+        if route.method != "HEAD":
+            world.document.check(route.path, route.method.lower(), status, media, answer.text)
+        # A schema cannot say all that is wrong: a call of a tool that no message has made, a text that is empty.
+        case.validate_response(answer, excluded_checks=[positive_data_acceptance])
+
+    ask()

@@ -1,0 +1,68 @@
+"""LangChain's own standard suite for chat models, through its OpenAI integration, with the starter model.
+
+What a model of 135M parameters cannot do is expected to fail, with the reason; `docs/langchain.md` has the same cases
+against llama-server, where they fail too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_openai import ChatOpenAI
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.xdist_group("langchain"),
+    pytest.mark.timeout(180),
+    # LangChain never closes the clients of its models.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # LangChain's own, about how it serializes what it has parsed, and about schemas of Pydantic 1.
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class TestChatOpenAI(ChatModelIntegrationTests):
+    url = ""
+
+    @pytest.fixture(autouse=True)
+    def _served(self, server_url: str) -> None:
+        type(self).url = server_url
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return ChatOpenAI
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        # Its own asynchronous client for each case: LangChain would keep one, beyond the event loop of the case.
+        own = {"http_async_client": httpx.AsyncClient(trust_env=False)}
+        # The cases want one call; a small model goes on to the next, which the client may forbid.
+        calls = {"model_kwargs": {"parallel_tool_calls": False}}
+        return {"model": "default", "base_url": self.url, "api_key": "none", "stream_usage": True, **own, **calls}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def returns_usage_metadata(self) -> bool:
+        return True
+
+    @property
+    def supports_image_inputs(self) -> bool:
+        """The starter model has no projection."""
+        return False
+
+    @pytest.mark.xfail(reason="Asked what a tool could tell, the model answers in words of its own.")
+    @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+    def test_agent_loop(self, model: BaseChatModel) -> None:
+        super().test_agent_loop(model)
+
+    @pytest.mark.xfail(reason="Told the keys in words, the model nests one in the other; held to a schema it does not.")
+    def test_json_mode(self, model: BaseChatModel) -> None:
+        super().test_json_mode(model)

@@ -1,0 +1,69 @@
+"""Whether what a service says agrees with its OpenAPI document, to the letter: what the document does not name may not
+be there either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+EVENTS = "text/event-stream"
+
+
+def closed(schema: Any) -> Any:
+    """The same with every object closed that names its fields: a new field must be in the document first."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: closed(one) for name, one in schema.items()}
+    if "properties" in found and isinstance(schema["properties"], dict) and "type" in found:
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+class Document:
+    """A service's `/openapi.json`, and what it says of an answer."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+        self._components = closed(content["components"])
+
+    def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for path, methods in self.content["paths"].items():
+            for method, operation in methods.items():
+                yield path, method, operation
+
+    def validate(self, schema: dict[str, Any], value: Any) -> None:
+        """Raises `AssertionError` with the place in `value` that disagrees."""
+        whole = closed(schema) | {"components": self._components}
+        error = best_match(Draft202012Validator(whole).iter_errors(value))
+        assert error is None, f"{error.json_path}: {error.message[:300]}"
+
+    def content_of(self, path: str, method: str, status: int, media: str) -> dict[str, Any]:
+        answers: dict[str, Any] = self.content["paths"][path][method]["responses"]
+        assert str(status) in answers, f"{method} {path} answers {status}, which its document does not know"
+        content: dict[str, Any] = answers[str(status)]["content"]
+        assert media in content, f"{method} {path} answers {status} as {media}, not as {sorted(content)}"
+        return content[media]
+
+    def check(self, path: str, method: str, status: int, media_type: str, text: str) -> None:
+        """Raises `AssertionError` for an answer that the document does not promise."""
+        media = media_type.partition(";")[0].strip()
+        content = self.content_of(path, method, status, media)
+        if media == EVENTS:
+            self._check_events(content["itemSchema"]["properties"]["data"], text)
+        elif media == "application/json":
+            self.validate(content["schema"], json.loads(text))
+
+    def _check_events(self, schema: dict[str, Any], text: str) -> None:
+        events = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+        assert events, "a stream without an event"
+        if "anyOf" in schema:
+            schema, last = schema["anyOf"]
+            assert events.pop() == last["const"], "a stream that just stops"
+        for event in events:
+            self.validate(schema["contentSchema"], json.loads(event))
