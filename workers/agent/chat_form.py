@@ -101,7 +101,7 @@ def template_variables(payload: Generate, template: ChatTemplate) -> dict[str, A
         return {}
     variables: dict[str, Any] = json.loads(payload.template_kwargs)
     for name, value in variables.items():
-        is_as_asked = name == ENABLE_THINKING and value is False and not template.kind.thought
+        is_as_asked = name == ENABLE_THINKING and value is bool(template.kind.thought)
         if name not in template.variables and not is_as_asked:
             raise InvalidField(
                 f"the chat template of this model has no variable {name[:60]!r}: leave it out",
