@@ -33,7 +33,17 @@ class RerankLabel(Struct, frozen=True, array_like=True, tag="rerank"):
     first: int = 0
 
 
-Label = ChatLabel | EmbeddingLabel | RerankLabel
+class ResponseLabel(Struct, frozen=True, array_like=True, tag="response"):
+    """A response: `echo` is the JSON object of what it says of how it was asked for."""
+
+    model: str
+    created: int
+    echo: bytes = b""
+    has_logprobs: bool = False
+    is_background: bool = False
+
+
+Label = ChatLabel | EmbeddingLabel | RerankLabel | ResponseLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

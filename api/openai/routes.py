@@ -16,7 +16,7 @@ from litestar.types import ASGIApp
 from msgspec.structs import replace
 
 from api.body import AnyRequest, read_json_body
-from api.exchange import StreamedAnswer, WholeAnswer
+from api.exchange import Rendering, StreamedAnswer, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.interleaved import InterleavedAnswer
 from api.openai.batch import answer_batch
@@ -24,10 +24,12 @@ from api.openai.chat import receive_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
 from api.openai.embeddings import read_embedding_call
-from api.openai.label import ChatLabel, encode_label, label_of
+from api.openai.label import ChatLabel, ResponseLabel, encode_label, label_of
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.options import read_options
+from api.responses.answers import stream_response
+from api.responses.routes import response_routes
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
 from paddler.jobs.gateway import Gateway, PoolModel, Reply
@@ -99,11 +101,15 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
                 return await model_object(entry)
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
-    return [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
+    completions = [create_chat_completion, create_embeddings, create_ranking]
+    return [*completions, *response_routes(gateway, clock), list_models, get_model]
 
 
-def render_stream(reply: Reply) -> ChatStream:
-    """A chat completion's chunks, from where the reply is followed on. Raises `InvalidField` for what has none."""
+def render_stream(reply: Reply) -> Rendering:
+    """A chat completion's chunks or a response's events, from where the reply is followed on. Raises `InvalidField` for
+    what has none."""
+    if isinstance(label_of(reply), ResponseLabel):
+        return stream_response(reply)
     return ChatStream(
         reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier, route=reply.route
     )

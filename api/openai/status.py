@@ -10,15 +10,16 @@ import msgspec
 from api.openai.completion import chat_completion, usage_object
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import EmbeddingLabel, RerankLabel, label_of
+from api.openai.label import EmbeddingLabel, RerankLabel, ResponseLabel, label_of
 from api.openai.rerank import rerank_object
+from api.responses.answers import render_status
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
 
 
 def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, the
-    embeddings or the ranking of a request that is done."""
+    response, the embeddings or the ranking of a request that is done."""
     yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
     if status.state != "done" or status.end is None:
         yield b"null"
@@ -26,6 +27,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
         yield from embedding_chunks(status.vectors, status.end.usage, label)
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
+    elif isinstance(label, ResponseLabel):
+        yield render_status(status)
     else:
         yield msgspec.json.encode(
             chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)

@@ -32,6 +32,8 @@ class Route(Struct):
     cached_tokens: int | None = None
     format: TextFormat | None = None
     """Of the text, if it is not content alone; the first agent's, as the text goes on."""
+    num_tokens: int = 0
+    """So far."""
 
     def note(self, frame: Frame) -> None:
         match frame:
@@ -43,7 +45,9 @@ class Route(Struct):
                 self.format = self.format or format
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            case Tokens() | Vectors() | Failed():
+            case Tokens(ids):
+                self.num_tokens += len(ids)
+            case Vectors() | Failed():
                 pass
 
     @property
@@ -81,6 +85,8 @@ class Reply:
         self.offset = offset
         self.position = position
         self.route = Route()
+        self.has_failed = False
+        """It has ended with an error that its journal tells, not one of this balancer's."""
         had: list[Tokens] = []
         for frame in earlier:
             self.route.note(frame)
@@ -108,6 +114,7 @@ class Reply:
                 self.route.note(frame)
                 match frame:
                     case Failed():
+                        self.has_failed = True
                         raise error_of(frame)
                     case Finished():
                         yield frame
