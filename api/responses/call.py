@@ -34,7 +34,7 @@ _SAME = (
 )
 
 LOGPROBS = "message.output_text.logprobs"
-_EMPTY = ("file_search_call", "web_search_call", "computer_call_output", "code_interpreter_call")
+_OF_OTHER_TOOLS = ("file_search_call", "web_search_call", "computer_call_output", "code_interpreter_call")
 
 
 class ResponseCall(Struct, frozen=True):
@@ -118,7 +118,7 @@ def _check_ways(request: ResponsesRequest) -> None:
     if request.background and request.store is False:
         raise InvalidField("`background` needs `store`: nobody could read the response.", param="store")
     for include in request.include or ():
-        if include.startswith(_EMPTY):
+        if include.startswith(_OF_OTHER_TOOLS):
             raise unsupported("include", f"`{include}` in `include`")
     if request.top_logprobs and LOGPROBS not in (request.include or ()):
         raise InvalidField(f"`top_logprobs` needs `{LOGPROBS}` in `include`.", param="top_logprobs")

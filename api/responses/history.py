@@ -57,7 +57,7 @@ async def prepare(call: ResponseCall, responses: Responses, tenant: str) -> Prep
     items = await resolve_references(call.items, responses, tenant)
     data = items_json(items)
     num_bytes += len(data)
-    if num_bytes > MAX_BYTES:
+    if ancestors and num_bytes > MAX_BYTES:
         raise InvalidField(
             f"`{PARAM}`: the conversation's input has {num_bytes} bytes, more than {MAX_BYTES}; send what matters of "
             "it as `input`.",

@@ -7,7 +7,7 @@ fields of a chat completion.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -35,7 +35,7 @@ def told_of_response(error: PaddlerError) -> PaddlerError:
 
 
 @contextmanager
-def told_as_response() -> Iterator[None]:
+def told_as_response() -> Generator[None]:
     try:
         yield
     except RequestError as error:

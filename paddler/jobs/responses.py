@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -124,7 +124,7 @@ def not_stored(request_id: str) -> RequestNotFound:
 
 
 @asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
+async def _in_time() -> AsyncGenerator[None]:
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield

@@ -128,7 +128,8 @@ async def test_reasoning_is_an_item_of_its_own(client: AsyncOpenAI) -> None:
         streamed = await stream.get_final_response()
     assert "".join(event.delta for event in events if event.type == "response.reasoning_text.delta") == "a thought"
     assert [item.type for item in streamed.output] == ["reasoning", "message"]
-    assert streamed.usage == response.usage
+    assert streamed.usage is not None
+    assert streamed.usage.output_tokens_details == response.usage.output_tokens_details
 
 
 async def test_a_call_and_its_result(client: AsyncOpenAI) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from api.responses.call import ResponseCall, read_response_call
-from api.responses.item_schema import ReferenceItem
+from api.responses.item_schema import Item, ReferenceItem
 from api.responses.items import items_json, stored_items
 from api.responses.objects import echo_of
 from api.responses.schema import NOT_YET, ResponsesRequest
@@ -33,8 +33,12 @@ def read(**fields: Any) -> ResponseCall:
     return read_response_call(json.dumps({"model": "m", "input": "hi"} | fields).encode(), 7)
 
 
+def items_of(call: ResponseCall) -> list[Item]:
+    return [item for item in call.items if not isinstance(item, ReferenceItem)]
+
+
 def generate(call: ResponseCall) -> Generate:
-    return call.generate([item for item in call.items if not isinstance(item, ReferenceItem)])
+    return call.generate(items_of(call))
 
 
 def messages(*items: Any, **fields: Any) -> tuple[Message, ...]:
@@ -223,11 +227,10 @@ def test_too_many_images_are_told_of_the_input() -> None:
 
 
 def test_stored_items_are_those_that_were_read() -> None:
-    items = read(
-        input=[{"role": "user", "content": [{"type": "input_image", "image_url": PIXEL}]}, THOUGHT, CALL, RESULT]
-    ).items
+    image = {"role": "user", "content": [{"type": "input_image", "image_url": PIXEL}]}
+    items = items_of(read(input=[image, THOUGHT, CALL, RESULT]))
     assert stored_items(items_json(items)) == items
-    assert json.loads(items_json(read().items)) == [{"role": "user", "content": "hi", "type": "message"}]
+    assert json.loads(items_json(items_of(read()))) == [{"role": "user", "content": "hi", "type": "message"}]
 
 
 def test_a_response_says_again_how_it_was_asked_for_in_one_line() -> None:

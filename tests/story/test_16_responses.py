@@ -87,7 +87,8 @@ async def test_the_clients_own_loop_of_calls(client: AsyncOpenAI) -> None:
         return "Sunny, 21 degrees."
 
     function: Any = pydantic_function_tool(Weather)["function"]
-    registered = AsyncRegisteredFunction({"type": "function", **function}, weather)
+    tool: Any = {"type": "function", **function}
+    registered = AsyncRegisteredFunction(tool, weather)
     runner = AsyncResponsesToolRunner(functions=[registered])
     params: Any = {"model": "default", "input": "The weather in Paris?", "max_output_tokens": 300, "temperature": 0}
     params |= {"parallel_tool_calls": False, "tool_choice": "required"}
