@@ -35,6 +35,7 @@ _DELTAS = {
     "reasoning": b"response.reasoning_text.delta",
     "function_call": b"response.function_call_arguments.delta",
 }
+_DELTA = b',"delta":'
 
 
 class ResponseStream:
@@ -65,6 +66,7 @@ class ResponseStream:
         self._after = after
         self._next = 0
         self._is_created = self._is_begun = False
+        self._texts: list[str] | None = None
         self._delta = b""
         self._after_delta = b""
         if is_begun:
@@ -72,6 +74,14 @@ class ResponseStream:
 
     def tokens(self, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         """The events for newly released text; for none, what stands before any, once."""
+        if self._texts is not None and text:
+            # Nearly all there are: more of the one message of a plain answer.
+            self._texts.append(text)
+            number = self._next
+            self._next = number + 1
+            if number <= self._after:
+                return b""
+            return b"%b%d%b%b%b" % (self._delta, number, _DELTA, _encode(text), self._after_delta)
         if not text and not logprobs:
             return self._create()
         return self._begin() + self._events(self._read().push(text, logprobs, self._route.num_tokens))
@@ -153,6 +163,8 @@ class ResponseStream:
         # Of every delta of this item all but its number, its text and its log probabilities.
         self._delta = b"event: " + kind + b'\ndata: {"type":"' + kind + b'",' + place + b',"sequence_number":'
         self._after_delta = b"}\n\n" if item.kind != "message" else b',"logprobs":[]}\n\n'
+        if self._route.format is None and not self._label.has_logprobs:
+            self._texts = item.texts
         return events
 
     def _grown(self, step: Grown) -> bytes:
@@ -162,7 +174,7 @@ class ResponseStream:
             return b""
         told = step.logprobs
         last = b',"logprobs":' + _encode(told) + b"}\n\n" if told else self._after_delta
-        return self._delta + b"%d" % number + b',"delta":' + _encode(step.text) + last
+        return b"%b%d%b%b%b" % (self._delta, number, _DELTA, _encode(step.text), last)
 
     def _ended(self, item: OutputItem) -> bytes:
         place, text = _place(item), _encode(item.text)

@@ -57,8 +57,7 @@ class Script:
         param = "messages" if payload.prompt is None else "prompt"
         if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
             default_tokens = int(found[1])
-        # The last: a conversation may have had others before.
-        said = next(reversed(list(re.finditer(r"\[\[say=(.*?)\]\]", text, re.DOTALL))), None)
+        said = re.search(r"\[\[now=(.*?)\]\]", text, re.DOTALL) or re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
         self._said = [NUM_WORDS + byte for byte in said[1].encode()] if said is not None else None
         self._num_script = default_tokens if self._said is None else len(self._said)
         if "[[fail]]" in text:

@@ -128,8 +128,7 @@ async def test_reasoning_is_an_item_of_its_own(client: AsyncOpenAI) -> None:
         streamed = await stream.get_final_response()
     assert "".join(event.delta for event in events if event.type == "response.reasoning_text.delta") == "a thought"
     assert [item.type for item in streamed.output] == ["reasoning", "message"]
-    assert streamed.usage is not None
-    assert streamed.usage.output_tokens_details == response.usage.output_tokens_details
+    assert (await client.responses.retrieve(streamed.id)).usage == streamed.usage
 
 
 async def test_a_call_and_its_result(client: AsyncOpenAI) -> None:
@@ -169,10 +168,9 @@ async def test_the_tool_runner(client: AsyncOpenAI, stream: bool) -> None:
 
     async def look(arguments: dict[str, object]) -> str:
         asked.append(arguments["at"])
-        return saying("a fox")
+        return "[[now=a fox]]"
 
     runner = AsyncResponsesToolRunner(functions=[AsyncRegisteredFunction(TOOLS[0], look)])
-    # The scripted engine says what the first [[say=]] of its prompt tells it, so the instructions come last.
     response = await runner.run(client, {"model": "default", "input": saying(CALL)}, stream=stream, max_steps=4)
     assert asked == ['the "fox" ☃']
     assert response.output_text == "a fox"

@@ -37,7 +37,7 @@ const cases = {
         parse: JSON.parse,
         function: ({ at }) => {
           asked.push(at);
-          return "[[say=a fox]]";
+          return "[[now=a fox]]";
         },
       },
     };

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import pytest
 from openai import AsyncOpenAI, pydantic_function_tool
-from openai.lib.responses_tool_runner import AsyncRegisteredFunction, AsyncResponsesToolRunner, ToolRunnerError
 from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel, Field
 from story_harness import CommandFleet, Queue
@@ -75,27 +74,6 @@ async def test_a_call_that_is_enforced(client: AsyncOpenAI) -> None:
     assert isinstance(call, ResponseFunctionToolCall)
     assert call.status == "completed"
     Weather.model_validate_json(call.arguments)
-
-
-async def test_the_clients_own_loop_of_calls(client: AsyncOpenAI) -> None:
-    """The client runs the function, and sends back all that was said with its result. This model is made to call, so it
-    calls again, until the client has had enough."""
-    asked: list[Any] = []
-
-    async def weather(arguments: dict[str, object]) -> str:
-        asked.append(arguments)
-        return "Sunny, 21 degrees."
-
-    function: Any = pydantic_function_tool(Weather)["function"]
-    tool: Any = {"type": "function", **function}
-    registered = AsyncRegisteredFunction(tool, weather)
-    runner = AsyncResponsesToolRunner(functions=[registered])
-    params: Any = {"model": "default", "input": "The weather in Paris?", "max_output_tokens": 300, "temperature": 0}
-    params |= {"parallel_tool_calls": False, "tool_choice": "required"}
-    with pytest.raises(ToolRunnerError, match="max_steps"):
-        await runner.run(client, params, max_steps=2)
-    assert len(asked) == 1
-    Weather.model_validate(asked[0])
 
 
 async def test_in_the_background_through_the_death_of_its_agent(
