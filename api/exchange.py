@@ -46,12 +46,22 @@ class Rendering(Protocol):
 class StreamedAnswer:
     """Answers with server-sent events while the request runs."""
 
-    def __init__(self, submit: Submit, render: Callable[[Reply], Rendering], position: Position, clock: Clock) -> None:
-        """`position` tells the place of one that waits."""
+    def __init__(
+        self,
+        submit: Submit,
+        render: Callable[[Reply], Rendering],
+        position: Position,
+        clock: Clock,
+        *,
+        begins_at_once: bool = False,
+    ) -> None:
+        """`position` tells the place of one that waits. `begins_at_once`: headers are not held back, and what the
+        rendering has to say before any text goes out first."""
         self._submit = submit
         self._render = render
         self._position = position
         self._clock = clock
+        self._begins_at_once = begins_at_once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
@@ -64,6 +74,8 @@ class StreamedAnswer:
             stream.reply = reply
             rendering = stream.rendering = self._render(reply)
             try:
+                if self._begins_at_once:
+                    await stream.write(rendering.tokens(""))
                 await self._frames(reply, rendering, stream)
             except Exception as error:
                 if stream.can_tell_by_status or stream.is_ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 
 import rich_click as click
 import uvloop
@@ -18,6 +19,7 @@ from api.sockets import AddressError, bind
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
+from paddler.jobs.responses import StorageSettings
 from paddler.settings import (
     ADDRESS,
     Address,
@@ -26,6 +28,7 @@ from paddler.settings import (
     option,
     redis_options,
     sharing_options,
+    storage_options,
     waiting_options,
 )
 from paddler.store.client import connect
@@ -84,6 +87,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
 )
 @sharing_options
+@storage_options
 @redis_options
 @log_options
 def command(
@@ -99,6 +103,9 @@ def command(
     max_batch_requests: int,
     cancel_on_stop: bool,
     share_prefix_cache: bool,
+    response_ttl: int,
+    max_stored_responses: int,
+    max_stored_bytes: int,
     max_body: int,
     sse_keepalive: str,
     redis_url: str,
@@ -127,6 +134,9 @@ def command(
             max_batch_requests=max_batch_requests,
             cancel_on_stop=cancel_on_stop,
             shares_prefix_cache=share_prefix_cache,
+            storage=StorageSettings(
+                ttl_s=math.ceil(response_ttl / 1000), max_num=max_stored_responses, max_bytes=max_stored_bytes
+            ),
         ),
         keepalive=Keepalive(sse_keepalive),
     )

@@ -189,6 +189,28 @@ sharing_options = _all_of(
 )
 """Adds `share_prefix_cache`."""
 
+storage_options = _all_of(
+    option(
+        "--response-ttl",
+        type=click.IntRange(min=1000),
+        default=86_400_000,
+        help="Milliseconds for which a response of /v1/responses is stored from its end on.",
+    ),
+    option(
+        "--max-stored-responses",
+        type=click.IntRange(min=1),
+        default=10_000,
+        help="How many responses a pool stores; those used longest ago make room.",
+    ),
+    option(
+        "--max-stored-bytes",
+        type=click.IntRange(min=1),
+        default=256 * 1024 * 1024,
+        help="How many bytes of input the stored responses of a pool have together; they make room alike.",
+    ),
+)
+"""Adds `response_ttl`, `max_stored_responses` and `max_stored_bytes`."""
+
 pool_option = option("--pool", type=POOL, default=DEFAULT_POOL, help="The pool of agents that this process belongs to.")
 """Adds `pool`."""
 

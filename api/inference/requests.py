@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from api.body import AnyRequest
+from api.event_ids import LAST_EVENT_ID, read_offset
 from api.exchange import StreamedAnswer
 from api.inference.rendering import render_any
 from api.openai.operations import CANCEL_REQUEST, GET_REQUEST, STREAM_REQUEST
@@ -19,9 +20,6 @@ from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.ids import pool_of
 from paddler.jobs.gateway import Gateway
-
-LAST_EVENT_ID = "Last-Event-ID"
-MAX_OFFSET = 2**32 - 1
 
 
 def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
@@ -42,20 +40,6 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         return JsonAnswer(request_chunks(await gateway.status(request_id)), clock)
 
     return [get_request, stream_request, cancel_request]
-
-
-def read_offset(event_id: str, request_id: str) -> int:
-    """The journal offset of an event's id, `<request id>:<offset>` or the offset alone. Raises `InvalidField`."""
-    named, colon, text = event_id.strip().rpartition(":")
-    if not text and not colon:
-        return 0
-    is_ours = named == request_id if colon else True
-    if not (is_ours and text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_OFFSET):
-        raise InvalidField(
-            f"`{LAST_EVENT_ID}` must be the id of an event of this request, {request_id}:<offset>.",
-            param=LAST_EVENT_ID,
-        )
-    return int(text)
 
 
 def _checked(request_id: str) -> str:

@@ -48,7 +48,17 @@ class QuestionLabel(Struct, frozen=True, array_like=True, tag="question"):
     """A question about texts: its answer says what it is."""
 
 
-Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel | MessageLabel
+class ResponseLabel(Struct, frozen=True, array_like=True, tag="response"):
+    """A response: `echo` is the JSON object of what it says of how it was asked for."""
+
+    model: str
+    created: int
+    echo: bytes = b""
+    has_logprobs: bool = False
+    is_background: bool = False
+
+
+Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel | MessageLabel | ResponseLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

@@ -15,17 +15,16 @@ from litestar.types import ASGIApp
 from msgspec.structs import replace
 
 from api.body import AnyRequest, read_json_body
-from api.exchange import StreamedAnswer, WholeAnswer
+from api.exchange import Rendering, StreamedAnswer, WholeAnswer
 from api.gathered import GatheredAnswer
 from api.interleaved import InterleavedAnswer
 from api.openai.batch import answer_batch
 from api.openai.chat import receive_chat_call
 from api.openai.choices import ChoiceStream, choice_payloads, render_choices
 from api.openai.completion import ChatStream, chat_completion
-from api.openai.completions_render import CompletionStream
 from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
-from api.openai.label import ChatLabel, CompletionLabel, encode_label, label_of
+from api.openai.label import ChatLabel, CompletionLabel, ResponseLabel, encode_label, label_of
 from api.openai.models import model_object
 from api.openai.objects import ModelList, ModelObject
 from api.openai.operations import CHAT, EMBED, GET_MODEL, LIST_MODELS, RERANK
@@ -33,6 +32,8 @@ from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.openai.token_routes import token_routes
 from api.options import read_options
+from api.responses.answers import stream_response
+from api.responses.routes import response_routes
 from paddler.clock import Clock
 from paddler.errors import InvalidField, ModelNotFound
 from paddler.jobs.gateway import Gateway, PoolModel, Reply
@@ -103,12 +104,17 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
 
     routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
-    return [*routes, *completion_routes(gateway, clock), *token_routes(gateway, clock)]
+    routes += [*response_routes(gateway, clock), *completion_routes(gateway, clock), *token_routes(gateway, clock)]
+    return routes
 
 
-def render_stream(reply: Reply) -> ChatStream | CompletionStream:
-    """Chunks from where the reply is followed on, as its label says. Raises `InvalidField` for what has none."""
-    if isinstance(label_of(reply), CompletionLabel):
+def render_stream(reply: Reply) -> Rendering:
+    """Chunks or events from where the reply is followed on, as its label says. Raises `InvalidField` for what has
+    none."""
+    label = label_of(reply)
+    if isinstance(label, ResponseLabel):
+        return stream_response(reply)
+    if isinstance(label, CompletionLabel):
         return stream_completion(reply)
     return ChatStream(
         reply.request_id, _chat_label(reply), is_begun=reply.offset > 0, earlier=reply.earlier, route=reply.route

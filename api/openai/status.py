@@ -12,10 +12,11 @@ from api.openai.completion import chat_completion, usage_object
 from api.openai.completions_render import text_completion
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import CompletionLabel, EmbeddingLabel, QuestionLabel, RerankLabel, label_of
+from api.openai.label import CompletionLabel, EmbeddingLabel, QuestionLabel, RerankLabel, ResponseLabel, label_of
 from api.openai.request_object import RequestFacts
 from api.openai.rerank import rerank_object
 from api.openai.texts import answer_object
+from api.responses.answers import render_status
 from paddler.errors import error_of
 from paddler.jobs.gateway import RequestStatus
 from paddler.wire.answers import decode_answer
@@ -23,7 +24,7 @@ from paddler.wire.answers import decode_answer
 
 def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     """An object in JSON, in chunks. Times are seconds since the epoch. `response` is the chat completion, the
-    message, the embeddings, the ranking or the answer of a request that is done."""
+    message, the response, the embeddings, the ranking or the answer of a request that is done."""
     yield msgspec.json.encode(_without_response(status))[:-1] + b',"response":'
     if status.state != "done" or status.end is None:
         yield b"null"
@@ -37,6 +38,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
         yield msgspec.json.encode(text_completion(status.request_id, status.tokens, status.end, label))
     elif isinstance(label, QuestionLabel):
         yield msgspec.json.encode(answer_object(decode_answer(status.answer)))
+    elif isinstance(label, ResponseLabel):
+        yield render_status(status)
     else:
         yield msgspec.json.encode(
             chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)

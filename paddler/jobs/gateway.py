@@ -35,6 +35,7 @@ from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
+from paddler.jobs.responses import Responses, StorageSettings
 from paddler.jobs.standing import num_waiting_of_tenant, standing_of
 from paddler.jobs.status import Place, RequestStatus, not_found, read_status
 from paddler.jobs.watchman import Watchman
@@ -81,6 +82,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     tenant_share: float = 1.0
     cancel_on_stop: bool = False
     shares_prefix_cache: bool = False
+    storage: StorageSettings = StorageSettings()
 
 
 class Submit(Struct, frozen=True, kw_only=True):
@@ -117,6 +119,7 @@ class Gateway:
         )
         self._views = FleetView(store, clock)
         self._models = Models(store, clock)
+        self.responses = Responses(store, settings.storage)
         self._leaving = Leaving(store, clock, self._inbox)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False

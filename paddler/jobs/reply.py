@@ -35,6 +35,8 @@ class Route(Struct):
     """Of the text, if it is not content alone; the first agent's, as the text goes on."""
     stop: str | None = None
     """The stop string at which it has ended."""
+    num_tokens: int = 0
+    """So far."""
 
     def note(self, frame: Frame) -> None:
         match frame:
@@ -47,7 +49,9 @@ class Route(Struct):
             case Finished(usage=usage, stop=stop):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
                 self.stop = stop
-            case Tokens() | Vectors() | Answered() | Failed():
+            case Tokens(ids):
+                self.num_tokens += len(ids)
+            case Vectors() | Answered() | Failed():
                 pass
 
     @property
@@ -89,6 +93,8 @@ class Reply:
         self.position = position
         self.standing = standing
         self.route = Route()
+        self.has_failed = False
+        """It has ended with an error that its journal tells, not one of this balancer's."""
         had: list[Tokens] = []
         for frame in earlier:
             self.route.note(frame)
@@ -118,16 +124,14 @@ class Reply:
         """Until `read` has something."""
         await self._mailbox.wait()
 
-    def read(self) -> Iterator[Opened | Tokens | Vectors | Finished]:
+    def read(self) -> Iterator[Opened | Tokens | Vectors | Answered | Finished]:
         """The frames that have come, each noted when it is read; raises as iterating does."""
         for frame, end in self._mailbox.take_placed():
             self.offset = end
-            if isinstance(frame, Tokens):  # nearly all, and they tell nothing of the route
-                yield frame
-                continue
             self.route.note(frame)
             match frame:
                 case Failed():
+                    self.has_failed = True
                     raise error_of(frame)
                 case Finished():
                     self.is_over = True

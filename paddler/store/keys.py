@@ -105,7 +105,7 @@ class PoolKeys:
 
     def request(self, request_id: str) -> str:
         """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
-        label · all scripts · TTL at the end."""
+        label, for how long it is kept · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:
@@ -176,6 +176,21 @@ class PoolKeys:
         the request is gone, failed or cancelled."""
         return f"{self.base}:idempotency:{tenant}:{key}"
 
+    def response(self, request_id: str) -> str:
+        """string · what a client sent for a response that is stored (`wire.stored`) · keep writes, balancers read · TTL
+        from the end of its request on, by `--response-ttl`; as long request and journal stay · at most `--max-body`."""
+        return f"{self.base}:response:{request_id}"
+
+    def kept(self) -> str:
+        """hash · request id -> bytes of `response:<id>`, and their sum under the empty name · keep and forget write ·
+        no TTL · bounded by `--max-stored-responses` and `--max-stored-bytes`."""
+        return f"{self.base}:kept"
+
+    def kept_by_age(self) -> str:
+        """zset · the ids of `kept` by the time (ms) they were last stored or continued: who is first goes first when
+        there are too many · keep, touch and forget write · no TTL · as `kept`."""
+        return f"{self.base}:kept:age"
+
     def balancers(self) -> str:
         """zset · balancer id by lease expiry (ms) · follow writes, orphan reads · no TTL · one member a balancer."""
         return f"{self.base}:balancers"
@@ -214,6 +229,8 @@ class PoolKeys:
                 self.dead(),
                 self.balancers(),
                 self.counters(),
+                self.kept(),
+                self.kept_by_age(),
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
             }

@@ -59,10 +59,13 @@ NAMES = (
     "audit",
     "requeue",
     "drop",
+    "keep",
+    "forget",
+    "touch",
 )
 PRELUDE = ("common", "queue", "choice", "place")
 
-BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue")
+BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep")
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 
 LARGE = 64 * 1024
@@ -311,6 +314,22 @@ class PoolScripts:
     async def drop(self, request_id: str, *, now_ms: float = 0) -> bool:
         """Forget a dead letter. False: there is none of this id (any more)."""
         return await self._call("drop", now_ms, request_id) == 1
+
+    async def keep(
+        self, request_id: str, record: bytes, *, ttl_s: int, max_num: int, max_bytes: int, now_ms: float = 0
+    ) -> bool:
+        """Store what belongs to a response beside its request, and keep that for `ttl_s` after its end; those used
+        longest ago make room. False: the request is not there (any more)."""
+        arguments = (request_id, record, ttl_s, max_num, max_bytes)
+        return await self._call("keep", now_ms, *arguments, is_large=len(record) > LARGE) == 1
+
+    async def forget(self, request_id: str, *, now_ms: float = 0) -> bool:
+        """Delete a stored response, and its request if that has ended. False: none was stored under this id."""
+        return await self._call("forget", now_ms, request_id) == 1
+
+    async def touch(self, request_ids: Sequence[str], *, ttl_s: int, now_ms: float = 0) -> int:
+        """Keep stored responses for so long from now on. Returns how many of them are there."""
+        return await self._call("touch", now_ms, ttl_s, *request_ids)
 
     async def expired_agents(self, *, limit: int = 100) -> list[str]:
         """Agents whose lease is over by the server's clock; `reap` looks again before it acts."""

@@ -59,7 +59,7 @@ class Script:
         param = "prompt" if payload.messages is None else "messages"
         if (found := re.search(r"\[\[tokens=(\d+)\]\]", text)) is not None:
             default_tokens = int(found[1])
-        said = re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
+        said = re.search(r"\[\[now=(.*?)\]\]", text, re.DOTALL) or re.search(r"\[\[say=(.*?)\]\]", text, re.DOTALL)
         self._said = [NUM_WORDS + byte for byte in said[1].encode()] if said is not None else None
         self._num_script = default_tokens if self._said is None else len(self._said)
         if "[[fail]]" in text:

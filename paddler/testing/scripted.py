@@ -9,6 +9,7 @@ Directives in the prompt, in any message or in any input of an embedding, whose 
 
 - `[[tokens=N]]`: the output ends by itself after N tokens (else after `default_tokens`).
 - `[[say=TEXT]]`: the output is TEXT, one token a byte, so that characters and stop strings span tokens.
+- `[[now=TEXT]]`: the same, whatever else it is told to say: for a later turn of a conversation.
 - `[[think]]`: the prompt has opened `<think>`, so that TEXT is reasoning up to its `</think>`.
 - `[[fail]]`: the job is rejected (`engine_failed`).
 - `[[die]]`, `[[die=N]]`: the process kills itself (SIGKILL) at the first token, or when N tokens have been

@@ -12,7 +12,7 @@ from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat, r
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.inference.requests import read_offset
+from api.event_ids import read_offset
 from paddler.errors import EngineFailed, InvalidField
 from paddler.testing.waiting import wait_until
 

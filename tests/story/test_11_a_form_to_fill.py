@@ -34,6 +34,22 @@ async def test_the_official_client_gets_its_own_type_back(client: AsyncOpenAI) -
     assert answer.choices[0].finish_reason == "stop"
 
 
+async def test_a_form_that_is_filled_in_a_stream(client: AsyncOpenAI) -> None:
+    """The client's helper has the type as soon as the last brace is there; `beta` is where older programs find it."""
+    asked: Any = {
+        "model": "default",
+        "messages": asking("Describe a cow."),
+        "response_format": Animal,
+        "max_tokens": 200,
+    }
+    async with client.beta.chat.completions.stream(**asked) as stream:
+        kinds = [event.type async for event in stream]
+        choice = (await stream.get_final_completion()).choices[0]
+    assert "content.delta" in kinds
+    assert "content.done" in kinds
+    assert isinstance(choice.message.parsed, Animal)
+
+
 async def test_a_grammar_of_ones_own(client: AsyncOpenAI) -> None:
     """In GBNF, as llama.cpp's server takes it."""
     answer = await client.chat.completions.create(

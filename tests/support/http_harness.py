@@ -171,7 +171,8 @@ async def http_balancer(
     """Serve on free ports of the loopback address until the context ends."""
     clock = SystemClock()
     store = connect(url, prefix)
-    gateway = Gateway(store, GatewaySettings(**{"cancel_on_stop": True} | settings), clock)
+    known: dict[str, Any] = {"cancel_on_stop": True}
+    gateway = Gateway(store, GatewaySettings(**known | settings), clock)
     apps = {
         "management": create_management_app(MAX_BODY),
         "inference": create_inference_app(gateway, clock, MAX_BODY, keepalive),

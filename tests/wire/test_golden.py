@@ -51,6 +51,7 @@ from paddler.wire.balancer import (
     decode_frames,
     encode_frame,
 )
+from paddler.wire.stored import StoredResponse, decode_stored, encode_stored
 
 FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
@@ -80,6 +81,12 @@ FRAMES: list[tuple[Frame, str]] = [
 def test_frames(frame: Frame, golden: str) -> None:
     assert encode_frame(frame).hex() == golden
     assert list(decode_frames(bytes.fromhex(golden))) == [frame]
+
+
+def test_stored_response() -> None:
+    record = StoredResponse(b"[]", ("default.a",), 2)
+    assert encode_stored(record).hex() == "93c4025b5d91a964656661756c742e6102"
+    assert decode_stored(bytes.fromhex("93c4025b5d91a964656661756c742e6102")) == record
 
 
 def test_payload() -> None:

@@ -4,7 +4,7 @@
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -22,6 +22,8 @@ local function begin(KEYS, ARGV)
     ASIDE = P .. ':aside'
     COUNTERS = P .. ':counters'
     MARKED = P .. ':marked'
+    KEPT = P .. ':kept'
+    KEPT_BY_AGE = P .. ':kept:age'
   end
   local clock = redis.call('TIME')
   micros = tonumber(clock[2])
@@ -36,6 +38,7 @@ local function control_key(agent) return P .. ':control:' .. agent end
 local function request_key(id) return P .. ':request:' .. id end
 local function payload_key(id) return P .. ':payload:' .. id end
 local function journal_key(id) return P .. ':journal:' .. id end
+local function response_key(id) return P .. ':response:' .. id end
 local function watchers_key(id) return P .. ':watchers:' .. id end
 local function holders_key(hash) return P .. ':holders:' .. hash end
 local function held_key(agent) return P .. ':held:' .. agent end

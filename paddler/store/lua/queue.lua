@@ -182,6 +182,27 @@ local function forget_preempted(agent)
   redis.call('DEL', preempted_key(agent))
 end
 
+-- What is left of a request that has ended can be read for so many seconds from now on. A stored response is one, and
+-- its journal is all there is of its output.
+local function keep_until(id, seconds)
+  redis.call('EXPIRE', request_key(id), math.max(seconds, KEEP_S))
+  redis.call('EXPIRE', journal_key(id), math.max(seconds, KEEP_S))
+  redis.call('EXPIRE', response_key(id), seconds)
+end
+
+-- Forget a stored response, and at once all that a request has left that has ended.
+local function forget_response(id, is_over)
+  local size = redis.call('HGET', KEPT, id)
+  if size then
+    redis.call('HDEL', KEPT, id)
+    redis.call('HINCRBY', KEPT, '', -tonumber(size))
+  end
+  redis.call('ZREM', KEPT_BY_AGE, id)
+  redis.call('HDEL', request_key(id), 'keep')
+  if is_over then redis.call('UNLINK', request_key(id), journal_key(id), payload_key(id)) end
+  return redis.call('UNLINK', response_key(id))
+end
+
 -- End a request: final frames, state, ledger, and a TTL on every key it keeps. The caller has taken its ticket out.
 -- `class` and `entry` in the ledger spare a look; what follows them is written with the state.
 local function finish(id, state, frames, class, entry, ...)
@@ -193,9 +214,8 @@ local function finish(id, state, frames, class, entry, ...)
   count(state)
   redis.call('HDEL', key, 'entry', 'chain')
   redis.call('SREM', MARKED, id)
-  redis.call('EXPIRE', key, KEEP_S)
   redis.call('EXPIRE', payload_key(id), KEEP_S)
-  redis.call('EXPIRE', journal_key(id), KEEP_S)
+  keep_until(id, tonumber(redis.call('HGET', key, 'keep') or KEEP_S))
   redis.call('DEL', watchers_key(id))
 end
 
