@@ -230,6 +230,19 @@ def test_thinking_that_a_model_has_not_is_switched_off_already(make_family: Make
     assert format is None
 
 
+@pytest.mark.parametrize("name", ["qwen3", "opened", "plain"])
+def test_a_wish_for_thinking_is_told_and_never_refused(make_family: MakeFamily, name: str) -> None:
+    """As native requests have it: what the template does not look at changes nothing."""
+    for wish in (True, False):
+        outcome, format = run_one(make_family(name), asking(tools=(), enable_thinking=wish, max_tokens=4))
+        assert outcome.end is not None
+        if name == "qwen3":
+            assert (format is not None) == wish
+    off = '{"enable_thinking":false}'
+    _, format = run_one(make_family("qwen3"), asking(tools=(), enable_thinking=True, template_kwargs=off, max_tokens=4))
+    assert format is None
+
+
 def test_marks_are_written_out_for_their_format_alone(make_family: MakeFamily) -> None:
     engine = make_family("mistral")
     liked = liking("[TOOL_CALLS]")
