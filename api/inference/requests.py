@@ -10,14 +10,17 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from api.body import AnyRequest
-from api.exchange import StreamedAnswer
+from api.exchange import Rendering, StreamedAnswer
+from api.native.events import NativeEvents
+from api.native.label import NativeLabel
+from api.openai.label import label_of
 from api.openai.routes import render_stream
 from api.openai.status import request_chunks
 from api.pieces import JsonAnswer
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.ids import pool_of
-from paddler.jobs.gateway import Gateway
+from paddler.jobs.gateway import Gateway, Reply
 
 LAST_EVENT_ID = "Last-Event-ID"
 MAX_OFFSET = 2**32 - 1
@@ -32,9 +35,13 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
         offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), _checked(request_id))
-        return StreamedAnswer(
-            partial(gateway.follow, request_id, offset=offset), render_stream, gateway.position, clock
-        )
+        return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render, gateway.position, clock)
+
+    def render(reply: Reply) -> Rendering:
+        label = label_of(reply)
+        if isinstance(label, NativeLabel):
+            return NativeEvents(reply, label, item_timeout_ms=gateway.item_timeout_ms)
+        return render_stream(reply)
 
     @post("/v1/requests/{request_id:str}/cancel", status_code=200)
     async def cancel_request(request_id: FromPath[str]) -> ASGIApp:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from api.native.label import NativeLabel
 from paddler.ids import pool_of
 from paddler.jobs.gateway import Reply, RequestStatus
 
@@ -33,7 +34,7 @@ class RerankLabel(Struct, frozen=True, array_like=True, tag="rerank"):
     first: int = 0
 
 
-Label = ChatLabel | EmbeddingLabel | RerankLabel
+Label = ChatLabel | EmbeddingLabel | RerankLabel | NativeLabel
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

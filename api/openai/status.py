@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
+from api.native.label import NativeLabel
 from api.openai.completion import chat_completion, usage_object
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import EmbeddingLabel, RerankLabel, label_of
+from api.openai.label import ChatLabel, EmbeddingLabel, RerankLabel, label_of
 from api.openai.rerank import rerank_object
 from paddler.errors import error_of
+from paddler.ids import pool_of
 from paddler.jobs.gateway import RequestStatus
 
 
@@ -27,6 +29,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     elif isinstance(label, RerankLabel):
         yield rerank_object(status.request_id, status.vectors, status.end.usage, label)
     else:
+        if isinstance(label, NativeLabel):
+            label = ChatLabel(pool_of(status.request_id), round(status.accepted_ms / 1000))
         yield msgspec.json.encode(
             chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)
         )

@@ -32,6 +32,8 @@ class Route(Struct):
     cached_tokens: int | None = None
     format: TextFormat | None = None
     """Of the text, if it is not content alone; the first agent's, as the text goes on."""
+    num_tokens: int = 0
+    """Of the output, so far."""
 
     def note(self, frame: Frame) -> None:
         match frame:
@@ -43,7 +45,9 @@ class Route(Struct):
                 self.format = self.format or format
             case Finished(usage=usage):
                 self.prompt_tokens, self.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            case Tokens() | Vectors() | Failed():
+            case Tokens(ids=ids):
+                self.num_tokens += len(ids)
+            case Vectors() | Failed():
                 pass
 
     @property

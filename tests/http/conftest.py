@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from balancer_process import StartBalancer, balancer_processes
@@ -16,7 +17,7 @@ from paddler.store.client import Store
 async def new_balancer(store: Store) -> AsyncIterator[NewBalancer]:
     async with AsyncExitStack() as stack:
 
-        async def build(**settings: float) -> HttpBalancer:
+        async def build(**settings: Any) -> HttpBalancer:
             return await stack.enter_async_context(http_balancer(store.url, store.prefix, **settings))
 
         yield build
