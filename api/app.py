@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from litestar import Litestar, Response
-from litestar.handlers import HTTPRouteHandler
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from litestar.types import Middleware
 
 from api.body import AnyRequest
@@ -17,12 +17,13 @@ ErrorHandlers = dict[int | type[Exception], Callable[[AnyRequest, Any], Response
 
 
 def create_service(
-    routes: Sequence[HTTPRouteHandler],
+    routes: Sequence[HTTPRouteHandler | WebsocketRouteHandler],
     exception_handlers: ErrorHandlers,
     max_body: int,
     middleware: Sequence[Middleware] = (),
     *,
     title: str,
+    health: HTTPRouteHandler = health,
 ) -> Litestar:
     """A Litestar application with `/health`, `/openapi.json` and `routes`.
 

@@ -1,10 +1,31 @@
-"""The bytes of an image that came as text."""
+"""An image within a request. Paddler calls no address that a client names."""
 
 from __future__ import annotations
 
 import binascii
+import re
 
-from paddler.errors import ImageDecodingFailed
+from paddler.errors import ImageDecodingFailed, InvalidField
+
+_DATA_URL = re.compile(r"data:(image/[\w.+-]{1,40})?(;[\w.+-]{1,40}=[^;,]{0,100})*;base64,", re.IGNORECASE)
+_EXAMPLE = "`data:image/png;base64,...`"
+
+
+def read_image_url(param: str, url: str) -> bytes:
+    """The bytes of the image that the `image_url` of a content part is; what they are, and how large, is looked at
+    later. `param` is the part. Raises `InvalidField` for an address, `ImageDecodingFailed` for a data URL that holds no
+    base64."""
+    where = f"{param}.image_url.url"
+    if url[:5].lower() != "data:":
+        raise InvalidField(
+            f"`{where}`: remote images are not fetched; send the image itself as {_EXAMPLE}.", param=where
+        )
+    found = _DATA_URL.match(url)
+    if found is None:
+        raise ImageDecodingFailed(
+            f"`{param}`: the data URL must be an image in base64, such as {_EXAMPLE}.", param=param
+        )
+    return read_base64(param, "the data URL", url[found.end() :])
 
 
 def read_base64(param: str, what: str, text: str) -> bytes:

@@ -16,6 +16,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
+from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
@@ -31,7 +32,7 @@ from paddler.settings import (
     storage_options,
     waiting_options,
 )
-from paddler.store.client import connect
+from paddler.store.client import Store, connect
 
 
 class BalancerSettings(Struct, frozen=True, kw_only=True):
@@ -158,7 +159,7 @@ async def serve(settings: BalancerSettings) -> int:
     clock = SystemClock()
     store = connect(settings.redis_url, settings.redis_prefix)
     gateway = Gateway(store, settings.gateway, clock)
-    services = _services(settings, gateway, clock)
+    services = _services(settings, store, gateway, clock)
     await gateway.start()
     _shorten_gc_pauses()
     try:
@@ -178,10 +179,11 @@ def _shorten_gc_pauses() -> None:
     gc.set_threshold(2_000, 10, 50)
 
 
-def _services(settings: BalancerSettings, gateway: Gateway, clock: SystemClock) -> list[Service]:
+def _services(settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
+    management = create_management_app(store, gateway.stopping, clock, settings.max_body)
     apps = [
-        ("management", "--management-addr", settings.management_addr, create_management_app(settings.max_body)),
+        ("management", "--management-addr", settings.management_addr, management),
         (
             "inference",
             "--inference-addr",
@@ -192,4 +194,5 @@ def _services(settings: BalancerSettings, gateway: Gateway, clock: SystemClock) 
     if settings.compat_openai_addr is not None:
         app = create_openai_app(gateway, clock, settings.max_body, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
-    return [Service(name, app, bind(flag, address)) for name, flag, address, app in apps]
+    sockets = {"inference": WebSockets(settings.max_body)}
+    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]

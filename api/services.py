@@ -13,6 +13,7 @@ from litestar import Litestar
 
 from api.bounds import IDLE_S, BoundedConnection
 from api.sockets import bound_address
+from api.web_sockets import NO_WEB_SOCKETS, WebSockets
 from paddler.logs import get_logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -28,12 +29,15 @@ _log = get_logger(__name__)
 class Service(uvicorn.Server):
     """One application on one listening socket. It leaves signals to `run_services`."""
 
-    def __init__(self, name: str, app: Litestar, listener: socket.socket) -> None:
+    def __init__(
+        self, name: str, app: Litestar, listener: socket.socket, web_sockets: WebSockets | None = None
+    ) -> None:
+        """`web_sockets` None: it takes none."""
         # The application as an object: an import string would be looked up in the working directory first.
         config = uvicorn.Config(
             app,
             http=BoundedConnection,
-            ws="none",
+            **(NO_WEB_SOCKETS if web_sockets is None else web_sockets.settings()),
             lifespan="off",
             interface="asgi3",
             log_config=None,

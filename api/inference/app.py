@@ -12,6 +12,7 @@ from api.app import create_service
 from api.front import Front
 from api.inference.requests import request_routes
 from api.keepalive import Keepalive
+from api.native.routes import native_routes
 from api.openai.errors import error_handlers
 from api.openai.routes import openai_routes
 from paddler.clock import Clock
@@ -21,7 +22,12 @@ from paddler.jobs.gateway import Gateway
 def create_inference_app(
     gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
 ) -> Litestar:
-    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock), *request_routes(gateway, clock)]
+    routes = [
+        *openai_routes(gateway, clock),
+        *anthropic_routes(gateway, clock),
+        *request_routes(gateway, clock),
+        *native_routes(gateway, clock),
+    ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     front = partial(Front, clock=clock, keepalive=keepalive)
     return create_service(routes, handlers, max_body, [front], title="Paddler: inference")

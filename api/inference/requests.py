@@ -31,7 +31,9 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
         offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), _checked(request_id))
-        return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render_any, gateway.position, clock)
+        return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render, gateway.position, clock)
+
+    render = partial(render_any, item_timeout_ms=gateway.item_timeout_ms)
 
     @post("/v1/requests/{request_id:str}/cancel", status_code=200, operation=CANCEL_REQUEST)
     async def cancel_request(request_id: FromPath[str]) -> ASGIApp:

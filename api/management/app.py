@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from litestar import Litestar
 
 from api.app import create_service
+from api.management.health import health_route
+from api.management.not_yet import not_yet_routes
+from api.management.routes import management_routes
+from api.management.view import PoolWatch
 from api.openai.errors import error_handlers
+from paddler.clock import Clock
+from paddler.store.client import Store
 
 
-def create_management_app(max_body: int) -> Litestar:
-    return create_service([], error_handlers(max_body), max_body, title="Paddler: management")
+def create_management_app(store: Store, stopping: asyncio.Event, clock: Clock, max_body: int) -> Litestar:
+    """`stopping` ends its streams."""
+    watch = PoolWatch(store, clock)
+    routes = [*management_routes(watch, stopping, clock), *not_yet_routes(watch)]
+    handlers = error_handlers(max_body)
+    return create_service(routes, handlers, max_body, title="Paddler: management", health=health_route(watch))

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from api.anthropic.label import MessageLabel
+from api.native.label import NativeLabel
 from paddler.ids import pool_of
 from paddler.jobs.gateway import Reply, RequestStatus
 
@@ -58,7 +59,16 @@ class ResponseLabel(Struct, frozen=True, array_like=True, tag="response"):
     is_background: bool = False
 
 
-Label = ChatLabel | CompletionLabel | EmbeddingLabel | RerankLabel | QuestionLabel | MessageLabel | ResponseLabel
+Label = (
+    ChatLabel
+    | CompletionLabel
+    | EmbeddingLabel
+    | RerankLabel
+    | QuestionLabel
+    | MessageLabel
+    | ResponseLabel
+    | NativeLabel
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Label)

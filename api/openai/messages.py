@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api.openai.images import read_image_url
+from api.images import read_image_url
 from api.openai.schema import ChatMessage, ContentPart
 from api.openai.tools import read_calls
 from api.validation import unsupported

@@ -8,16 +8,26 @@ import msgspec
 
 from api.anthropic.label import MessageLabel
 from api.anthropic.objects import message_out
+from api.native.label import NativeLabel
 from api.openai.completion import chat_completion, usage_object
 from api.openai.completions_render import text_completion
 from api.openai.embeddings import embedding_chunks
 from api.openai.errors import error_object
-from api.openai.label import CompletionLabel, EmbeddingLabel, QuestionLabel, RerankLabel, ResponseLabel, label_of
+from api.openai.label import (
+    ChatLabel,
+    CompletionLabel,
+    EmbeddingLabel,
+    QuestionLabel,
+    RerankLabel,
+    ResponseLabel,
+    label_of,
+)
 from api.openai.request_object import RequestFacts
 from api.openai.rerank import rerank_object
 from api.openai.texts import answer_object
 from api.responses.answers import render_status
 from paddler.errors import error_of
+from paddler.ids import pool_of
 from paddler.jobs.gateway import RequestStatus
 from paddler.wire.answers import decode_answer
 
@@ -41,6 +51,8 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     elif isinstance(label, ResponseLabel):
         yield render_status(status)
     else:
+        if isinstance(label, NativeLabel):
+            label = ChatLabel(pool_of(status.request_id), round(status.accepted_ms / 1000))
         yield msgspec.json.encode(
             chat_completion(status.request_id, status.tokens, status.end, label, status.route.format)
         )

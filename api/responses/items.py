@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Raw
 
-from api.openai.images import read_image_url
+from api.images import read_image_url
 from api.responses.item_schema import (
     CallItem,
     CallOutputItem,

@@ -125,6 +125,8 @@ class Gateway:
         self._is_closing = False
         self.failed: asyncio.Event = asyncio.Event()
         """A loop ended by a bug: nothing is followed or mended any more, the process must end."""
+        self.stopping: asyncio.Event = asyncio.Event()
+        """Nothing new is accepted, and what is open has failed."""
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
@@ -158,6 +160,7 @@ class Gateway:
         self._is_closing = True
         for mailbox in self._inbox.mailboxes():
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
+        self.stopping.set()
 
     def _supervised(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -284,6 +287,11 @@ class Gateway:
     async def abilities(self, pool: str) -> frozenset[str] | None:
         """What the pool's agents can do; None while nobody knows. Raises as `view`."""
         return (await self.view(pool)).abilities
+
+    @property
+    def item_timeout_ms(self) -> int:
+        """For how long an agent may be silent."""
+        return self._settings.inference_item_timeout_ms
 
     async def health(self) -> bool:
         """Is Redis there?"""

@@ -15,13 +15,17 @@ from paddler.jobs.models import DEFAULT_POOL
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES, PoolKeys, worker_key
 
-_LANE_FIELDS = ("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues")
+_LANE_FIELDS = (
+    *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
+    *("desired_slots", "model_path"),
+)
 
 
 class Lane(Struct, frozen=True, kw_only=True):
     """One agent. `requests` have been given to it; `prefill` and `rate` are measured tokens/s, None before that.
     `lease_left_ms` is negative when it is lost and not yet reaped. While `state` is `loading`, `phase` says with what
-    it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why."""
+    it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why.
+    `desired_slots` is what it has, or will have once it serves the file `model_path`; older agents do not tell."""
 
     agent: str
     name: str
@@ -35,6 +39,8 @@ class Lane(Struct, frozen=True, kw_only=True):
     phase: str | None = None
     progress: float | None = None
     issues: tuple[Issue, ...] = ()
+    desired_slots: int = 0
+    model_path: str = ""
 
 
 class PoolQueue(Struct, frozen=True, kw_only=True):
@@ -170,7 +176,7 @@ class Overview:
         answers: list[Any] = await pipe.execute() if agents else []
         lanes: list[Lane] = []
         for (agent_id, expiry), row, requests in zip(agents, answers[::2], answers[1::2], strict=True):
-            name, model, state, slots, prefill, rate, phase, progress, issues = row
+            name, model, state, slots, prefill, rate, phase, progress, issues, desired, path = row
             lanes.append(
                 Lane(
                     agent=agent_id,
@@ -185,6 +191,8 @@ class Overview:
                     phase=phase.decode() if phase else None,
                     progress=float(progress) if progress else None,
                     issues=decode_issues(issues),
+                    desired_slots=int(desired or slots or 0),
+                    model_path=(path or b"").decode(),
                 )
             )
         return sorted(lanes, key=lambda lane: (lane.name, lane.agent))

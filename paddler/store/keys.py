@@ -90,7 +90,8 @@ class PoolKeys:
 
     def agent(self, agent_id: str) -> str:
         """hash · an agent's snapshot: name, model, slots, state (`loading`, `failed`, `ready`, `leaving`), phase,
-        progress, issues and facts (JSON, `paddler.model_facts`), ... · register and renew write · deleted by leave and
+        progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, ... · register and renew
+        write · deleted by leave and
         reap."""
         return f"{self.base}:agent:{agent_id}"
 

@@ -29,6 +29,8 @@ _ESCAPE = r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[tnr\\\"\[\]-])
 _LITERAL = re.compile(rf'"((?:{_ESCAPE}|[^\\"])*)"')
 _CLASS = re.compile(rf"\[\^?+((?:{_ESCAPE}|[^\\\]])+)\]")
 _ONE = re.compile(rf"{_ESCAPE}|.", re.DOTALL)
+_WORDS = re.compile(rf"#[^\r\n]*|{_LITERAL.pattern}|{_CLASS.pattern}|{_NAME.pattern}")
+"""Comments, literals, classes and names: what is not the first three and looks like a name is one."""
 _TIMES = re.compile(r"\{[ \t]*([0-9]{1,9})[ \t]*(,)?[ \t]*([0-9]{1,9})?[ \t]*\}")
 
 
@@ -48,6 +50,20 @@ def read_gbnf(grammar: str) -> Rules:
     if "\0" in grammar:
         raise GrammarError("it has a NUL character")
     return _Reader(grammar).rules()
+
+
+def rooted(grammar: str, root: str) -> str:
+    """The grammar with its rule `root` under the name that every grammar of ours begins with. Raises `GrammarError` for
+    what is no name of a rule; nothing else is looked at."""
+    if root == ROOT:
+        return grammar
+    if not _NAME.fullmatch(root):
+        raise GrammarError(f"{root[:60]!r} is no name of a rule")
+    other = "other-root"
+    while other in grammar:
+        other += "x"
+    renamed = _WORDS.sub(lambda found: other if found[0] == ROOT else found[0], grammar)
+    return f"{renamed}\n{ROOT} ::= {root}\n"
 
 
 class _Reader:

@@ -110,7 +110,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     `tool_choice`: whether `tools` may be called, must be, or are not even mentioned; with `tool_name` it is that one.
     `template_kwargs` is the JSON text of an object of variables for the chat template, or empty. Where the template has
     the model think, `grammar` is about what comes behind that. `beginning` is what the answer to `messages` has begun
-    with: it ends the prompt, and is no part of the output.
+    with: it ends the prompt, and is no part of the output. `enable_thinking` is told to the template whether it looks
+    at it or not; None leaves it to the template.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -130,6 +131,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     prompt_ids: tuple[int, ...] | None = None
     suffix: str | None = None
     beginning: str = ""
+    enable_thinking: bool | None = None
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

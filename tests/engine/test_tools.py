@@ -328,3 +328,16 @@ def test_tools_are_kept_when_a_context_is_full(make_family: MakeFamily, name: st
     assert all(tool in text for tool in SCHEMAS)
     assert "pirate" in text or not has_system
     assert "fox" not in text
+
+
+@pytest.mark.parametrize("name", ["qwen3", "opened", "plain"])
+def test_a_wish_for_thinking_is_told_and_never_refused(make_family: MakeFamily, name: str) -> None:
+    """As native requests have it: what the template does not look at changes nothing."""
+    for wish in (True, False):
+        outcome, format = run_one(make_family(name), asking(tools=(), enable_thinking=wish, max_tokens=4))
+        assert outcome.end is not None
+        if name == "qwen3":
+            assert (format is not None) == wish
+    off = '{"enable_thinking":false}'
+    _, format = run_one(make_family("qwen3"), asking(tools=(), enable_thinking=True, template_kwargs=off, max_tokens=4))
+    assert format is None

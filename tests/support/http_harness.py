@@ -18,6 +18,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service
 from api.sockets import bind, bound_address
+from api.web_sockets import WebSockets
 from paddler.clock import SystemClock
 from paddler.errors import PaddlerError, frame_of
 from paddler.ids import new_process_id
@@ -166,7 +167,12 @@ NewAgent = Callable[..., Awaitable[HandAgent]]
 
 @asynccontextmanager
 async def http_balancer(
-    url: str, prefix: str, *, keepalive: Keepalive = Keepalive.COMMENTS, **settings: Any
+    url: str,
+    prefix: str,
+    *,
+    keepalive: Keepalive = Keepalive.COMMENTS,
+    web_sockets: WebSockets | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
     """Serve on free ports of the loopback address until the context ends."""
     clock = SystemClock()
@@ -174,11 +180,15 @@ async def http_balancer(
     known: dict[str, Any] = {"cancel_on_stop": True}
     gateway = Gateway(store, GatewaySettings(**known | settings), clock)
     apps = {
-        "management": create_management_app(MAX_BODY),
+        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY),
         "inference": create_inference_app(gateway, clock, MAX_BODY, keepalive),
         "openai": create_openai_app(gateway, clock, MAX_BODY, keepalive),
     }
-    services = {name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0))) for name, app in apps.items()}
+    sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
+    services = {
+        name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
+        for name, app in apps.items()
+    }
     await gateway.start()
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
     await wait_until(lambda: all(service.started for service in services.values()), what="services start")

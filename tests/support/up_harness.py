@@ -89,6 +89,14 @@ class Up:
     def openai_url(self) -> str:
         return self._row("OpenAI").removesuffix("/v1")
 
+    @property
+    def inference_url(self) -> str:
+        return self._row("inference")
+
+    @property
+    def management_url(self) -> str:
+        return self._row("management")
+
     def _row(self, name: str) -> str:
         found = re.search(rf"^  {name} +(\S+)$", self.shown, re.MULTILINE)
         assert found

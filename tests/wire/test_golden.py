@@ -172,6 +172,12 @@ def test_a_payload_whose_answer_has_begun() -> None:
     assert decode_payload(encoded) == payload
 
 
+def test_a_payload_that_wishes_for_thinking() -> None:
+    encoded = encode_payload(Generate(prompt="x", enable_thinking=False))
+    assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "x", "enable_thinking": False}
+    assert decode_payload(encode_payload(Generate(prompt="x"))) == Generate(prompt="x", enable_thinking=None)
+
+
 def test_sampling_as_llama_cpp_names_it() -> None:
     fields: dict[str, Any] = {
         "logit_bias": ((5, -100.0), ("no", 1.5)), "ignore_eos": True, "min_keep": 2, "typical_p": 0.5,

@@ -96,9 +96,11 @@ class Forms:
 
 
 def template_variables(payload: Generate, template: ChatTemplate) -> dict[str, Any]:
-    """What the client sets. Raises `InvalidField` for what the template does not look at: it would change nothing."""
+    """What the client sets. Raises `InvalidField` for what the template does not look at: it would change nothing. Only
+    `enable_thinking` of the payload itself is a wish."""
+    wished = {} if payload.enable_thinking is None else {ENABLE_THINKING: payload.enable_thinking}
     if not payload.template_kwargs:
-        return {}
+        return wished
     variables: dict[str, Any] = json.loads(payload.template_kwargs)
     for name, value in variables.items():
         is_as_asked = name == ENABLE_THINKING and value is bool(template.kind.thought)
@@ -107,7 +109,7 @@ def template_variables(payload: Generate, template: ChatTemplate) -> dict[str, A
                 f"the chat template of this model has no variable {name[:60]!r}: leave it out",
                 param=f"chat_template_kwargs.{name[:60]}",
             )
-    return variables
+    return wished | variables
 
 
 _PLAIN = TextFormat()

@@ -53,7 +53,7 @@ be begun; Python's own 5 ms are some steps of a small model."""
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
     """What an agent is apart from its engine. `files` are what that is made of, the model first; `waits` is False if a
-    model that cannot be served ends the agent."""
+    model that cannot be served ends the agent. `slots` is what it will have."""
 
     pool: str
     name: str
@@ -63,6 +63,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     hang_ms: int
     waits: bool
     files: tuple[Path, ...]
+    slots: int = 0
 
 
 async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
@@ -91,7 +92,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         "max_parked": engine.info.max_parked,
         "abilities": " ".join(engine.info.abilities),
         "facts": "" if engine.info.facts is None else encode_facts(engine.info.facts),
-        **_origin(),
+        **_origin(settings),
     }
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
     agent = AgentLoop(store, store.pool(settings.pool), engine, clock, name=settings.name, snapshot=snapshot, **times)
@@ -133,7 +134,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
 
 async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clock, stop: asyncio.Task[Any]) -> Engine:
     """Load the engine, visibly. Raises `ModelError`. A signal ends the process: the loading cannot be interrupted."""
-    snapshot = {"state": "loading", "slots": 0, "name": settings.name, **_origin()}
+    snapshot = {"state": "loading", "slots": 0, "name": settings.name, **_origin(settings)}
     pool = store.pool(settings.pool)
     membership = Membership(store, pool, clock, lease_ms=settings.lease_ms, model="", snapshot=snapshot)
     stall_s = settings.hang_ms * LOAD_STALL_FACTOR / 1000
@@ -162,8 +163,10 @@ def _die_hanging() -> NoReturn:
     os._exit(EXIT_HANGS)
 
 
-def _origin() -> dict[str, str | int]:
-    return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid()}
+def _origin(settings: AgentSettings) -> dict[str, str | int]:
+    path = str(settings.files[0]) if settings.files else ""
+    told = {"desired_slots": settings.slots, "model_path": path}
+    return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 
 def build_llama(settings: EngineSettings, report: Report, is_suspect: bool) -> Engine:
@@ -296,5 +299,6 @@ def command(
         hang_ms=hang_ms,
         waits=on_model_error == "wait",
         files=files,
+        slots=slots,
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))

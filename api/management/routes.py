@@ -1,0 +1,44 @@
+"""The routes of Paddler 4's management service that read the queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from api.management.snapshots import agents_object, buffered_object, metrics_text
+from api.management.stream import SnapshotStream
+from api.management.view import PoolWatch
+from paddler.clock import Clock
+
+
+def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -> list[HTTPRouteHandler]:
+    @get("/api/v1/agents")
+    async def get_agents() -> ASGIApp:
+        return _json(agents_object(await watch.pool()))
+
+    @get("/api/v1/agents/stream")
+    async def stream_agents() -> ASGIApp:
+        return SnapshotStream(watch, agents_object, stopping, clock)
+
+    @get("/api/v1/buffered_requests")
+    async def get_buffered_requests() -> ASGIApp:
+        return _json(buffered_object(await watch.pool()))
+
+    @get("/api/v1/buffered_requests/stream")
+    async def stream_buffered_requests() -> ASGIApp:
+        return SnapshotStream(watch, buffered_object, stopping, clock)
+
+    @get("/metrics")
+    async def get_metrics() -> ASGIApp:
+        body = metrics_text(await watch.pool()).encode()
+        return ASGIResponse(body=body, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    return [get_agents, stream_agents, get_buffered_requests, stream_buffered_requests, get_metrics]
+
+
+def _json(body: bytes) -> ASGIResponse:
+    return ASGIResponse(body=body, headers={"content-type": "application/json"})

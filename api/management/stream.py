@@ -1,0 +1,66 @@
+"""A snapshot as server-sent events: once at the beginning, then whenever it has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from litestar.types import Receive, Scope, Send
+
+from api.connection import Headers, Outgoing, run_while_connected
+from api.management.view import REFRESH_S, PoolWatch
+from paddler.clock import Clock
+from paddler.errors import QueueUnavailable
+from paddler.jobs.overview import PoolQueue
+
+KEEPALIVE_S = 10.0
+"""As Paddler 4."""
+
+_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class SnapshotStream:
+    """Changes that follow each other quickly, or while the client does not read, are one. Where Redis is away there is
+    nothing new. Ends with the balancer."""
+
+    def __init__(
+        self, watch: PoolWatch, make: Callable[[PoolQueue], bytes], stopping: asyncio.Event, clock: Clock
+    ) -> None:
+        self._watch = watch
+        self._make = make
+        self._stopping = stopping
+        self._clock = clock
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        out = Outgoing(send, self._clock)
+        await run_while_connected(self._snapshots(out), receive, out, self._clock, _Keepalive(out))
+
+    async def _snapshots(self, out: Outgoing) -> None:
+        told = self._make(await self._watch.pool())
+        await out.start(200, _HEADERS)
+        await out.write(b"data: " + told + b"\n\n")
+        while not self._stopping.is_set():
+            await self._clock.sleep(REFRESH_S)
+            with contextlib.suppress(QueueUnavailable):
+                new = self._make(await self._watch.pool(max_age_s=REFRESH_S / 2))
+                if new != told:
+                    told = new
+                    await out.write(b"data: " + told + b"\n\n")
+        await out.write(b"", last=True)
+
+
+class _Keepalive:
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+
+    def patience_s(self) -> float:
+        return KEEPALIVE_S
+
+    async def break_silence(self) -> None:
+        if self._out.is_started:
+            await self._out.write(b":\n\n")

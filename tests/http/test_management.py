@@ -1,0 +1,147 @@
+"""The management service with the official client: real agents and a real queue, and what is not there yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from http_harness import HttpBalancer, NewAgent, chat, http_balancer
+from native_harness import following, management
+from paddler_client import ClientManagement
+from paddler_client.agent_state_application_status import AgentStateApplicationStatus as Status
+from paddler_client.balancer_desired_state import BalancerDesiredState
+from paddler_client.error import HttpError
+
+from paddler.issues import encode_issues, issue_of
+from paddler.store.client import Store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(balancer: HttpBalancer) -> AsyncIterator[ClientManagement]:
+    async with management(balancer.url("management")) as client:
+        yield client
+
+
+async def test_health_and_metrics(client: ClientManagement, balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    assert await client.get_health() == "OK"
+    agent = await new_agent(slots=3)
+    async with balancer.http() as http, balancer.http("management") as operator:
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi")))
+        request = await agent.take()
+        assert (await client.get_metrics()).splitlines() == [
+            "# HELP paddler_slots_processing Slots that a request has been given to.",
+            "# TYPE paddler_slots_processing gauge",
+            "paddler_slots_processing 1",
+            "# HELP paddler_slots_total Slots of all agents.",
+            "# TYPE paddler_slots_total gauge",
+            "paddler_slots_total 3",
+            "# HELP paddler_requests_buffered Requests that wait for a slot.",
+            "# TYPE paddler_requests_buffered gauge",
+            "paddler_requests_buffered 0",
+        ]
+        health = await operator.get("/health", headers={"accept": "application/json"})
+        assert health.json() == {
+            "status": "ok",
+            "slots_idle": 2,
+            "slots_processing": 1,
+            "requests_buffered": 0,
+            "agents": 1,
+        }
+        assert (await operator.head("/health")).status_code == 200
+        await request.finish()
+        await asking
+
+
+async def test_health_without_a_slot(balancer: HttpBalancer) -> None:
+    async with balancer.http("management") as operator:
+        health = await operator.get("/health", headers={"accept": "application/json"})
+    assert health.json()["status"] == "no slot available"
+
+
+async def test_agents(client: ClientManagement, store: Store, new_agent: NewAgent) -> None:
+    assert (await client.get_agents()).agents == []
+    ready = await new_agent(slots=3)
+    failed = await new_agent(slots=0, state="failed")
+    issue = issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True)
+    told = {"issues": encode_issues((issue,)), "desired_slots": 4, "model_path": "/m.gguf", "name": "zoe"}
+    await failed.pool.renew(failed.agent_id, lease_ms=60_000, snapshot=told)
+    one, other = (await client.get_agents()).agents
+    assert (one.id, one.name, one.model_path, one.issues) == (ready.agent_id, "hand", None, [])
+    assert (one.slots_total, one.desired_slots_total, one.slots_processing) == (3, 3, 0)
+    assert one.state_application_status is Status.APPLIED
+    assert (other.slots_total, other.desired_slots_total, other.model_path) == (0, 4, "/m.gguf")
+    assert other.state_application_status is Status.ATTEMPTED_AND_RETRYING
+    assert other.issues[0].variant == "ModelFileDoesNotExist"
+    assert other.issues[0].params == {"model_path": "/m.gguf", "error": "no such file"}
+
+
+async def test_agents_as_they_change(client: ClientManagement, balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    async with following(client.agents_stream()) as stream:
+        assert (await anext(stream)).agents == []
+        agent = await new_agent(slots=2)
+        assert [one.slots_total for one in (await anext(stream)).agents] == [2]
+        async with balancer.http() as http:
+            asking = asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi")))
+            request = await agent.take()
+            assert [one.slots_processing for one in (await anext(stream)).agents] == [1]
+            await request.finish()
+            await asking
+        assert [one.slots_processing for one in (await anext(stream)).agents] == [0]
+
+
+async def test_buffered_requests(client: ClientManagement, balancer: HttpBalancer) -> None:
+    assert (await client.get_buffered_requests()).buffered_requests_current == 0
+    async with following(client.buffered_requests_stream()) as stream:
+        assert (await anext(stream)).buffered_requests_current == 0
+        async with balancer.http() as http:
+            asking = [asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi"))) for _ in range(3)]
+            while (snapshot := await anext(stream)).buffered_requests_current < 3:
+                pass
+            assert snapshot.buffered_requests_current == 3
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            while (await anext(stream)).buffered_requests_current:
+                pass
+
+
+async def test_streams_end_with_the_balancer(client: ClientManagement, balancer: HttpBalancer) -> None:
+    async with following(client.agents_stream()) as stream:
+        await anext(stream)
+        balancer.gateway.stop_accepting()
+        async with asyncio.timeout(3):
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+
+
+async def test_what_hangs_on_a_desired_state_is_not_there_yet(client: ClientManagement, new_agent: NewAgent) -> None:
+    agent = await new_agent()
+    for call in (
+        client.get_balancer_desired_state(),
+        client.put_balancer_desired_state(BalancerDesiredState()),
+        client.get_model_metadata(agent.agent_id),
+        client.get_chat_template_override(agent.agent_id),
+    ):
+        with pytest.raises(HttpError, match="yet") as refused:
+            await call
+        assert refused.value.status_code == 501
+    with pytest.raises(HttpError, match="No agent") as unknown:
+        await client.get_model_metadata("agent-none")
+    assert unknown.value.status_code == 404
+
+
+async def test_redis_is_away(prefix: str) -> None:
+    async with (
+        http_balancer("redis://127.0.0.1:1", prefix) as balancer,
+        balancer.http("management") as operator,
+        management(balancer.url("management")) as client,
+    ):
+        assert await client.get_health() == "OK"
+        health = await operator.get("/health", headers={"accept": "application/json"})
+        assert (health.status_code, health.json()["status"]) == (503, "error")
+        with pytest.raises(HttpError, match="Redis cannot be reached") as refused:
+            await client.get_agents()
+        assert refused.value.status_code == 503
