@@ -126,6 +126,22 @@ async def test_a_tenants_share_bounds_it(new_balancer: NewBalancer, new_agent: N
     assert told == ["2", "1", "0"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_of_several_requests_tells_it_once(
+    balancer: HttpBalancer, new_agent: NewAgent, stream: bool
+) -> None:
+    agent = await new_agent(slots=2)
+    async with balancer.http() as http:
+        asking = asyncio.create_task(http.post(CHAT, json=chat(n=2, stream=stream), headers={"X-Request-Id": "a"}))
+        requests = [await agent.take() for _ in range(2)]
+        for request in requests:
+            await request.finish()
+        answer = await asking
+    assert [answer.headers.get_list(name) for name in (LIMIT, REMAINING, RESET)] == [["30"], ["30"], ["0s"]]
+    assert answer.headers["x-request-id"] == "a"
+    assert answer.headers["x-paddler-request-id"] in {request.request_id for request in requests}
+
+
 def test_when_it_resets_is_an_estimate_from_what_was_measured() -> None:
     submission = Submission(
         request_id="p.1", request_class="normal", tenant="t", payload=b"", inbox="i", start_timeout_ms=0, max_waiting=30
