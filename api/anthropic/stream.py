@@ -123,18 +123,18 @@ class MessageStream:
                 case CallBegun(index, name):
                     events.append(self._open(ToolUseOut(tool_use_id(self._request_id, index), name)))
                 case Arguments(_, text):
-                    events.append(self._grow(ToolUseOut, text))
+                    events.append(self._delta(text))
                 case _:
                     assert_never(delta)
         return b"".join(events)
 
-    def _grow(self, kind: type[BlockOut], text: str) -> bytes:
+    def _grow(self, kind: type[TextOut | ThinkingOut], text: str) -> bytes:
         """A delta of the open block, or of a new one if that is of another kind."""
-        begin = b""
-        if self._kind is not kind:
-            assert kind is not ToolUseOut
-            begin = self._open(kind())
-        return begin + self._before + _encode(text) + _AFTER if text else begin
+        begin = b"" if self._kind is kind else self._open(kind())
+        return begin + self._delta(text) if text else begin
+
+    def _delta(self, text: str) -> bytes:
+        return self._before + _encode(text) + _AFTER
 
     def _open(self, block: BlockOut) -> bytes:
         end = self._end()

@@ -46,7 +46,8 @@ def asking(text: str) -> list[MessageParam]:
     return [{"role": "user", "content": text}]
 
 
-def asked(text: str, **fields: Any) -> dict[str, Any]:
+def asked(text: str, **fields: Any) -> Any:
+    """What the client is to ask, as keywords; any of them, so that the typed client takes them."""
     return {"model": "default", "max_tokens": 1000, "messages": asking(text), **fields}
 
 
@@ -365,6 +366,16 @@ async def test_any_balancer_goes_on_from_any_event(
     assert [block["type"] for block in status["content"]] == ["thinking", "text", "tool_use", "tool_use"]
     assert (status["id"], status["stop_reason"]) == (f"msg_{request_id}", "tool_use")
     assert list(unknown.json()) == ["error"]
+
+
+async def test_an_answer_goes_on_behind_what_it_has_begun_with(client: AsyncAnthropic, balancer: HttpBalancer) -> None:
+    """It is a part of the prompt, and so of what is counted, and no part of the answer."""
+    turns: Any = [*asking("A poem."), {"role": "assistant", "content": "[[say=Roses]]"}]
+    message = await client.messages.create(**asked("") | {"messages": turns})
+    assert message.content[0].to_dict()["text"] == "Roses"
+    count = await client.messages.count_tokens(model="default", messages=turns)
+    assert count.input_tokens == message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+    assert count.input_tokens > (await client.messages.count_tokens(model="default", messages=turns[:1])).input_tokens
 
 
 async def test_one_key_is_one_message(client: AsyncAnthropic) -> None:

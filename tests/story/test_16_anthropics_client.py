@@ -28,7 +28,8 @@ class Weather(BaseModel):
 WEATHER: Any = {"name": "weather", "description": "The weather of a city.", "input_schema": Weather.model_json_schema()}
 
 
-def asking(text: str, **fields: Any) -> dict[str, Any]:
+def asking(text: str, **fields: Any) -> Any:
+    """What the client is to ask, as keywords."""
     return {"model": "default", "max_tokens": 60, "messages": [{"role": "user", "content": text}], **fields}
 
 
@@ -56,11 +57,13 @@ async def test_a_message_whole_and_streamed(anthropic: AsyncAnthropic) -> None:
 async def test_tokens_are_counted_before_anything_is_generated(anthropic: AsyncAnthropic, queue: Queue) -> None:
     """Exactly: an agent renders the prompt and tokenises it, and computes nothing."""
     turns: Any = asking("What is the weather in Paris?")["messages"]
-    for prompt in (
+    prompts: list[Any] = [
         {"messages": turns},
+        {"messages": [*turns, {"role": "assistant", "content": "It is"}]},
         {"messages": turns, "system": "You are brief."},
         {"messages": turns, "system": "You are brief.", "tools": [WEATHER], "tool_choice": {"type": "any"}},
-    ):
+    ]
+    for prompt in prompts:
         count = await anthropic.messages.count_tokens(model="default", **prompt)
         message = await anthropic.messages.create(**asking("") | prompt | {"max_tokens": 100})
         usage = message.usage
@@ -118,7 +121,8 @@ async def test_a_tool_runner(anthropic: AsyncAnthropic) -> None:
     messages: list[Any] = []
     async for message in runner:
         messages.append(message)
-        runner.set_messages_params(lambda params: {**params, "tool_choice": {"type": "none"}, "max_tokens": 60})
+        answering: Any = {**runner._params, "tool_choice": {"type": "none"}, "max_tokens": 60}
+        runner.set_messages_params(answering)
     assert len(seen) == 1
     called, answer = messages
     assert called.stop_reason == "tool_use"
