@@ -1,7 +1,7 @@
 """LangChain's standard suite against a fleet and against llama-server with the same model: what the model itself cannot
 pass fails at both.
 
-    python -m tests.bench.langchain_peer
+    python -m tests.bench.langchain_peer [-k EXPRESSION]
 
 Expected failures are run as any other case here. It prints a table of all cases that fail somewhere, as Markdown.
 """
@@ -27,12 +27,15 @@ CONTEXT = 8192
 PASSED = "passes"
 
 
-def run_suite(folder: Path, peer: str | None) -> dict[str, str]:
-    """What became of each case: `PASSED`, or the first line of its failure. Skipped ones are left out."""
+def run_suite(folder: Path, peer: str | None, choice: list[str]) -> dict[str, str]:
+    """What became of each case: `PASSED`, or the first line of its failure. Skipped ones are left out; `choice` are
+    further arguments of pytest."""
     report = folder / "report.xml"
     environment = os.environ | ({PEER: peer} if peer else {})
     flags = ("-q", "--runxfail", "--tb=line", "-p", "no:randomly", f"--junitxml={report}")
-    subprocess.run([sys.executable, "-m", "pytest", SUITE, *flags], cwd=ROOT, env=environment, stdout=sys.stderr)
+    subprocess.run(
+        [sys.executable, "-m", "pytest", SUITE, *flags, *choice], cwd=ROOT, env=environment, stdout=sys.stderr
+    )
     found: dict[str, str] = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         trouble = [one for kind in ("failure", "error") for one in case.findall(kind)]
@@ -43,13 +46,14 @@ def run_suite(folder: Path, peer: str | None) -> dict[str, str]:
 
 
 def main() -> int:
+    choice = sys.argv[1:]
     threads = num_usable_cores()
     with tempfile.TemporaryDirectory(prefix="paddler-bench-") as name:
         folder = Path(name)
-        ours = run_suite(folder, None)
+        ours = run_suite(folder, None, choice)
         sizes = {"slots": SLOTS, "context_size": CONTEXT, "threads": threads}
         with serving(find_binary(), find_starter(), **sizes, log=folder / "peer.log") as port:
-            theirs = run_suite(folder, f"http://127.0.0.1:{port}/v1")
+            theirs = run_suite(folder, f"http://127.0.0.1:{port}/v1", choice)
     num_passed = [sum(one == PASSED for one in found.values()) for found in (ours, theirs)]
     print(f"Of {len(ours)} cases {num_passed[0]} pass with Paddler, {num_passed[1]} with llama-server.\n")
     print("| case | Paddler | llama-server |\n|---|---|---|")

@@ -25,6 +25,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+WORDS = "Asked what a tool could tell, the model answers in words of its own."
+KEYS = "Told the keys in words, the model nests one in the other; held to a schema it does not."
+ARGUMENTS = "The call is in the right form, but its argument is the model's, which mixes them up now and then."
+
 
 class TestChatOpenAI(ChatModelIntegrationTests):
     url = ""
@@ -58,11 +62,24 @@ class TestChatOpenAI(ChatModelIntegrationTests):
         """The starter model has no projection."""
         return False
 
-    @pytest.mark.xfail(reason="Asked what a tool could tell, the model answers in words of its own.")
+    @pytest.mark.xfail(reason=WORDS)
     @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
     def test_agent_loop(self, model: BaseChatModel) -> None:
         super().test_agent_loop(model)
 
-    @pytest.mark.xfail(reason="Told the keys in words, the model nests one in the other; held to a schema it does not.")
+    @pytest.mark.xfail(reason=KEYS)
     def test_json_mode(self, model: BaseChatModel) -> None:
         super().test_json_mode(model)
+
+    @pytest.mark.xfail(reason=ARGUMENTS, strict=False)
+    @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+    def test_tool_calling(self, model: BaseChatModel) -> None:
+        super().test_tool_calling(model)
+
+    @pytest.mark.xfail(reason=ARGUMENTS, strict=False)
+    async def test_tool_calling_async(self, model: BaseChatModel) -> None:
+        await super().test_tool_calling_async(model)
+
+    @pytest.mark.xfail(reason=ARGUMENTS, strict=False)
+    def test_unicode_tool_call_integration(self, model: BaseChatModel, **options: Any) -> None:
+        super().test_unicode_tool_call_integration(model, **options)
