@@ -31,7 +31,7 @@ def create_service(
     """
     all_routes = [health, *routes]
     return Litestar(
-        [*all_routes, openapi_route(title, all_routes)],
+        [*all_routes, openapi_route(title, [one for one in all_routes if isinstance(one, HTTPRouteHandler)])],
         exception_handlers=exception_handlers,
         middleware=middleware,
         request_max_body_size=max_body,

@@ -20,7 +20,7 @@ from paddler.clock import Clock
 from paddler.errors import RequestLost
 from paddler.ids import new_request_id
 from paddler.jobs.gateway import DEFAULT_POOL, Reply
-from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
+from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
 HEADERS: Headers = [
     # Not that of lines, as at Paddler 4.
@@ -73,7 +73,7 @@ async def _frames(reply: Reply, stream: NativeStream, out: Outgoing) -> None:
             case Tokens():
                 if lines := stream.tokens(frame.text):
                     await out.write(as_lines(lines))
-            case Opened() | Vectors():
+            case Opened() | Vectors() | Answered():
                 pass
             case Finished():
                 check_reason(frame)

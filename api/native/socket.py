@@ -26,7 +26,7 @@ from api.native.stream import NativeStream
 from api.openai.label import encode_label
 from paddler.errors import RequestLost
 from paddler.jobs.gateway import DEFAULT_POOL, Gateway, Reply, Submit
-from paddler.wire.balancer import Finished, Opened, Tokens, Vectors
+from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
 MAX_IN_FLIGHT = 1024
 """Requests of one connection."""
@@ -141,7 +141,7 @@ class InferenceSocket:
                 case Tokens():
                     for envelope in stream.tokens(frame.text):
                         await self._send(envelope)
-                case Opened() | Vectors():
+                case Opened() | Vectors() | Answered():
                     pass
                 case Finished():
                     check_reason(frame)

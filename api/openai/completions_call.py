@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from api.openai.chat import MAX_AT_ONCE
+from api.body import read_aside
 from api.openai.completions_schema import (
     COMPLETIONS_NOT_YET,
     DEFAULT_MAX_TOKENS,
@@ -50,9 +50,7 @@ class CompletionCall(Struct, frozen=True):
 
 async def receive_completion_call(body: bytes, random_seed: int) -> CompletionCall:
     """As `read_completion_call`, in a thread if it may take long."""
-    if len(body) <= MAX_AT_ONCE:
-        return read_completion_call(body, random_seed)
-    return await asyncio.to_thread(read_completion_call, body, random_seed)
+    return await read_aside(body, partial(read_completion_call, random_seed=random_seed))
 
 
 def read_completion_call(body: bytes, random_seed: int) -> CompletionCall:

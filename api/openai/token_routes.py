@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Annotated
 
@@ -14,8 +13,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from api.asking import A, AskedAnswer
-from api.body import AnyRequest, read_json_body
-from api.openai.chat import MAX_AT_ONCE, chat_call_of
+from api.body import AnyRequest, read_aside, read_json_body
+from api.openai.chat import chat_call_of
 from api.openai.label import QuestionLabel, encode_label
 from api.openai.schema import NOT_YET, ChatRequest
 from api.openai.texts import answer_object
@@ -96,8 +95,7 @@ def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @post(TEMPLATE_PATHS, status_code=200)
     async def apply_template(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
-        is_short = len(body) <= MAX_AT_ONCE
-        model, question = read_template_call(body) if is_short else await asyncio.to_thread(read_template_call, body)
+        model, question = await read_aside(body, read_template_call)
         return await answer(request, body, model, question, Templated)
 
     return [tokenize, detokenize, apply_template]

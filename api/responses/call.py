@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Struct, structs
 
-from api.openai.chat import MAX_AT_ONCE
+from api.body import read_aside
 from api.openai.sampling import read_sampling
 from api.openai.schema import ChatRequest, NamedSchema, ResponseFormat
 from api.openai.structure import read_grammar
@@ -69,9 +69,7 @@ class ResponseCall(Struct, frozen=True):
 
 async def receive_response_call(body: bytes, random_seed: int) -> ResponseCall:
     """As `read_response_call`, in a thread if it may take long."""
-    if len(body) <= MAX_AT_ONCE:
-        return read_response_call(body, random_seed)
-    return await asyncio.to_thread(read_response_call, body, random_seed)
+    return await read_aside(body, partial(read_response_call, random_seed=random_seed))
 
 
 def read_response_call(body: bytes, random_seed: int) -> ResponseCall:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from api.openai.chat import MAX_AT_ONCE
+from api.body import MAX_AT_ONCE
 from api.responses.answers import request_id_of_response
 from api.responses.call import ResponseCall
 from api.responses.item_schema import Item

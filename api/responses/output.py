@@ -7,11 +7,12 @@ the same steps in the same order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 from msgspec import Struct
 
 from api.openai.logprobs import LogprobStream
+from api.openai.objects import SampledToken
 from paddler.chat_formats.ids import call_id
 from paddler.chat_formats.reading import Arguments, CallBegun, Content, Delta, OutputReader, Reasoning
 from paddler.wire.balancer import TextFormat, TokenLogprob, Tokens
@@ -27,7 +28,7 @@ class OutputItem(Struct):
     index: int
     id: str
     texts: list[str]
-    logprobs: list[dict[str, Any]]
+    logprobs: list[SampledToken]
     name: str = ""
     call_id: str = ""
     status: Literal["in_progress", "completed", "incomplete"] = "in_progress"
@@ -44,7 +45,7 @@ class Begun(Struct, frozen=True):
 class Grown(Struct, frozen=True):
     item: OutputItem
     text: str
-    logprobs: list[dict[str, Any]]
+    logprobs: list[SampledToken]
 
 
 class Ended(Struct, frozen=True):
@@ -111,7 +112,7 @@ class Output:
             case _:
                 assert_never(delta)
 
-    def _grow(self, kind: Kind, text: str, steps: list[Step], logprobs: Iterable[dict[str, Any]] = ()) -> None:
+    def _grow(self, kind: Kind, text: str, steps: list[Step], logprobs: Iterable[SampledToken] = ()) -> None:
         item = self._open
         if item is None or item.kind != kind:
             item = self._begin(kind, steps)
