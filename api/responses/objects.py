@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from api.openai.label import ResponseLabel
+from api.openai.objects import SampledToken
 from api.responses.call import ResponseCall
 from api.responses.output import Output, OutputItem
 from api.responses.schema import FunctionTool, ReasoningPart, TextFormatPart
@@ -24,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 class TextObject(Struct, tag_field="type", tag="output_text"):
     text: str
     annotations: tuple[()] = ()
-    logprobs: list[dict[str, Any]] = []
+    logprobs: list[SampledToken] = []
 
 
 class ThoughtObject(Struct, tag_field="type", tag="reasoning_text"):
