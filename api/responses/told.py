@@ -21,6 +21,7 @@ _RENAMED = (
     (re.compile(r"\bresponse_format\b"), "text.format"),
     (re.compile(r"\bmessages(\[\d+\](\.\w+(\[\d+\])?)*)?(?=`|\Z)"), "input"),
     (re.compile(r"\bchat_template_kwargs\.enable_thinking\b"), "reasoning.effort"),
+    (re.compile(r"the chat template of this model has no variable 'enable_thinking'"), "this model cannot think first"),
     (re.compile(r"\.image_url\.url\b"), ".image_url"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from openai import AsyncOpenAI, pydantic_function_tool
+from openai import AsyncOpenAI, BadRequestError, pydantic_function_tool
 from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel, Field
 from story_harness import CommandFleet, Queue
@@ -49,6 +49,15 @@ async def test_a_stream_in_events(client: AsyncOpenAI) -> None:
     last = events[-1]
     assert last.type in ("response.completed", "response.incomplete")
     assert text == last.response.output_text  # pyright: ignore[reportAttributeAccessIssue]  # both are responses
+
+
+async def test_thinking_that_a_model_cannot_do(client: AsyncOpenAI) -> None:
+    """Told by the agent, in the words of what the client has sent."""
+    with pytest.raises(BadRequestError, match="this model cannot think first") as wrong:
+        await client.responses.create(model="default", input="Why?", reasoning={"effort": "high"})
+    assert wrong.value.param == "reasoning.effort"
+    asked = client.responses.create(model="default", input="Hi", reasoning={"effort": "none"}, max_output_tokens=4)
+    assert (await asked).output_text
 
 
 async def test_an_answer_of_a_given_form(client: AsyncOpenAI) -> None:
