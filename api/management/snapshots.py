@@ -61,7 +61,8 @@ def _agent(lane: Lane) -> dict[str, Any]:
 
 
 def _issue(issue: Issue) -> dict[str, Any]:
-    """Its kind with what Paddler 4 says of that, and `error` in any case."""
-    if issue.kind == "SlotCannotStart":
-        return {issue.kind: {"error": issue.detail, "slot_index": 0}}
-    return {issue.kind: {"model_path": issue.model_path, "error": issue.detail}}
+    """Its kind with what Paddler 4 says of that, and `error` in any case. Clients know Paddler 4's kinds alone, and one
+    of them refuses the whole list for another: what is ours has the one that keeps the words."""
+    if issue.kind in ("ModelFileDoesNotExist", "ModelCannotBeLoaded"):
+        return {issue.kind: {"model_path": issue.model_path, "error": issue.detail}}
+    return {"SlotCannotStart": {"error": issue.detail, "slot_index": 0}}

@@ -17,7 +17,7 @@ from api.connection import Outgoing, run_while_connected
 from api.exchange import Submit as SubmitCall
 from api.native.envelope import Envelopes
 from api.native.errors import error_line
-from api.native.lines import HEADERS
+from api.native.lines import HEADERS, EmptyLines
 from api.native.schema import Document, EmbeddingParams, RmsNormMethod
 from api.openai.batch import MIN_TICKET
 from api.parts import Part, follow_parts
@@ -90,7 +90,7 @@ class EmbeddingLines:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._answer(scope, out), receive, out, self._clock)
+        await run_while_connected(self._answer(scope, out), receive, out, self._clock, EmptyLines(out))
 
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         request_id = new_request_id(DEFAULT_POOL)

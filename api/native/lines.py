@@ -1,6 +1,6 @@
 """A native request over HTTP: lines of JSON, one envelope each, inside HTTP 200 whatever happens.
 
-There is no sign of life between them: clients of Paddler 4 take every line for an envelope.
+While there is none to write, an empty line comes every `KEEPALIVE_S`, for proxies: all clients of Paddler 4 skip those.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from paddler.ids import new_request_id
 from paddler.jobs.gateway import DEFAULT_POOL, Reply
 from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
+KEEPALIVE_S = 15.0
+
 HEADERS: Headers = [
     # Not that of lines, as at Paddler 4.
     (b"content-type", b"application/json"),
@@ -29,6 +31,20 @@ HEADERS: Headers = [
     # nginx would collect the whole stream before passing it on.
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class EmptyLines:
+    """The sign of life of an answer in lines."""
+
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+
+    def patience_s(self) -> float:
+        return KEEPALIVE_S
+
+    async def break_silence(self) -> None:
+        if self._out.is_started:
+            await self._out.write(b"\n")
 
 
 class NativeLines:
@@ -44,7 +60,7 @@ class NativeLines:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._answer(scope, out), receive, out, self._clock)
+        await run_while_connected(self._answer(scope, out), receive, out, self._clock, EmptyLines(out))
 
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         envelopes = Envelopes(new_request_id(DEFAULT_POOL))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from http_harness import HttpBalancer, NewAgent, chat, http_balancer
 from native_harness import following, management
 from paddler_client import ClientManagement
+from paddler_client.agent_controller_pool_snapshot import AgentControllerPoolSnapshot
 from paddler_client.agent_state_application_status import AgentStateApplicationStatus as Status
 from paddler_client.balancer_desired_state import BalancerDesiredState
 from paddler_client.error import HttpError
 
-from paddler.issues import encode_issues, issue_of
+from api.management.snapshots import agents_object
+from paddler.issues import all_kinds, encode_issues, issue_of
+from paddler.jobs.overview import Lane, PoolQueue
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +80,20 @@ async def test_agents(client: ClientManagement, store: Store, new_agent: NewAgen
     assert other.state_application_status is Status.ATTEMPTED_AND_RETRYING
     assert other.issues[0].variant == "ModelFileDoesNotExist"
     assert other.issues[0].params == {"model_path": "/m.gguf", "error": "no such file"}
+
+
+def test_issues_have_kinds_that_clients_know() -> None:
+    lane: dict[str, Any] = {"agent": "a", "name": "", "model": "", "state": "failed", "slots": 0, "requests": 0}
+    lane |= {"prefill": None, "rate": None, "lease_left_ms": 1}
+    for kind in all_kinds():
+        issue = issue_of(kind, "why", "/m.gguf", waits=True)
+        counts: dict[str, Any] = {"waiting": {}, "oldest_wait_ms": None, "demand": 0, "demand_batch": 0}
+        counts |= {"backlog_tokens": 0, "dead_letters": 0, "counters": {}}
+        pool = PoolQueue(pool="default", lanes=[Lane(**lane, issues=(issue,))], **counts)
+        [agent] = AgentControllerPoolSnapshot.model_validate_json(agents_object(pool)).agents
+        [told] = agent.issues
+        assert told.variant in ("ModelFileDoesNotExist", "ModelCannotBeLoaded", "SlotCannotStart")
+        assert told.params["error"] == "why"
 
 
 async def test_agents_as_they_change(client: ClientManagement, balancer: HttpBalancer, new_agent: NewAgent) -> None:

@@ -23,6 +23,7 @@ from paddler_client.inference_message import InferenceMessageKind as Kind
 from paddler_client.tool import Function, Tool
 from paddler_client.validated_parameters_schema import ValidatedParametersSchema
 
+from api.native.lines import EmptyLines
 from paddler.errors import (
     AgentsLost,
     ContextExceeded,
@@ -263,6 +264,44 @@ async def test_leaving_cancels(balancer: HttpBalancer, agent: HandAgent) -> None
             assert "begun" in await anext(answer.aiter_lines())
         await request.cancelled()
     await wait_until(balancer.is_idle)
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+async def test_who_waits_gets_empty_lines(
+    balancer: HttpBalancer, monkeypatch: pytest.MonkeyPatch, is_batch: bool
+) -> None:
+    """For proxies that cut what is silent; clients skip them."""
+    monkeypatch.setattr("api.native.lines.KEEPALIVE_S", 0.05)
+    document = {"id": "a", "content": "b"}
+    path = "/api/v1/generate_embedding_batch" if is_batch else CHAT
+    body = {"input_batch": [document], "normalization_method": "L2"} if is_batch else params("a")
+    async with balancer.http() as http, http.stream("POST", path, json=body) as answer:
+        lines = answer.aiter_lines()
+        assert [await anext(lines) for _ in range(3)] == ["", "", ""]
+
+
+async def test_empty_lines_are_nothing_to_the_client(
+    balancer: HttpBalancer, agent: HandAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.native.lines.KEEPALIVE_S", 0.05)
+    written: list[EmptyLines] = []
+    break_silence = EmptyLines.break_silence
+
+    async def noted(lines: EmptyLines) -> None:
+        await break_silence(lines)
+        written.append(lines)
+
+    monkeypatch.setattr(EmptyLines, "break_silence", noted)
+    async with inference(balancer.url()) as client:
+        asking = asyncio.create_task(Told().listen(client.post_continue_from_conversation_history(conversation("a"))))
+        request = await agent.take()
+        await wait_until(lambda: len(written) > 2)
+        await request.say("one")
+        num_before = len(written)
+        await wait_until(lambda: len(written) > num_before + 2)
+        await request.finish()
+        told = await asking
+    assert [message.kind for message in told.messages] == [Kind.CONTENT_TOKEN, Kind.DONE]
 
 
 async def test_a_cancelled_request_says_so(balancer: HttpBalancer, agent: HandAgent) -> None:
