@@ -48,13 +48,13 @@ def _header(request: AnyRequest, name: str) -> str:
 
 
 def _hint(request: AnyRequest, cache_key: str | None) -> str:
-    """A digest of the first that is given: it is only compared."""
-    if not cache_key:
-        for name in _HINTS:
-            if cache_key := _header(request, name):
-                if len(cache_key) > MAX_HINT_LENGTH:
-                    raise InvalidField(f"`{name}` has more than {MAX_HINT_LENGTH} characters.", param=name)
-                break
+    """A digest of the first that is given: it is only compared. The others are checked all the same."""
+    given = [cache_key]
+    for name in _HINTS:
+        if len(value := _header(request, name)) > MAX_HINT_LENGTH:
+            raise InvalidField(f"`{name}` has more than {MAX_HINT_LENGTH} characters.", param=name)
+        given.append(value)
+    cache_key = next(filter(None, given), None)
     return hashlib.sha256(cache_key.encode()).hexdigest()[:16] if cache_key else ""
 
 

@@ -48,6 +48,13 @@ async def test_a_header_out_of_range_is_named(balancer: HttpBalancer, name: str,
     assert await balancer.is_idle()
 
 
+async def test_a_hint_that_is_not_needed_is_checked_too(balancer: HttpBalancer) -> None:
+    async with balancer.http() as http:
+        headers = {"X-Session-ID": "mine", "X-Conversation-Id": "x" * 1025}
+        answer = await http.post(CHAT, json=chat(prompt_cache_key="key"), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "X-Conversation-Id")
+
+
 async def test_the_start_deadline_of_one_request(balancer: HttpBalancer) -> None:
     """The balancer's own is ten seconds."""
     async with balancer.http() as http:

@@ -6,6 +6,9 @@ against llama-server, where they fail too.
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,7 +21,6 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.xdist_group("langchain"),
     pytest.mark.timeout(180),
-    # LangChain never closes the clients of its models.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     # LangChain's own, about how it serializes what it has parsed, and about schemas of Pydantic 1.
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -34,8 +36,18 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     url = ""
 
     @pytest.fixture(autouse=True)
-    def _served(self, server_url: str) -> None:
+    def _served(self, server_url: str) -> Iterator[None]:
         type(self).url = server_url
+        yield
+        # LangChain never closes the clients of its models: here, and not in the midst of the next test.
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
+
+    @property
+    def model_override_value(self) -> str:
+        """Another name of the model: that of its file."""
+        models = httpx.get(f"{self.url}/models", trust_env=False).json()["data"]
+        return next((one["id"] for one in models if one["id"] != "default"), "default")
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
