@@ -18,6 +18,8 @@ from api.services import Service, run_services
 from api.sockets import AddressError, bind
 from api.web_sockets import WebSockets
 from paddler import logs
+from paddler.batches.options import balancer_file_options, contents_of
+from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
@@ -45,6 +47,9 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     redis_url: str
     redis_prefix: str
     gateway: GatewaySettings
+    file_store: str
+    max_file: int
+    max_stored: int
     keepalive: Keepalive = Keepalive.COMMENTS
 
 
@@ -89,6 +94,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 )
 @sharing_options
 @storage_options
+@balancer_file_options
 @redis_options
 @log_options
 def command(
@@ -107,6 +113,9 @@ def command(
     response_ttl: int,
     max_stored_responses: int,
     max_stored_bytes: int,
+    file_store: str,
+    max_file: int,
+    max_stored: int,
     max_body: int,
     sse_keepalive: str,
     redis_url: str,
@@ -140,6 +149,9 @@ def command(
             ),
         ),
         keepalive=Keepalive(sse_keepalive),
+        file_store=file_store,
+        max_file=max_file,
+        max_stored=max_stored,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -159,7 +171,9 @@ async def serve(settings: BalancerSettings) -> int:
     clock = SystemClock()
     store = connect(settings.redis_url, settings.redis_prefix)
     gateway = Gateway(store, settings.gateway, clock)
-    services = _services(settings, store, gateway, clock)
+    contents = contents_of(store, settings.file_store, clock)
+    shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
+    services = _services(settings, store, gateway, clock, shelf)
     await gateway.start()
     _shorten_gc_pauses()
     try:
@@ -179,7 +193,9 @@ def _shorten_gc_pauses() -> None:
     gc.set_threshold(2_000, 10, 50)
 
 
-def _services(settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock) -> list[Service]:
+def _services(
+    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf
+) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     management = create_management_app(store, gateway.stopping, clock, settings.max_body)
     apps = [
@@ -188,11 +204,11 @@ def _services(settings: BalancerSettings, store: Store, gateway: Gateway, clock:
             "inference",
             "--inference-addr",
             settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body, settings.keepalive),
+            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive),
         ),
     ]
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body, settings.keepalive)
+        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     sockets = {"inference": WebSockets(settings.max_body)}
     return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]

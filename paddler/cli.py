@@ -21,8 +21,9 @@ SUMMARIES = {
     "up": "Start everything on this machine: Redis, balancer, agents, worker, a model.",
     "balancer": "Serve HTTP: turn calls into requests in Redis and stream the answers.",
     "agent": "Load a model and work on requests from Redis, one in each slot.",
-    "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines.",
+    "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines, run batches.",
     "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
+    "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 

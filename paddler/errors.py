@@ -8,12 +8,17 @@ PaddlerError
 │   ├── MultimodalNotSupported 400 multimodal_not_supported
 │   ├── ModelNotFound         404 model_not_found
 │   ├── RequestNotFound       404 request_not_found
+│   ├── FileNotFound          404 file_not_found
+│   ├── BatchNotFound         404 batch_not_found
+│   ├── Conflict              409 conflict
 │   ├── BodyTooLarge          413 body_too_large
 │   ├── IdempotencyMismatch   422 idempotency_mismatch
 │   └── RequestCancelled      499 cancelled
 └── ServiceError                  the fleet is at fault; the same request may succeed later
     ├── BufferFull            503 buffer_full
     ├── TenantBufferFull      429 tenant_buffer_full
+    ├── StorageFull           507 storage_full
+    ├── FileElsewhere         503 file_elsewhere
     ├── QueueUnavailable      503 queue_unavailable
     ├── ShuttingDown          503 shutting_down
     ├── StartTimeout          504 start_timeout
@@ -94,6 +99,24 @@ class RequestNotFound(RequestError):
     code, status = "request_not_found", 404
 
 
+class FileNotFound(RequestError):
+    """No file of this id is known; it may have expired or been deleted."""
+
+    code, status = "file_not_found", 404
+
+
+class BatchNotFound(RequestError):
+    """No batch of this id is known; a batch is forgotten 30 days after its window."""
+
+    code, status = "batch_not_found", 404
+
+
+class Conflict(RequestError):
+    """What is asked for cannot be done in the state that this is in."""
+
+    code, status = "conflict", 409
+
+
 class BodyTooLarge(RequestError):
     """The body exceeds `--max-body`."""
 
@@ -129,6 +152,18 @@ class TenantBufferFull(ServiceError):
     """One tenant has as many requests waiting as its share of the buffer allows."""
 
     code, status = "tenant_buffer_full", 429
+
+
+class StorageFull(ServiceError):
+    """The files together have as many bytes as `--max-stored` allows."""
+
+    code, status, retryable = "storage_full", 507, False
+
+
+class FileElsewhere(ServiceError):
+    """The contents of a file are kept where this process does not look: its `--file-store` differs."""
+
+    code, status, retryable = "file_elsewhere", 503, False
 
 
 class QueueUnavailable(ServiceError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import secrets
 
@@ -29,3 +31,17 @@ def pool_of(request_id: str) -> str:
 def new_process_id(kind: str) -> str:
     """An id that is new for every process start, `<kind>-<16 hex digits>`."""
     return f"{kind}-{secrets.token_hex(8)}"
+
+
+def derived_id(*parts: object) -> str:
+    """22 characters that these parts alone lead to: what stands behind the pool in a request id, say."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:16]
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def new_file_id() -> str:
+    return f"file-{secrets.token_urlsafe(16)}"
+
+
+def new_batch_id() -> str:
+    return f"batch_{secrets.token_urlsafe(16)}"

@@ -13,17 +13,22 @@ from api.front import Front
 from api.inference.requests import request_routes
 from api.keepalive import Keepalive
 from api.native.routes import native_routes
+from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
+from api.openai.files import file_routes
 from api.openai.routes import openai_routes
+from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
 
 
 def create_inference_app(
-    gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
+    gateway: Gateway, clock: Clock, max_body: int, shelf: Shelf, keepalive: Keepalive = Keepalive.COMMENTS
 ) -> Litestar:
     routes = [
         *openai_routes(gateway, clock),
+        *file_routes(shelf.files, clock),
+        *batch_routes(shelf.files, shelf.batches, clock),
         *anthropic_routes(gateway, clock),
         *request_routes(gateway, clock),
         *native_routes(gateway, clock),

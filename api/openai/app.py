@@ -11,16 +11,24 @@ from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
 from api.keepalive import Keepalive
+from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
+from api.openai.files import file_routes
 from api.openai.routes import openai_routes
+from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
 
 
 def create_openai_app(
-    gateway: Gateway, clock: Clock, max_body: int, keepalive: Keepalive = Keepalive.COMMENTS
+    gateway: Gateway, clock: Clock, max_body: int, shelf: Shelf, keepalive: Keepalive = Keepalive.COMMENTS
 ) -> Litestar:
-    routes = [*openai_routes(gateway, clock), *anthropic_routes(gateway, clock)]
+    routes = [
+        *openai_routes(gateway, clock),
+        *file_routes(shelf.files, clock),
+        *batch_routes(shelf.files, shelf.batches, clock),
+        *anthropic_routes(gateway, clock),
+    ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     front = partial(Front, clock=clock, keepalive=keepalive)
     return create_service(routes, handlers, max_body, [front], title="Paddler: OpenAI and Anthropic APIs")

@@ -13,9 +13,9 @@ from api.exchange import Submit
 from api.gathered import GatheredAnswer
 from api.openai.label import Label, encode_label
 from api.options import read_options
-from api.parts import Part
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
+from paddler.jobs.heard import Heard
 from paddler.wire.agent import Encode
 from paddler.wire.balancer import Usage
 
@@ -33,7 +33,7 @@ class BatchCall(Protocol):
 
     def label(self, ticket: Any) -> Label: ...
 
-    def gather(self, parts: Sequence[Part]) -> Iterable[bytes]: ...
+    def gather(self, parts: Sequence[Heard]) -> Iterable[bytes]: ...
 
 
 async def answer_batch(
@@ -56,7 +56,7 @@ async def answer_batch(
     return GatheredAnswer(submits, call.gather, clock)
 
 
-def usage_of(parts: Sequence[Part]) -> Usage:
+def usage_of(parts: Sequence[Heard]) -> Usage:
     """Of all together."""
     usages = [part.end.usage for part in parts if part.end is not None]
     return Usage(

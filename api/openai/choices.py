@@ -10,6 +10,7 @@ from api.openai.completion import ChatStream, chat_completion, choice_object
 from api.openai.label import ChatLabel
 from api.parts import Part
 from paddler.errors import EngineFailed, PaddlerError
+from paddler.jobs.heard import Heard
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Tokens, Usage
 
@@ -21,7 +22,7 @@ def choice_payloads(payload: Generate, n: int) -> list[Generate]:
     return [_with_seed(payload, (payload.sampling.seed + index * _SEED_STEP) % 2**32) for index in range(n)]
 
 
-def render_choices(parts: Sequence[Part], label: ChatLabel) -> list[bytes]:
+def render_choices(parts: Sequence[Heard], label: ChatLabel) -> list[bytes]:
     """One completion, with the id of the first. The prompt counts once, as at OpenAI."""
     ends = [part.end for part in parts if part.end is not None]
     if len(ends) != len(parts):

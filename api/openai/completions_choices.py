@@ -13,6 +13,7 @@ from api.openai.completions_render import CompletionStream, completion_choice, w
 from api.openai.label import CompletionLabel
 from api.parts import Part
 from paddler.errors import EngineFailed, PaddlerError
+from paddler.jobs.heard import Heard
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Tokens, Usage
 
@@ -22,7 +23,7 @@ def candidates(call: CompletionCall) -> list[Generate]:
     return [payload for prompt in call.prompts for payload in choice_payloads(prompt, call.best_of)]
 
 
-def render_completions(parts: Sequence[Part], call: CompletionCall, labels: Sequence[CompletionLabel]) -> list[bytes]:
+def render_completions(parts: Sequence[Heard], call: CompletionCall, labels: Sequence[CompletionLabel]) -> list[bytes]:
     """One completion, with the id of the first; `labels` are those of the prompts. Of the candidates of each prompt the
     `n` with the greatest mean log probability of a token, the best first; usage counts all of them."""
     ends = [part.end for part in parts if part.end is not None]

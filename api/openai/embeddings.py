@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import EmbeddingLabel
 from api.openai.objects import EmbeddingObject, PromptUsage
-from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
+from paddler.jobs.heard import Heard
 from paddler.routing.batches import split_evenly
 from paddler.vectors import NUMBER_SIZE, unpack_vector
 from paddler.wire.agent import DEFAULT_NORMALIZATION, DEFAULT_RMS_EPSILON, Embed, Normalization
@@ -68,7 +68,7 @@ class EmbeddingCall(Struct, frozen=True):
     def label(self, ticket: Embed) -> EmbeddingLabel:
         return EmbeddingLabel(self.model, self.is_base64, ticket.first)
 
-    def gather(self, parts: Sequence[Part]) -> Iterator[bytes]:
+    def gather(self, parts: Sequence[Heard]) -> Iterator[bytes]:
         """The chunks of the answer of finished requests; see `render`."""
         return self.render([vector for part in parts for vector in part.vectors], usage_of(parts))
 

@@ -12,9 +12,9 @@ from msgspec import Meta, Struct
 from api.openai.batch import MIN_TICKET, usage_of
 from api.openai.label import RerankLabel
 from api.openai.objects import PromptUsage, RankedDocument, Ranking
-from api.parts import Part
 from api.validation import decode_body
 from paddler.errors import EngineFailed, InvalidField
+from paddler.jobs.heard import Heard
 from paddler.routing.batches import split_evenly
 from paddler.vectors import unpack_vector
 from paddler.wire.agent import Rerank
@@ -60,7 +60,7 @@ class RerankCall(Struct, frozen=True):
     def label(self, ticket: Rerank) -> RerankLabel:
         return RerankLabel(self.model, ticket.first)
 
-    def gather(self, parts: Sequence[Part]) -> Iterable[bytes]:
+    def gather(self, parts: Sequence[Heard]) -> Iterable[bytes]:
         """The answer of finished requests; see `render`."""
         scores = [score for part in parts for score in part.vectors]
         return self.render(parts[0].reply.request_id, scores, usage_of(parts))

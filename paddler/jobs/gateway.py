@@ -91,7 +91,10 @@ class Submit(Struct, frozen=True, kw_only=True):
 
     `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
     one request, unless it failed or was cancelled; their `fingerprint` must be the same. `can_be_resumed` False: its
-    client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away."""
+    client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away.
+
+    `request_id`, of the same pool, is a name that its client can make again: a request that has been submitted under it
+    is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it."""
 
     request_class: str = "normal"
     tenant: str = "anonymous"
@@ -103,6 +106,7 @@ class Submit(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     label: bytes = b""
     can_be_resumed: bool = True
+    request_id: str = ""
 
 
 class Gateway:
@@ -201,6 +205,9 @@ class Gateway:
             if isinstance(error, OutOfMemoryError):
                 raise QueueUnavailable("Redis is full: it has reached its maxmemory.", retry_after_s=1) from error
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
+        if submitted.admission is Admission.KNOWN and how.request_id:
+            self._inbox.close(mailbox)
+            return await self.follow(how.request_id)
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
             position = submitted.number if submitted.admission is Admission.WAITING else None
             num_own = await num_waiting_of_tenant(self._store, pool, submission)
@@ -333,7 +340,7 @@ class Gateway:
         if timeout_ms is None:
             timeout_ms = 0 if is_batch else max(1, settings.buffered_request_timeout_ms)
         return Submission(
-            request_id=new_request_id(pool),
+            request_id=how.request_id or new_request_id(pool),
             request_class=how.request_class,
             tenant=how.tenant,
             payload=encode_payload(payload),

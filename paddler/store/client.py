@@ -33,6 +33,7 @@ from redis.exceptions import (
 from paddler.store.keys import DEFAULT_PREFIX, PoolKeys, pools_key
 from paddler.store.pipe import RETRIED, Pipe, PipedConnection, pack
 from paddler.store.scripts import PoolScripts, ScriptCaller
+from paddler.store.scripts_batch import BatchScripts
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -69,6 +70,7 @@ class Store:
         self.redis: Any = self._client(COMMAND_TIMEOUT_S, retries=_NUM_RETRIES, max_connections=MAX_CONNECTIONS)
         self.pipe, self._bulk = self._new_pipe(), self._new_pipe()
         self._caller = ScriptCaller(self.pipe, self._bulk)
+        self.batch_scripts = BatchScripts(self._caller)
         self._pools: dict[str, PoolScripts] = {}
         self._extra: list[Any] = []
 

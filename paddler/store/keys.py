@@ -48,6 +48,58 @@ def worker_key(prefix: str) -> str:
     return f"{prefix}:worker"
 
 
+def batch_jobs_key(prefix: str) -> str:
+    """zset · arq's queue of batches to be run · balancers and the upkeep write, workers read and delete · no TTL · an
+    entry or two a batch that has not ended. All else of arq's has a TTL: `<this>:health-check`, `arq:job:<job>`, ..."""
+    return f"{prefix}:arq:batches"
+
+
+class FileKeys:
+    """The keys of files and batches, which belong to no pool. What is of one file or batch has its id as hash tag."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def files(self) -> str:
+        """zset · file id by creation (ms) · whoever adds a file writes, the upkeep removes what has expired · TTL
+        `INDEX_S`, renewed by each file · at most `MAX_FILES`."""
+        return f"{self.prefix}:files"
+
+    def file(self, file_id: str) -> str:
+        """string · a file's record (`paddler.batches.records`) · written once the file is whole · TTL as the file."""
+        return f"{self.prefix}:file:{{{file_id}}}"
+
+    def chunk(self, file_id: str, number: int) -> str:
+        """string · 256 KiB of a file's contents, the last chunk less · TTL as the file; an hour while it is uploaded ·
+        none of a file that is kept in a directory."""
+        return f"{self.prefix}:file:{{{file_id}}}:{number}"
+
+    def batches(self) -> str:
+        """zset · batch id by creation (ms) · balancers write, the upkeep removes what has expired · TTL `INDEX_S`,
+        renewed by each batch."""
+        return f"{self.prefix}:batches"
+
+    def batch(self, batch_id: str) -> str:
+        """string · a batch's record (`paddler.batches.records`) · balancers and the worker that runs it, by
+        `change_batch` · TTL its window and 30 days."""
+        return f"{self.prefix}:batch:{{{batch_id}}}"
+
+    def done(self, batch_id: str) -> str:
+        """string · a bit a line of a batch: it is in the output or the error file · the worker that runs it · TTL as
+        the batch, deleted at its end · 6 KiB at most."""
+        return f"{self.prefix}:batch:{{{batch_id}}}:done"
+
+    def holder(self, batch_id: str) -> str:
+        """string · which worker's run has the batch: the fence of all its changes · TTL the lease, renewed by the
+        run."""
+        return f"{self.prefix}:batch:{{{batch_id}}}:holder"
+
+    def open_batches(self) -> str:
+        """hash · id of a batch that has not ended -> its input file · balancers write, the end deletes · no TTL · at
+        most `MAX_OPEN`."""
+        return f"{self.prefix}:batches:open"
+
+
 class PoolKeys:
     """The keys of one pool below `base` = `<prefix>:{<pool>}`."""
 
@@ -234,5 +286,7 @@ class PoolKeys:
                 self.kept_by_age(),
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
+                batch_jobs_key(self.prefix),
+                FileKeys(self.prefix).open_batches(),
             }
         )

@@ -62,6 +62,7 @@ NAMES = (
     "keep",
     "forget",
     "touch",
+    "change_batch",
 )
 PRELUDE = ("common", "queue", "choice", "place")
 

@@ -40,6 +40,9 @@ async def test_a_failed_loop_ends_the_balancer(store: Store, monkeypatch: pytest
         redis_url=store.url,
         redis_prefix=store.prefix,
         gateway=GatewaySettings(),
+        file_store="redis",
+        max_file=1000,
+        max_stored=1000,
     )
     with capture_logs() as logged:
         async with asyncio.timeout(20):

@@ -144,7 +144,7 @@ async def test_the_worker_outlives_an_outage(valkey: RedisServer, prefix: str, m
     server.start()
     store = connect(server.url, prefix)
     upkeep = Counted(store)
-    running = asyncio.create_task(worker_main.worker_loop(store, upkeep, CLOCK))
+    running = asyncio.create_task(worker_main.worker_loop(lambda: worker_main.build_worker(store, upkeep), CLOCK))
     try:
         await wait_until(lambda: upkeep.times)
         server.kill()
@@ -179,7 +179,7 @@ async def test_a_round_under_way_does_not_end_the_worker(store: Store, monkeypat
         return worker
 
     monkeypatch.setattr(worker_main, "build_worker", build_troubled)
-    running = asyncio.create_task(worker_main.worker_loop(store, upkeep, CLOCK))
+    running = asyncio.create_task(worker_main.worker_loop(lambda: worker_main.build_worker(store, upkeep), CLOCK))
     try:
         await wait_until(lambda: len(upkeep.times) >= 2 or running.done())
         assert not running.done()

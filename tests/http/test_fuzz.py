@@ -37,7 +37,7 @@ class Route(NamedTuple):
 
 
 def routes() -> list[Route]:
-    app = create_inference_app(cast("Any", None), cast("Any", None), 1)
+    app = create_inference_app(cast("Any", None), cast("Any", None), 1, cast("Any", None))
     found: list[Route] = []
     for route in app.routes:
         if isinstance(route, HTTPRoute):

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,9 @@ from api.openai.app import create_openai_app
 from api.services import Service
 from api.sockets import bind, bound_address
 from api.web_sockets import WebSockets
+from paddler.batches.contents import RedisContents
+from paddler.batches.folder import FolderContents
+from paddler.batches.shelf import new_shelf
 from paddler.clock import SystemClock
 from paddler.errors import PaddlerError, frame_of
 from paddler.ids import new_process_id
@@ -31,6 +35,7 @@ from paddler.wire.agent import Generate, Payload, decode_payload
 from paddler.wire.balancer import Finished, FinishReason, Frame, Opened, Tokens, Usage, encode_frame
 
 MAX_BODY = 64 * 1024
+MAX_FILE = 4 * 1024 * 1024
 USAGE = Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1)
 STOPPED = encode_frame(Finished(FinishReason.CANCELLED))
 
@@ -170,19 +175,22 @@ async def http_balancer(
     url: str,
     prefix: str,
     *,
+    folder: Path | None = None,
     keepalive: Keepalive = Keepalive.COMMENTS,
     web_sockets: WebSockets | None = None,
     **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
-    """Serve on free ports of the loopback address until the context ends."""
+    """Serve on free ports of the loopback address until the context ends. Files are kept in Redis, or in `folder`."""
     clock = SystemClock()
     store = connect(url, prefix)
     known: dict[str, Any] = {"cancel_on_stop": True}
     gateway = Gateway(store, GatewaySettings(**known | settings), clock)
+    contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
+    shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
     apps = {
         "management": create_management_app(store, gateway.stopping, clock, MAX_BODY),
-        "inference": create_inference_app(gateway, clock, MAX_BODY, keepalive),
-        "openai": create_openai_app(gateway, clock, MAX_BODY, keepalive),
+        "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive),
+        "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive),
     }
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {

@@ -208,6 +208,7 @@ class CommandFleet:
         self._folder = folder
         self._started: list[Command] = []
         self._agents: list[Command] = []
+        self._worker: Command | None = None
         self.balancer_url = ""
         self.impatient_url = ""
 
@@ -223,10 +224,17 @@ class CommandFleet:
         patient = self._start("balancer", *anywhere, "--buffered-request-timeout", "60000")
         limits = ("--max-buffered-requests", "2", "--buffered-request-timeout", "1000")
         impatient = self._start("balancer", *anywhere, *limits)
-        # An agent that stops renewing is given up after its lease: a second, so that nobody here waits for five.
-        self._start("worker", "--lease", str(LEASE_MS))
+        self.start_worker()
         records = [await one.logged("listening", service="inference") for one in (patient, impatient)]
         self.balancer_url, self.impatient_url = (f"http://{record['address']}" for record in records)
+
+    def start_worker(self) -> None:
+        # An agent that stops renewing is given up after its lease: a second, so that nobody here waits for five.
+        self._worker = self._start("worker", "--lease", str(LEASE_MS), "--batch-lease", "2000")
+
+    def kill_worker(self) -> None:
+        assert self._worker is not None
+        self._worker.kill()
 
     async def agent(self, name: str, *flags: str) -> Command:
         """Start an agent and wait until it is part of the pool. It has the starter model unless `flags` say else."""

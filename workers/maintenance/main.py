@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import rich_click as click
@@ -14,12 +15,15 @@ from arq.connections import ArqRedis
 from arq.worker import Worker
 
 from paddler import logs
+from paddler.batches.contents import Contents
+from paddler.batches.options import contents_of, file_store_option
 from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
 from paddler.settings import log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from paddler.store.fitness import warn_of_faults
 from paddler.store.keys import upkeep_key
+from workers.maintenance.batch_worker import BatchRunner, build_batch_worker
 from workers.maintenance.upkeep import Upkeep
 
 log = get_logger(__name__)
@@ -56,30 +60,39 @@ def build_worker(store: Store, work: Upkeep) -> Worker:
     )
 
 
-async def serve(store: Store, *, lease_ms: int, orphan_grace_ms: int) -> None:
-    """Run until a signal; trouble with Redis is waited out."""
+async def serve(store: Store, contents: Contents, *, lease_ms: int, orphan_grace_ms: int, batch_lease_ms: int) -> int:
+    """Run until a signal, or until batches cannot be followed any more; trouble with Redis is waited out. Returns the
+    exit code."""
     clock = SystemClock()
     work = Upkeep(store, clock, lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
-    runner = asyncio.create_task(worker_loop(store, work, clock))
-    checking = asyncio.create_task(warn_of_faults(store, clock))
-    await stopping.wait()
-    for task in (runner, checking):
+    batches = BatchRunner(store, contents, clock, lease_ms=batch_lease_ms)
+    tasks = [
+        asyncio.create_task(worker_loop(lambda: build_worker(store, work), clock)),
+        asyncio.create_task(worker_loop(lambda: build_batch_worker(store, batches), clock)),
+        asyncio.create_task(batches.upkeep_loop()),
+        asyncio.create_task(warn_of_faults(store, clock)),
+    ]
+    ends = [asyncio.create_task(event.wait()) for event in (stopping, batches.failed)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*tasks, *ends):
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    await batches.close()
     await store.close()
     log.info("stopped")
+    return int(batches.failed.is_set())
 
 
-async def worker_loop(store: Store, work: Upkeep, clock: Clock) -> None:
+async def worker_loop(build: Callable[[], Worker], clock: Clock) -> None:
     """Run arq workers, a new one after every trouble with Redis; never returns."""
     delay = 0.1
     while True:
-        worker = build_worker(store, work)
+        worker = build()
         try:
             await worker.async_run()
         except TROUBLE as error:
@@ -99,7 +112,7 @@ async def close_worker(worker: Worker) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await worker.pool.close(close_connection_pool=True)
+    await worker.pool.aclose(close_connection_pool=True)
 
 
 @click.command(name="worker")
@@ -118,11 +131,32 @@ async def close_worker(worker: Worker) -> None:
     default=30_000,
     help="Time for a client to resume on another balancer when its own was lost, ms; then its request is cancelled.",
 )
+@option(
+    "--batch-lease",
+    "batch_lease_ms",
+    type=click.IntRange(min=1000),
+    default=10_000,
+    help="After so long, ms, without a word from the worker that runs a batch, another one goes on with it.",
+)
+@file_store_option
 @log_options
 def command(
-    *, redis_url: str, redis_prefix: str, lease_ms: int, orphan_grace_ms: int, log_level: str, log_format: str
+    *,
+    redis_url: str,
+    redis_prefix: str,
+    lease_ms: int,
+    orphan_grace_ms: int,
+    batch_lease_ms: int,
+    file_store: str,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Run the upkeep: return the requests of lost agents to the queue, end what waited too long or nobody follows,
-    audit the queue."""
+    audit the queue. And run batches."""
     logs.configure("worker", log_level, log_format)
-    uvloop.run(serve(connect(redis_url, redis_prefix), lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms))
+    store = connect(redis_url, redis_prefix)
+    contents = contents_of(store, file_store, SystemClock())
+    code = uvloop.run(
+        serve(store, contents, lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms, batch_lease_ms=batch_lease_ms)
+    )
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""`paddler batch`: batches over the HTTP API, from a shell."""

@@ -1,0 +1,187 @@
+"""Files: their records in Redis, their contents wherever they are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Generator
+
+from paddler.batches.contents import CHUNK, Contents
+from paddler.batches.paging import Index, Page
+from paddler.batches.records import FileRecord, Purpose, decode_file, encode
+from paddler.clock import Clock
+from paddler.errors import BodyTooLarge, Conflict, FileElsewhere, FileNotFound, QueueUnavailable, StorageFull
+from paddler.ids import new_file_id
+from paddler.store.client import TROUBLE, Store
+from paddler.store.keys import FileKeys
+
+MAX_FILE = 200 * 1024 * 1024
+MAX_STORED = 2 * 1024**3
+MAX_FILES = 10_000
+UPLOAD_S = 3600
+"""How long an upload may take, without its being whole."""
+LIFETIME_S = 30 * 86_400
+
+_ID = re.compile(r"file-[A-Za-z0-9_-]{22}")
+
+
+@contextlib.contextmanager
+def told_as_unavailable() -> Generator[None]:
+    """What Redis raises becomes `QueueUnavailable`, and of a directory what its disk raises, too."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise QueueUnavailable("the storage of files cannot be reached or is full.", retry_after_s=1) from error
+
+
+class Files:
+    """`max_file` and `max_stored` are bytes: of one file, and of all together, outputs of batches included."""
+
+    def __init__(
+        self,
+        store: Store,
+        contents: Contents,
+        clock: Clock,
+        *,
+        max_file: int = MAX_FILE,
+        max_stored: int = MAX_STORED,
+    ) -> None:
+        self.contents = contents
+        self.max_file = max_file
+        self._max_stored = max_stored
+        self._redis = store.redis
+        self._keys = FileKeys(store.prefix)
+        self._index = Index(store.redis, self._keys.files(), self._keys.file, decode_file)
+        self._clock = clock
+
+    async def begin(self) -> Upload:
+        """Raises `StorageFull`, `QueueUnavailable`."""
+        with told_as_unavailable():
+            stored = sum([record.num_bytes async for record in self._index.records()])
+            num_files = await self._index.size()
+        if num_files >= MAX_FILES:
+            raise StorageFull(f"there are {num_files} files already; delete some.")
+        return Upload(self, new_file_id(), self._max_stored - stored)
+
+    async def add(self, record: FileRecord) -> None:
+        """Make a file whose contents are whole known; once more changes nothing. Raises what Redis raises."""
+        ttl_s = max(1, record.expires_at - int(self._clock.wall()))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(self._keys.file(record.id), encode(record), ex=ttl_s)
+        self._index.add(pipe, record.id, self._clock.wall() * 1000)
+        await pipe.execute()
+
+    async def finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
+        """Raises `FileNotFound` when the upload has taken too long."""
+        created_at = int(self._clock.wall())
+        record = FileRecord(
+            id=upload.file_id,
+            num_bytes=upload.num_bytes,
+            created_at=created_at,
+            expires_at=created_at + lifetime_s,
+            filename=filename,
+            purpose=purpose,
+            place=self.contents.place,
+        )
+        with told_as_unavailable():
+            await upload.flush()
+            await self.contents.seal(record.id, record.num_bytes, lifetime_s)
+            await self.add(record)
+        return record
+
+    async def get(self, file_id: str) -> FileRecord:
+        """Raises `FileNotFound`, `QueueUnavailable`."""
+        with told_as_unavailable():
+            data = await self._redis.get(self._keys.file(file_id)) if _ID.fullmatch(file_id) else None
+        if data is None:
+            raise FileNotFound(f"There is no file {file_id[:64]!r}; it may have expired.", param="file_id")
+        return decode_file(data)
+
+    async def list(
+        self, *, after: str | None = None, limit: int, newest_first: bool, purpose: str | None = None
+    ) -> Page[FileRecord]:
+        """Raises `FileNotFound` for an unknown `after`, `QueueUnavailable`."""
+        with told_as_unavailable():
+            page = await self._index.page(
+                after=after,
+                limit=limit,
+                newest_first=newest_first,
+                wanted=lambda record: purpose in (None, record.purpose),
+            )
+        if page is None:
+            raise FileNotFound(f"`after`: there is no file {str(after)[:64]!r}.", param="after")
+        return page
+
+    def read(self, record: FileRecord) -> AsyncGenerator[bytes]:
+        """Its contents in pieces. Raises `FileElsewhere`; while it is read `FileNotFound` and what the storage
+        raises."""
+        if record.place != self.contents.place:
+            raise FileElsewhere(
+                f"the contents of {record.id} are in {record.place}, and this process has "
+                f"--file-store {self.contents.place}; all balancers and workers need the same."
+            )
+        return self.contents.read(record.id, record.num_bytes)
+
+    async def delete(self, file_id: str) -> None:
+        """Raises `FileNotFound`, `QueueUnavailable`, and `Conflict` for the input of a batch that has not ended."""
+        record = await self.get(file_id)
+        with told_as_unavailable():
+            if file_id.encode() in await self._redis.hvals(self._keys.open_batches()):
+                raise Conflict("A batch reads this file; delete it when that has ended, or cancel the batch.")
+            await self._redis.unlink(self._keys.file(file_id))
+            await self._index.remove([file_id])
+            if record.place == self.contents.place:
+                await self.contents.delete(file_id, record.num_bytes)
+
+    async def purge_once(self) -> None:
+        """Forget what has expired. Raises what the storage raises."""
+        expired = await self._index.expired()
+        for file_id in expired:
+            # Of Redis its chunks have expired with it.
+            await self.contents.delete(file_id, 0)
+        await self._index.remove(expired)
+        await self.contents.delete_unfinished()
+
+
+class Upload:
+    """A file that is being written. It exists for others once `Files.finish` has made it whole."""
+
+    def __init__(self, files: Files, file_id: str, room: int) -> None:
+        self.file_id = file_id
+        self.num_bytes = 0
+        self._files = files
+        self._room = room
+        self._held = bytearray()
+        self._written = 0
+
+    def check(self, num_bytes: int) -> None:
+        """Raises `BodyTooLarge` or `StorageFull` if a file of that size has no room."""
+        if num_bytes > self._files.max_file:
+            raise BodyTooLarge(
+                f"The file is larger than {self._files.max_file} bytes; --max-file of the balancer sets this limit.",
+                param="file",
+            )
+        if num_bytes > self._room:
+            raise StorageFull(
+                "all files together would have more bytes than --max-stored of the balancer allows; delete some."
+            )
+
+    async def write(self, data: bytes) -> None:
+        """Append. Raises `BodyTooLarge`, `StorageFull`, `QueueUnavailable`."""
+        self.num_bytes += len(data)
+        self.check(self.num_bytes)
+        self._held += data
+        if len(self._held) >= CHUNK:
+            with told_as_unavailable():
+                await self.flush()
+
+    async def flush(self) -> None:
+        if self._held:
+            data, self._held = bytes(self._held), bytearray()
+            await self._files.contents.write(self.file_id, self._written, data, UPLOAD_S)
+            self._written += len(data)
+
+    async def abort(self) -> None:
+        """Nobody will finish it."""
+        with contextlib.suppress(*TROUBLE):
+            await self._files.contents.delete(self.file_id, self._written)

@@ -1,0 +1,225 @@
+"""One run of a batch by one worker, from where the last has got to:
+
+1. *Validate*: every line is read before one is run; any mistake fails the batch.
+2. *Run*: lines in their order, so many at a time as the slots of their pools are worth; those that are done are passed
+   over.
+3. *Halt*: once the batch is cancelled or its window is over, what runs is stopped, and what is left is written down as
+   not run.
+4. *Finish*: the files are sealed, the batch gets its last status.
+
+A crash at any point is gone on from by the next run: what is done is marked, requests are attached to under their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from msgspec.structs import replace
+
+from paddler.batches.batches import Batches, LeaseLost
+from paddler.batches.files import Files
+from paddler.batches.lines import LineFormat
+from paddler.batches.records import Batch, FileRecord, LineError
+from paddler.batches.splitting import split_lines
+from paddler.clock import Clock
+from paddler.errors import FileElsewhere, FileNotFound
+from paddler.jobs.gateway import Gateway
+from paddler.logs import get_logger
+from workers.maintenance.batch_check import check_lines
+from workers.maintenance.batch_lines import CANCELLED, EXPIRED, Lines
+from workers.maintenance.batch_output import Output, output_ids
+from workers.maintenance.batch_pools import BatchPools
+
+log = get_logger(__name__)
+
+WATCH_S = 0.5
+MAX_FRUITLESS = 20
+"""Runs in a row that got nowhere: the batch kills workers, or meets a bug."""
+
+
+class BatchRun:
+    def __init__(
+        self,
+        batch: Batch,
+        holder: str,
+        batches: Batches,
+        files: Files,
+        gateway: Gateway,
+        line_format: LineFormat,
+        clock: Clock,
+        *,
+        lease_ms: int,
+    ) -> None:
+        self._batch = batch
+        self._holder = holder
+        self._batches = batches
+        self._files = files
+        self._gateway = gateway
+        self._format = line_format
+        self._clock = clock
+        self._lease_ms = lease_ms
+        self._lines: Lines | None = None
+
+    async def run(self) -> None:
+        """Raises `LeaseLost`, a `PaddlerError`, or what Redis or the storage raises: the next run goes on."""
+        if self._batch.fruitless > MAX_FRUITLESS:
+            await self._fail([LineError("internal_error", "Run after run ended early; the workers' logs say why.")])
+            return
+        try:
+            record = await self._files.get(self._batch.input_file_id)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch_loop())
+                await self._run(record, group)
+                watching.cancel()
+        except BaseExceptionGroup as errors:
+            error = _first(errors)
+            if not isinstance(error, FileNotFound | FileElsewhere):
+                raise error from None
+            await self._fail([LineError(error.code, error.message)])
+        except FileNotFound as error:
+            await self._fail([LineError(error.code, error.message)])
+
+    async def _run(self, record: FileRecord, group: asyncio.TaskGroup) -> None:
+        if self._batch.status == "validating":
+            await self._validate(record)
+        if self._batch.has_ended:
+            return
+        if self._batch.total:
+            await self._run_lines(record, group)
+        await self._finish()
+
+    async def _watch_loop(self) -> None:
+        """Hold on to the batch, and halt its lines when it is time for that. Raises `LeaseLost`, and what Redis
+        raises."""
+        while True:
+            batch = await self._batches.renew(self._batch.id, self._holder, lease_ms=self._lease_ms)
+            if self._lines is not None and (why := self._reason_to_halt(batch)):
+                await self._lines.halt_once(why)
+            await self._clock.sleep(min(WATCH_S, self._lease_ms / 4000))
+
+    def _reason_to_halt(self, batch: Batch) -> tuple[str, str] | None:
+        if batch.status == "cancelling":
+            return CANCELLED
+        return EXPIRED if self._clock.wall() >= batch.expires_at else None
+
+    async def _validate(self, record: FileRecord) -> None:
+        """Step 1. A batch that is cancelled before it is over has no lines."""
+        total, errors = await check_lines(self._files.read(record), self._batch.endpoint, self._format, self._clock)
+        if errors:
+            await self._fail(errors)
+            return
+        now = self._now()
+
+        def in_progress(batch: Batch) -> Batch:
+            if batch.status != "validating":
+                return batch
+            return replace(batch, status="in_progress", total=total, in_progress_at=now, fruitless=0)
+
+        self._batch = await self._batches.change(self._batch.id, in_progress, holder=self._holder)
+
+    async def _run_lines(self, record: FileRecord, group: asyncio.TaskGroup) -> None:
+        """Steps 2 and 3."""
+        done = await self._batches.done_lines(self._batch.id)
+        output = Output(self._batch, self._holder, self._batches, self._files.contents, self._clock)
+        pools = BatchPools(self._batch, self._holder, self._batches, self._gateway, self._clock)
+        self._lines = lines = Lines(self._batch, self._gateway, self._format, pools, output, self._clock)
+        lines.halted = self._reason_to_halt(self._batch)
+        flushing = group.create_task(output.flush_loop())
+        line = 0
+        async for _, data in split_lines(self._files.read(record)):
+            # Blank lines do not count: bits and ids are those of requests.
+            line += 1
+            if _is_set(done, line - 1):
+                await self._clock.sleep(0)
+                continue
+            await lines.wait_for_room()
+            if lines.halted is not None:
+                lines.skip(line, data)
+            else:
+                lines.begin()
+                group.create_task(lines.run(line, data))
+        await lines.wait_for_all()
+        output.close()
+        await flushing
+        self._batch = output.batch
+
+    async def _finish(self) -> None:
+        """Step 4."""
+        now = self._now()
+
+        def finalizing(batch: Batch) -> Batch:
+            if batch.status != "in_progress" or batch.not_run:
+                return batch
+            return replace(batch, status="finalizing", finalizing_at=now)
+
+        batch = await self._batches.change(self._batch.id, finalizing, holder=self._holder)
+        ids: list[str | None] = []
+        sizes = (batch.output_bytes, batch.error_bytes)
+        for file_id, size, name in zip(output_ids(batch.id), sizes, ("output", "error"), strict=True):
+            ids.append(file_id if size else None)
+            if size:
+                await self._seal(file_id, size, f"{batch.id}_{name}.jsonl", batch.output_ttl_s)
+        now = self._now()
+
+        def ended(batch: Batch) -> Batch:
+            batch = replace(batch, output_file_id=ids[0], error_file_id=ids[1], fruitless=0)
+            if batch.status == "cancelling":
+                return replace(batch, status="cancelled", cancelled_at=now)
+            if batch.not_run:
+                return replace(batch, status="expired", expired_at=now)
+            return replace(batch, status="completed", completed_at=now)
+
+        self._batch = await self._batches.end(batch.id, self._holder, ended)
+        log.info(
+            "a batch has ended",
+            batch=batch.id,
+            status=self._batch.status,
+            completed=batch.completed,
+            failed=batch.failed,
+        )
+
+    async def _seal(self, file_id: str, size: int, filename: str, lifetime_s: int) -> None:
+        await self._files.contents.seal(file_id, size, lifetime_s)
+        created_at = self._now()
+        await self._files.add(
+            FileRecord(
+                id=file_id,
+                num_bytes=size,
+                created_at=created_at,
+                expires_at=created_at + lifetime_s,
+                filename=filename,
+                purpose="batch_output",
+                place=self._files.contents.place,
+            )
+        )
+
+    async def _fail(self, errors: list[LineError]) -> None:
+        now = self._now()
+
+        def failed(batch: Batch) -> Batch:
+            return replace(batch, status="failed", failed_at=now, errors=tuple(errors))
+
+        self._batch = await self._batches.end(self._batch.id, self._holder, failed)
+        log.info("a batch has failed", batch=self._batch.id, errors=len(errors), first=errors[0].message)
+
+    def _now(self) -> int:
+        return int(self._clock.wall())
+
+
+def _is_set(bits: bytes, index: int) -> bool:
+    """As Redis counts them: the highest of a byte first."""
+    return index // 8 < len(bits) and bool(bits[index // 8] & (128 >> (index % 8)))
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    """What ended a run: that it was lost says more than what followed from it."""
+    found: list[BaseException] = []
+    todo: list[BaseException] = [group]
+    while todo:
+        error = todo.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            todo += cast(BaseExceptionGroup[BaseException], error).exceptions
+        else:
+            found.append(error)
+    return next((error for error in found if isinstance(error, LeaseLost)), found[0])
