@@ -25,6 +25,13 @@ class Weather(BaseModel):
     unit: Literal["celsius", "fahrenheit"]
 
 
+class Sky(BaseModel):
+    """What the sky looks like. The client sends no bounds of lengths and numbers, so there are none here."""
+
+    sky: Literal["clear", "cloudy", "raining"]
+    is_cold: bool
+
+
 WEATHER: Any = {"name": "weather", "description": "The weather of a city.", "input_schema": Weather.model_json_schema()}
 
 
@@ -94,12 +101,12 @@ async def test_it_says_where_it_has_stopped(anthropic: AsyncAnthropic) -> None:
 async def test_a_form_to_fill(anthropic: AsyncAnthropic) -> None:
     """The client makes a schema of a class, the model is held to it, and the client makes an object of the answer."""
     answer = await anthropic.messages.parse(
-        **asking("What is the weather in Paris?", max_tokens=200), output_format=Weather
+        **asking("What is the weather in Paris?", max_tokens=200), output_format=Sky
     )
-    assert isinstance(answer.parsed_output, Weather)
-    async with anthropic.messages.stream(**asking("And in Rome?", max_tokens=200), output_format=Weather) as stream:
+    assert isinstance(answer.parsed_output, Sky)
+    async with anthropic.messages.stream(**asking("And in Rome?", max_tokens=200), output_format=Sky) as stream:
         told = await stream.get_final_message()
-    assert isinstance(told.parsed_output, Weather)
+    assert isinstance(told.parsed_output, Sky)
 
 
 async def test_a_tool_runner(anthropic: AsyncAnthropic) -> None:
