@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_harness import (
@@ -61,6 +63,27 @@ async def test_a_batch_is_answered(client: AsyncOpenAI, fleet: Fleet, store: Sto
     output = await client.files.retrieve(batch.output_file_id or "")
     assert output.purpose == "batch_output"
     assert output.filename == f"{batch.id}_output.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "said"),
+    [
+        ("/v1/completions", {"prompt": "a [[say=done]]"}, lambda body: body["choices"][0]["text"]),
+        ("/v1/responses", {"input": "a [[say=done]]"}, lambda body: body["output"][0]["content"][0]["text"]),
+    ],
+)
+async def test_a_batch_of_another_route_is_answered(
+    endpoint: str, body: dict[str, Any], said: Callable[[Any], str], client: AsyncOpenAI, fleet: Fleet, store: Store
+) -> None:
+    await fleet.agent(slots=2)
+    lines = [
+        {"custom_id": str(n), "method": "POST", "url": endpoint, "body": {"model": "default"} | body} for n in range(3)
+    ]
+    async with batch_worker(store.url, store.prefix):
+        batch = await until_ended(client, await submit(client, lines, endpoint))
+    assert (batch.status, counts(batch)) == ("completed", (3, 3, 0))
+    found = await read_file(client, batch.output_file_id)
+    assert [said(one["response"]["body"]) for one in found] == ["done"] * 3
 
 
 async def test_what_fails_is_in_the_error_file(client: AsyncOpenAI, fleet: Fleet, store: Store) -> None:
