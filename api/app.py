@@ -12,6 +12,7 @@ from litestar.types import Middleware
 from api.body import AnyRequest
 from api.health import health
 from api.openapi import openapi_route
+from api.operation import NOTHING, Around
 
 ErrorHandlers = dict[int | type[Exception], Callable[[AnyRequest, Any], Response[Any]]]
 
@@ -23,15 +24,17 @@ def create_service(
     middleware: Sequence[Middleware] = (),
     *,
     title: str,
+    around: Around = NOTHING,
     health: HTTPRouteHandler = health,
 ) -> Litestar:
-    """A Litestar application with `/health`, `/openapi.json` and `routes`.
+    """A Litestar application with `/health`, `/openapi.json` and `routes`; `around` is what `middleware` adds to them.
 
     Litestar's own document would not be true: handlers read raw bodies.
     """
     all_routes = [health, *routes]
+    told = openapi_route(title, [one for one in all_routes if isinstance(one, HTTPRouteHandler)], around)
     return Litestar(
-        [*all_routes, openapi_route(title, [one for one in all_routes if isinstance(one, HTTPRouteHandler)])],
+        [*all_routes, told],
         exception_handlers=exception_handlers,
         middleware=middleware,
         request_max_body_size=max_body,

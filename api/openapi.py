@@ -17,7 +17,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 import paddler
-from api.operation import EVENTS, JSON, REF, TEXT, Answer, Operation, Parameter, Stream, operation_of
+from api.operation import EVENTS, JSON, NOTHING, REF, TEXT, Answer, Around, Operation, Parameter, Stream, operation_of
 
 PATHS = ["/openapi.json", "/schema/openapi.json"]
 """Ours, and where Litestar has it."""
@@ -31,12 +31,13 @@ _SELF = Operation(
 )
 
 
-def openapi_route(title: str, routes: Sequence[HTTPRouteHandler]) -> HTTPRouteHandler:
-    """The route that serves the document of `routes` and of itself. It is made when somebody asks for it first."""
+def openapi_route(title: str, routes: Sequence[HTTPRouteHandler], around: Around = NOTHING) -> HTTPRouteHandler:
+    """The route that serves the document of `routes` and of itself, with what is `around` them all. It is made when
+    somebody asks for it first."""
     made: list[bytes] = []
 
     def make() -> bytes:
-        return msgspec.json.encode(openapi_document(title, [*routes, get_openapi]))
+        return msgspec.json.encode(openapi_document(title, [*routes, get_openapi], around))
 
     @get(PATHS, operation=_SELF)
     async def get_openapi() -> Response[bytes]:
@@ -48,9 +49,9 @@ def openapi_route(title: str, routes: Sequence[HTTPRouteHandler]) -> HTTPRouteHa
     return get_openapi
 
 
-def openapi_document(title: str, routes: Iterable[HTTPRouteHandler]) -> dict[str, Any]:
+def openapi_document(title: str, routes: Iterable[HTTPRouteHandler], around: Around = NOTHING) -> dict[str, Any]:
     """Raises `LookupError` for a route without an operation."""
-    declared = [(route, operation_of(route)) for route in routes]
+    declared = [(route, around.of(operation_of(route))) for route in routes]
     types = [type_ for _, operation in declared for type_ in _types(operation)]
     found, components = msgspec.json.schema_components(types, ref_template=REF, schema_hook=_any)
     schemas = _Schemas(types, found)
@@ -166,7 +167,7 @@ def _answers(operation: Operation, method: str, schemas: _Schemas) -> dict[int, 
     for status, words in failures.items():
         told = Answer(
             description="\n".join(dict.fromkeys(words)),
-            content={JSON: operation.error_body},
+            content={operation.error_media: operation.error_body},
             headers=operation.error_headers,
         )
         answers[status] = _answer(told, method, schemas)

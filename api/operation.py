@@ -14,6 +14,7 @@ import msgspec
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from paddler.errors import PaddlerError
 
@@ -56,7 +57,8 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 class Operation(Struct, frozen=True, kw_only=True):
     """`request` is the decoder of the body, `request_media` how it is sent. `errors` are what the route may raise;
-    their body is `error_body`, a type. `parts` are types that others name by `any_of`."""
+    their body is `error_body`, a type, sent as `error_media`.
+    `parts` are types that others name by `any_of`."""
 
     summary: str
     tag: str
@@ -66,8 +68,39 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: Mapping[int, Answer]
     errors: tuple[type[PaddlerError | HTTPException], ...] = ()
     error_body: Any = None
+    error_media: str = JSON
     parts: tuple[type, ...] = ()
     error_headers: tuple[Parameter, ...] = ()
+
+
+class Around(Struct, frozen=True, kw_only=True):
+    """What a middleware of a service adds to every operation: what it reads, what it tells in every answer, and what it
+    refuses. `error_body` is of operations that have none of their own."""
+
+    parameters: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
+    errors: tuple[type[PaddlerError | HTTPException], ...] = ()
+    error_body: Any = None
+
+    def of(self, operation: Operation) -> Operation:
+        answers = {
+            status: replace(answer, headers=self._told(answer.headers)) for status, answer in operation.answers.items()
+        }
+        return replace(
+            operation,
+            parameters=(*operation.parameters, *self.parameters),
+            answers=answers,
+            errors=(*operation.errors, *self.errors),
+            error_body=operation.error_body or self.error_body,
+            error_headers=self._told(operation.error_headers),
+        )
+
+    def _told(self, headers: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+        own = {header.name for header in self.headers}
+        return (*(header for header in headers if header.name not in own), *self.headers)
+
+
+NOTHING = Around()
 
 
 def any_of(*types: type | None) -> Meta:

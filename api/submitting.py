@@ -41,8 +41,14 @@ SUBMIT_HEADERS = (
 )
 
 REQUEST_ID = Parameter(name="x-request-id", description="The request's id in the queue, for `/v1/requests/{id}`.")
+LIMITS = (
+    Parameter(name="x-ratelimit-limit-requests", type=int, description="How many requests may wait."),
+    Parameter(name="x-ratelimit-remaining-requests", type=int, description="How many more may."),
+    Parameter(name="x-ratelimit-reset-requests", description="When those that wait may be gone, as `1m30s`."),
+)
 ANSWER_HEADERS = (
     REQUEST_ID,
+    *LIMITS,
     Parameter(name="x-paddler-agent", description="Name of the agent that answers."),
     Parameter(name="x-paddler-attempt", type=int, description="How often the request was given to an agent."),
     Parameter(
@@ -50,13 +56,11 @@ ANSWER_HEADERS = (
         type=Literal["hit", "partial", "miss"],
         description="How much of the prompt was in the agent's KV cache.",
     ),
-)
-STREAM_HEADERS = (
-    *ANSWER_HEADERS,
     Parameter(name="x-queue-position", type=int, description="How many requests are before one that has to wait."),
 )
 ERROR_HEADERS = (
     REQUEST_ID,
+    *LIMITS,
     Parameter(name="retry-after", type=int, description="Seconds."),
     Parameter(name="x-should-retry", type=Literal["true", "false"], description="Whether the same may succeed later."),
 )
@@ -82,8 +86,8 @@ def whole(type_: Any, description: str) -> Answer:
 
 def whole_or_events(type_: Any, events: Stream, description: str) -> Answer:
     """As `whole`, or with `stream` as server-sent events."""
-    return Answer(description=description, content={JSON: type_, EVENTS: events}, headers=STREAM_HEADERS)
+    return Answer(description=description, content={JSON: type_, EVENTS: events}, headers=ANSWER_HEADERS)
 
 
 def only_events(events: Stream, description: str) -> Answer:
-    return Answer(description=description, content={EVENTS: events}, headers=STREAM_HEADERS)
+    return Answer(description=description, content={EVENTS: events}, headers=ANSWER_HEADERS)

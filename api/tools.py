@@ -43,7 +43,7 @@ class Declared(Struct, frozen=True):
 
 def check_tools(declared: Sequence[Declared]) -> tuple[Tool, ...]:
     """Raises `InvalidField`, also for parameters that cannot be enforced."""
-    _check_size(declared)
+    check_size(declared)
     tools: list[Tool] = []
     names: set[str] = set()
     for one in declared:
@@ -57,8 +57,8 @@ def check_tools(declared: Sequence[Declared]) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-def _check_size(declared: Sequence[Declared]) -> None:
-    """Before anything of them is read."""
+def check_size(declared: Sequence[Declared]) -> None:
+    """Before anything of them is read. Raises `InvalidField`."""
     size = sum(len(memoryview(one.parameters)) + len((one.description or "").encode()) for one in declared)
     if size > MAX_TOOLS_BYTES:
         raise InvalidField(

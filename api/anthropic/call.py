@@ -19,8 +19,8 @@ from paddler.errors import InvalidField, PaddlerError
 from paddler.images import check_images, images_of
 from paddler.wire.agent import Generate, Sampling
 
-_decoder = msgspec.json.Decoder(MessageRequest)
-_count_decoder = msgspec.json.Decoder(CountRequest)
+DECODER = msgspec.json.Decoder(MessageRequest)
+COUNT_DECODER = msgspec.json.Decoder(CountRequest)
 
 
 class CountCall(Struct, frozen=True):
@@ -44,7 +44,7 @@ def read_message_call(body: bytes, random_seed: int) -> MessageCall:
 
     Raises `InvalidField`, `ImageDecodingFailed`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, NOT_YET)
+    request = decode_body(body, DECODER, NOT_YET)
     prompt, images = _read_prompt(request)
     payload = structs.replace(
         prompt,
@@ -59,7 +59,7 @@ def read_message_call(body: bytes, random_seed: int) -> MessageCall:
 
 def read_count_call(body: bytes) -> CountCall:
     """As `read_message_call`; the prompt is that of a message with the same fields."""
-    request = decode_body(body, _count_decoder, NOT_YET)
+    request = decode_body(body, COUNT_DECODER, NOT_YET)
     return CountCall(request.model, *_read_prompt(request))
 
 

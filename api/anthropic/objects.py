@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from api.anthropic.label import MessageLabel
 from api.anthropic.partial import whole_part
@@ -34,7 +34,7 @@ class ThinkingOut(Struct, frozen=True, tag="thinking"):
 class ToolUseOut(Struct, frozen=True, tag="tool_use"):
     id: str
     name: str
-    input: Raw = Raw(b"{}")
+    input: Raw = field(default_factory=lambda: Raw(b"{}"))
 
 
 BlockOut = TextOut | ThinkingOut | ToolUseOut

@@ -13,6 +13,7 @@ from api.anthropic.answer import MessagesAnswer
 from api.anthropic.call import read_count_call, read_message_call
 from api.anthropic.label import encode_label
 from api.anthropic.objects import count_body, message_body
+from api.anthropic.operations import COUNT, MESSAGE
 from api.anthropic.stream import message_stream
 from api.asking import AskedAnswer
 from api.body import AnyRequest, read_aside, read_json_body
@@ -29,7 +30,7 @@ from paddler.wire.answers import Counted
 def anthropic_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     """The handlers close over their collaborators, as those of `api/openai/routes.py`."""
 
-    @post("/v1/messages", status_code=200)
+    @post("/v1/messages", status_code=200, operation=MESSAGE)
     async def create_message(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await read_aside(body, partial(read_message_call, random_seed=secrets.randbits(32)))
@@ -41,7 +42,7 @@ def anthropic_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             return MessagesAnswer(streamed, call.label.images)
         return MessagesAnswer(WholeAnswer(submit, partial(message_body, label=call.label), clock), call.label.images)
 
-    @post("/v1/messages/count_tokens", status_code=200)
+    @post("/v1/messages/count_tokens", status_code=200, operation=COUNT)
     async def count_tokens(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await read_aside(body, read_count_call)

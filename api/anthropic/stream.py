@@ -11,6 +11,7 @@ from typing import assert_never
 import msgspec
 
 from api.anthropic.errors import error_body
+from api.anthropic.events import BlockDelta, End, MessageDelta, MessageStart, SignatureDelta
 from api.anthropic.label import MessageLabel
 from api.anthropic.objects import (
     SIGNATURE,
@@ -83,8 +84,7 @@ class MessageStream:
         stop_reason, stop = stop_reason_of(
             reason, self._route.stop, usage.completion_tokens, self._label, has_calls=has_calls
         )
-        delta = {"stop_reason": stop_reason, "stop_sequence": stop}
-        end = {"type": "message_delta", "delta": delta, "usage": usage_out(usage)}
+        end = MessageDelta(End(stop_reason, stop), usage_out(usage))
         return self._begin() + rest + self._end() + b"event: message_delta\ndata: " + _encode(end) + b"\n\n" + STOP
 
     def failed(self, error: PaddlerError) -> bytes:
@@ -104,8 +104,7 @@ class MessageStream:
         message = MessageOut(
             id=message_id(self._request_id), model=self._label.model, content=[], usage=usage_out(usage)
         )
-        start = {"type": "message_start", "message": message}
-        return b"event: message_start\ndata: " + _encode(start) + b"\n\n" + PING
+        return b"event: message_start\ndata: " + _encode(MessageStart(message)) + b"\n\n" + PING
 
     def _read(self, format: TextFormat) -> OutputReader:
         if self._reader is None:
@@ -154,8 +153,7 @@ class MessageStream:
         stop = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
         if kind is not ThinkingOut:
             return stop
-        signature = {"type": "signature_delta", "signature": SIGNATURE}
-        delta = {"type": "content_block_delta", "index": self._index, "delta": signature}
+        delta = BlockDelta(self._index, SignatureDelta(SIGNATURE))
         return b"event: content_block_delta\ndata: " + _encode(delta) + b"\n\n" + stop
 
 

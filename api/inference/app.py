@@ -10,6 +10,7 @@ from api.anthropic.errors import with_messages_apart
 from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
+from api.front_operation import AROUND
 from api.inference.requests import request_routes
 from api.keepalive import Keepalive
 from api.native.routes import native_routes
@@ -35,4 +36,4 @@ def create_inference_app(
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     front = partial(Front, clock=clock, keepalive=keepalive)
-    return create_service(routes, handlers, max_body, [front], title="Paddler: inference")
+    return create_service(routes, handlers, max_body, [front], around=AROUND, title="Paddler: inference")

@@ -8,13 +8,15 @@ from litestar import MediaType, Response, route
 from litestar.handlers import HTTPRouteHandler
 
 from api.body import AnyRequest
+from api.management.objects import FleetHealth, HealthTrouble
+from api.management.operations import HEALTH
 from api.management.snapshots import num_slots
 from api.management.view import PoolWatch
 from paddler.errors import QueueUnavailable
 
 
 def health_route(watch: PoolWatch) -> HTTPRouteHandler:
-    @route("/health", http_method=["GET", "HEAD"])
+    @route("/health", http_method=["GET", "HEAD"], operation=HEALTH)
     async def health(request: AnyRequest) -> Response[Any]:
         """As text it says that this process answers, nothing of Redis or agents."""
         if "application/json" not in request.headers.get("accept", ""):
@@ -22,16 +24,16 @@ def health_route(watch: PoolWatch) -> HTTPRouteHandler:
         try:
             pool = await watch.pool()
         except QueueUnavailable as error:
-            return Response({"status": "error", "error_message": error.message}, status_code=503)
+            trouble: HealthTrouble = {"status": "error", "error_message": error.message}
+            return Response(trouble, status_code=503)
         total, processing = num_slots(pool)
-        return Response(
-            {
-                "status": "ok" if total > processing else "no slot available",
-                "slots_idle": total - processing,
-                "slots_processing": processing,
-                "requests_buffered": sum(pool.waiting.values()),
-                "agents": len(pool.lanes),
-            }
-        )
+        told: FleetHealth = {
+            "status": "ok" if total > processing else "no slot available",
+            "slots_idle": total - processing,
+            "slots_processing": processing,
+            "requests_buffered": sum(pool.waiting.values()),
+            "agents": len(pool.lanes),
+        }
+        return Response(told)
 
     return health

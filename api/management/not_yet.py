@@ -8,6 +8,7 @@ from litestar import Response, get, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from api.management.operations import APPLICABLE_STATE, DESIRED_STATE, METADATA, TEMPLATE_OVERRIDE
 from api.management.view import PoolWatch
 
 _STATE = (
@@ -19,19 +20,19 @@ _TEMPLATE = "Agents use the chat template of their model: another one cannot be 
 
 
 def not_yet_routes(watch: PoolWatch) -> list[HTTPRouteHandler]:
-    @route("/api/v1/balancer_desired_state", http_method=["GET", "PUT"])
+    @route("/api/v1/balancer_desired_state", http_method=["GET", "PUT"], operation=DESIRED_STATE)
     async def balancer_desired_state() -> Response[Any]:
         return _text(501, _STATE)
 
-    @get("/api/v1/balancer_applicable_state")
+    @get("/api/v1/balancer_applicable_state", operation=APPLICABLE_STATE)
     async def get_balancer_applicable_state() -> Response[Any]:
         return _text(501, _STATE)
 
-    @get("/api/v1/agent/{agent_id:str}/model_metadata")
+    @get("/api/v1/agent/{agent_id:str}/model_metadata", operation=METADATA)
     async def get_model_metadata(agent_id: FromPath[str]) -> Response[Any]:
         return await of_agent(agent_id, _METADATA)
 
-    @get("/api/v1/agent/{agent_id:str}/chat_template_override")
+    @get("/api/v1/agent/{agent_id:str}/chat_template_override", operation=TEMPLATE_OVERRIDE)
     async def get_chat_template_override(agent_id: FromPath[str]) -> Response[Any]:
         return await of_agent(agent_id, _TEMPLATE)
 

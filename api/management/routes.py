@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
+from api.management.operations import AGENTS, AGENTS_STREAM, BUFFERED, BUFFERED_STREAM, METRICS
 from api.management.snapshots import agents_object, buffered_object, metrics_text
 from api.management.stream import SnapshotStream
 from api.management.view import PoolWatch
@@ -16,23 +17,23 @@ from paddler.clock import Clock
 
 
 def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -> list[HTTPRouteHandler]:
-    @get("/api/v1/agents")
+    @get("/api/v1/agents", operation=AGENTS)
     async def get_agents() -> ASGIApp:
         return _json(agents_object(await watch.pool()))
 
-    @get("/api/v1/agents/stream")
+    @get("/api/v1/agents/stream", operation=AGENTS_STREAM)
     async def stream_agents() -> ASGIApp:
         return SnapshotStream(watch, agents_object, stopping, clock)
 
-    @get("/api/v1/buffered_requests")
+    @get("/api/v1/buffered_requests", operation=BUFFERED)
     async def get_buffered_requests() -> ASGIApp:
         return _json(buffered_object(await watch.pool()))
 
-    @get("/api/v1/buffered_requests/stream")
+    @get("/api/v1/buffered_requests/stream", operation=BUFFERED_STREAM)
     async def stream_buffered_requests() -> ASGIApp:
         return SnapshotStream(watch, buffered_object, stopping, clock)
 
-    @get("/metrics")
+    @get("/metrics", operation=METRICS)
     async def get_metrics() -> ASGIApp:
         body = metrics_text(await watch.pool()).encode()
         return ASGIResponse(body=body, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from api.management.objects import AgentIssue, AgentList, AgentObject, BufferedRequests, ModelIssue
 from paddler.issues import Issue
 from paddler.jobs.overview import Lane, PoolQueue
 
@@ -16,11 +15,13 @@ _encode = msgspec.json.Encoder().encode
 
 def agents_object(pool: PoolQueue) -> bytes:
     """`{"agents": [...]}`, by name."""
-    return _encode({"agents": [_agent(lane) for lane in pool.lanes]})
+    agents: AgentList = {"agents": [_agent(lane) for lane in pool.lanes]}
+    return _encode(agents)
 
 
 def buffered_object(pool: PoolQueue) -> bytes:
-    return _encode({"buffered_requests_current": sum(pool.waiting.values())})
+    buffered: BufferedRequests = {"buffered_requests_current": sum(pool.waiting.values())}
+    return _encode(buffered)
 
 
 def num_slots(pool: PoolQueue) -> tuple[int, int]:
@@ -42,7 +43,7 @@ def metrics_text(pool: PoolQueue) -> str:
     return "\n".join([*lines, ""])
 
 
-def _agent(lane: Lane) -> dict[str, Any]:
+def _agent(lane: Lane) -> AgentObject:
     return {
         "id": lane.agent,
         "name": lane.name or None,
@@ -60,9 +61,12 @@ def _agent(lane: Lane) -> dict[str, Any]:
     }
 
 
-def _issue(issue: Issue) -> dict[str, Any]:
+def _issue(issue: Issue) -> AgentIssue:
     """Its kind with what Paddler 4 says of that, and `error` in any case. Clients know Paddler 4's kinds alone, and one
     of them refuses the whole list for another: what is ours has the one that keeps the words."""
-    if issue.kind in ("ModelFileDoesNotExist", "ModelCannotBeLoaded"):
-        return {issue.kind: {"model_path": issue.model_path, "error": issue.detail}}
+    model: ModelIssue = {"model_path": issue.model_path, "error": issue.detail}
+    if issue.kind == "ModelFileDoesNotExist":
+        return {"ModelFileDoesNotExist": model}
+    if issue.kind == "ModelCannotBeLoaded":
+        return {"ModelCannotBeLoaded": model}
     return {"SlotCannotStart": {"error": issue.detail, "slot_index": 0}}

@@ -23,8 +23,8 @@ from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
 MAX_AT_ONCE = 8192
 """Bytes that are read while others wait: schemas of so many take up to 50 ms."""
 
-_conversation_decoder = msgspec.json.Decoder(ConversationParams)
-_raw_prompt_decoder = msgspec.json.Decoder(RawPromptParams)
+CONVERSATION_DECODER = msgspec.json.Decoder(ConversationParams)
+RAW_PROMPT_DECODER = msgspec.json.Decoder(RawPromptParams)
 
 
 class NativeCall(Struct, frozen=True):
@@ -47,7 +47,7 @@ async def receive_call(read: Read, params: bytes, random_seed: int) -> NativeCal
 def read_conversation(params: bytes, random_seed: int) -> NativeCall:
     """`ContinueFromConversationHistory`. Raises `InvalidField`, `ClientException` for bytes that are no JSON, and
     `ToldInStream`."""
-    asked = decode_body(params, _conversation_decoder, {})
+    asked = decode_body(params, CONVERSATION_DECODER, {})
     tools = read_native_tools(asked.tools)
     if tools and asked.grammar is not None:
         raise InvalidField("`tools` and `grammar` exclude each other; leave one out.", param="grammar")
@@ -69,7 +69,7 @@ def read_conversation(params: bytes, random_seed: int) -> NativeCall:
 
 def read_raw_prompt(params: bytes, random_seed: int) -> NativeCall:
     """`ContinueFromRawPrompt`. Raises as `read_conversation`."""
-    asked = decode_body(params, _raw_prompt_decoder, {})
+    asked = decode_body(params, RAW_PROMPT_DECODER, {})
     payload = Generate(
         prompt=asked.raw_prompt,
         max_tokens=max(asked.max_tokens, 0),

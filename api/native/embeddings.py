@@ -18,6 +18,7 @@ from api.exchange import Submit as SubmitCall
 from api.native.envelope import Envelopes
 from api.native.errors import error_line
 from api.native.lines import HEADERS, EmptyLines
+from api.native.objects import DocumentEmbedding
 from api.native.schema import Document, EmbeddingParams, RmsNormMethod
 from api.openai.batch import MIN_TICKET
 from api.parts import Part, follow_parts
@@ -35,7 +36,7 @@ MAX_TICKET = 256
 """As many documents as Paddler 4.1 gives to an agent at once."""
 
 _encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(EmbeddingParams)
+DECODER = msgspec.json.Decoder(EmbeddingParams)
 _METHODS: dict[str, Normalization] = {"L2": "l2", "None": "none"}
 
 
@@ -63,7 +64,7 @@ class EmbeddingBatch(Struct, frozen=True):
 
 def read_embedding_batch(params: bytes) -> EmbeddingBatch:
     """Raises `InvalidField`, or `ClientException` for bytes that are no JSON."""
-    asked = decode_body(params, _decoder, {})
+    asked = decode_body(params, DECODER, {})
     method = asked.normalization_method
     if isinstance(method, RmsNormMethod):
         return EmbeddingBatch(asked.input_batch, method, "rms_norm", method.RmsNorm.epsilon)
@@ -122,7 +123,7 @@ class EmbeddingLines:
             told = f"{len(documents)} documents gave {len(part.vectors)} vectors"
             raise EngineFailed(f"{told}; the agents' logs may say why.")
         for document, vector in zip(documents, part.vectors, strict=True):
-            embedding = {
+            embedding: DocumentEmbedding = {
                 "embedding": unpack_vector(vector),
                 "normalization_method": self._batch.method,
                 # The balancer is not told how an agent pools.

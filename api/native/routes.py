@@ -20,6 +20,7 @@ from api.native.enabled import check_embeddings, check_generation
 from api.native.errors import HANDLERS, ToldInStream
 from api.native.label import NativeLabel
 from api.native.lines import NativeLines
+from api.native.operations import CONTINUE_CONVERSATION, CONTINUE_RAW_PROMPT, EMBED_BATCH
 from api.native.origin import is_own_origin
 from api.native.socket import InferenceSocket
 from api.openai.label import encode_label, label_of
@@ -31,11 +32,18 @@ AnySocket = WebSocket[Any, Any, State]
 
 
 def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | WebsocketRouteHandler]:
-    @post("/api/v1/continue_from_conversation_history", status_code=200, exception_handlers=HANDLERS)
+    @post(
+        "/api/v1/continue_from_conversation_history",
+        status_code=200,
+        exception_handlers=HANDLERS,
+        operation=CONTINUE_CONVERSATION,
+    )
     async def continue_from_conversation_history(request: AnyRequest) -> ASGIApp:
         return await generate(request, read_conversation)
 
-    @post("/api/v1/continue_from_raw_prompt", status_code=200, exception_handlers=HANDLERS)
+    @post(
+        "/api/v1/continue_from_raw_prompt", status_code=200, exception_handlers=HANDLERS, operation=CONTINUE_RAW_PROMPT
+    )
     async def continue_from_raw_prompt(request: AnyRequest) -> ASGIApp:
         return await generate(request, read_raw_prompt)
 
@@ -50,7 +58,7 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
         await check_generation(gateway)
         return lines(partial(gateway.submit, DEFAULT_POOL, call.payload, how))
 
-    @post("/api/v1/generate_embedding_batch", status_code=200, exception_handlers=HANDLERS)
+    @post("/api/v1/generate_embedding_batch", status_code=200, exception_handlers=HANDLERS, operation=EMBED_BATCH)
     async def generate_embedding_batch(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         batch = read_embedding_batch(body)

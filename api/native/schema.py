@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS
 
@@ -60,7 +60,7 @@ class NativeFunction(Struct, forbid_unknown_fields=True):
 
     name: str
     description: Annotated[str, Meta(max_length=MAX_DESCRIPTION)]
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = field(default_factory=lambda: Raw(b"null"))
 
 
 class NativeTool(Struct, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import msgspec
 from api.native.counts import Kind, Piece, TokenCounts
 from api.native.envelope import Envelopes
 from api.native.label import NativeLabel
+from api.native.objects import NativeUsage, ParsedArguments, ParsedCall
 from paddler.chat_formats.ids import call_id
 from paddler.chat_formats.reading import Arguments, CallBegun, Content, Delta, OutputReader, Reasoning
 from paddler.jobs.reply import Reply
@@ -97,13 +98,13 @@ class NativeStream:
         return _joined(pieces)
 
     def _parsed(self) -> bytes:
-        calls = [
+        calls: list[ParsedCall] = [
             {"id": call_id(self._request_id, index), "name": name, "arguments": _arguments(text)}
             for index, (name, text) in enumerate(self._calls)
         ]
         return _encode(calls)
 
-    def _usage(self, end: Finished) -> dict[str, int]:
+    def _usage(self, end: Finished) -> NativeUsage:
         numbers = self._counts.numbers
         return {
             "prompt_tokens": end.usage.prompt_tokens,
@@ -128,7 +129,7 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
     return joined
 
 
-def _arguments(text: str) -> dict[str, object]:
+def _arguments(text: str) -> ParsedArguments:
     """A call may have been cut off in the middle."""
     try:
         return {"ValidJson": msgspec.json.decode(text)}

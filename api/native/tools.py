@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from api.native.schema import NativeTool
-from api.tools import Declared, check_tools
+from api.tools import Declared, check_size, check_tools
 from api.validation import decode_body
 from paddler.errors import InvalidField
 from paddler.wire.agent import Tool
@@ -19,10 +19,11 @@ _any_decoder = msgspec.json.Decoder()
 def read_native_tools(parts: Sequence[NativeTool]) -> tuple[Tool, ...]:
     """Raises `InvalidField`, also for parameters that cannot be enforced."""
     declared = [_declared(f"tools[{index}].function", part) for index, part in enumerate(parts)]
-    tools = check_tools(declared)
+    check_size(declared)
     for one in declared:
+        # Before it is asked whether they can be enforced, which has other words for the same.
         _check_required(one.schema_at, decode_body(bytes(one.parameters), _any_decoder, {}))
-    return tools
+    return check_tools(declared)
 
 
 def _declared(param: str, part: NativeTool) -> Declared:

@@ -10,6 +10,7 @@ from api.anthropic.errors import with_messages_apart
 from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
+from api.front_operation import AROUND
 from api.keepalive import Keepalive
 from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
@@ -31,4 +32,6 @@ def create_openai_app(
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     front = partial(Front, clock=clock, keepalive=keepalive)
-    return create_service(routes, handlers, max_body, [front], title="Paddler: OpenAI and Anthropic APIs")
+    return create_service(
+        routes, handlers, max_body, [front], around=AROUND, title="Paddler: OpenAI and Anthropic APIs"
+    )

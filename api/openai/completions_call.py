@@ -25,7 +25,7 @@ from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate
 
-_decoder = msgspec.json.Decoder(CompletionRequest)
+DECODER = msgspec.json.Decoder(CompletionRequest)
 
 
 class CompletionCall(Struct, frozen=True):
@@ -58,7 +58,7 @@ def read_completion_call(body: bytes, random_seed: int) -> CompletionCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, COMPLETIONS_NOT_YET)
+    request = decode_body(body, DECODER, COMPLETIONS_NOT_YET)
     include_usage = read_include_usage(request)
     has_no_bound = request.max_tokens is None and request.n_predict is None
     n, best_of = _choices(request)

@@ -9,6 +9,7 @@ import msgspec
 
 from api.openai.choices import choice_payloads
 from api.openai.completions_call import CompletionCall
+from api.openai.completions_objects import TextChoice
 from api.openai.completions_render import CompletionStream, completion_choice, whole_completion
 from api.openai.label import CompletionLabel
 from api.parts import Part
@@ -29,7 +30,7 @@ def render_completions(parts: Sequence[Heard], call: CompletionCall, labels: Seq
     ends = [part.end for part in parts if part.end is not None]
     if len(ends) != len(call.prompts) * call.best_of:
         raise EngineFailed(f"{len(parts)} choices were asked for, {len(ends)} came; the agents' logs may say why.")
-    choices: list[dict[str, object]] = []
+    choices: list[TextChoice] = []
     for number, label in enumerate(labels):
         own = list(zip(parts, ends, strict=True))[number * call.best_of : (number + 1) * call.best_of]
         if call.best_of > call.n:

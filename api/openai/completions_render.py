@@ -6,11 +6,11 @@ A chunk has the shape of the whole answer. Its constant parts are encoded once a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from api.openai.completion import DONE, usage_object
+from api.openai.completions_objects import TextChoice, TextCompletion, TextLogprobs, TextOrigin
 from api.openai.errors import error_object
 from api.openai.label import CompletionLabel
 from api.openai.logprobs import LEAST, LogprobStream
@@ -76,19 +76,19 @@ class CompletionStream:
         return echo
 
 
-def text_completion(request_id: str, said: Sequence[Tokens], end: Finished, label: CompletionLabel) -> dict[str, Any]:
+def text_completion(request_id: str, said: Sequence[Tokens], end: Finished, label: CompletionLabel) -> TextCompletion:
     """The whole answer of one request."""
     choice = completion_choice(0, said, end, label)
-    return _origin(request_id, label) | {"choices": [choice], "usage": usage_object(end.usage)}
+    return {**_origin(request_id, label), "choices": [choice], "usage": usage_object(end.usage)}
 
 
 def whole_completion(
-    request_id: str, choices: Sequence[dict[str, Any]], usage: Usage, label: CompletionLabel
-) -> dict[str, Any]:
-    return _origin(request_id, label) | {"choices": list(choices), "usage": usage_object(usage)}
+    request_id: str, choices: Sequence[TextChoice], usage: Usage, label: CompletionLabel
+) -> TextCompletion:
+    return {**_origin(request_id, label), "choices": list(choices), "usage": usage_object(usage)}
 
 
-def completion_choice(index: int, said: Sequence[Tokens], end: Finished, label: CompletionLabel) -> dict[str, Any]:
+def completion_choice(index: int, said: Sequence[Tokens], end: Finished, label: CompletionLabel) -> TextChoice:
     logprobs = None
     if label.has_logprobs:
         stream = LogprobStream()
@@ -98,7 +98,7 @@ def completion_choice(index: int, said: Sequence[Tokens], end: Finished, label: 
     return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": end.reason.value}
 
 
-def logprobs_object(complete: Sequence[tuple[TokenLogprob, int]], num_before: int) -> dict[str, Any]:
+def logprobs_object(complete: Sequence[tuple[TokenLogprob, int]], num_before: int) -> TextLogprobs:
     """Four lists with an entry for each token. Its alternatives have itself among them; `num_before` characters of the
     text are the prompt's."""
     return {
@@ -121,6 +121,6 @@ def _name(piece: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
-def _origin(request_id: str, label: CompletionLabel) -> dict[str, Any]:
+def _origin(request_id: str, label: CompletionLabel) -> TextOrigin:
     created, model = label.created, label.model
     return {"id": f"cmpl-{request_id}", "object": "text_completion", "created": created, "model": model}

@@ -23,6 +23,7 @@ from api.openai.completions_call import CompletionCall, receive_completion_call
 from api.openai.completions_choices import CompletionChoiceStream, candidates, render_completions
 from api.openai.completions_render import CompletionStream, text_completion
 from api.openai.label import CompletionLabel, QuestionLabel, encode_label, label_of
+from api.openai.operations import COMPLETE
 from api.openai.status import request_chunks
 from api.options import read_options
 from paddler.clock import Clock
@@ -34,7 +35,7 @@ from paddler.wire.balancer import Finished, Tokens
 
 
 def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
-    @post("/v1/completions", status_code=200)
+    @post("/v1/completions", status_code=200, operation=COMPLETE)
     async def create_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await receive_completion_call(body, secrets.randbits(32))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from api.openai import chat, embeddings, rerank
+from api.anthropic.events import EVENTS as MESSAGE_EVENTS
+from api.native.objects import ENVELOPES
+from api.openai import chat, completions_call, embeddings, rerank
+from api.openai.completions_objects import (
+    DetokenizedText,
+    TemplatedPrompt,
+    TextCompletion,
+    TextCompletionChunk,
+    TokenList,
+)
 from api.openai.objects import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -15,7 +24,9 @@ from api.openai.objects import (
     Ranking,
 )
 from api.openai.request_object import RESPONSES, RequestObject
+from api.openai.token_schema import DETOKENIZE_DECODER, TEMPLATE_DECODER, TOKENIZE_DECODER
 from api.operation import JSON, Answer, Operation, Parameter, Stream, any_of
+from api.responses.events import EVENTS as RESPONSE_EVENTS
 from api.submitting import (
     ANSWER_ERRORS,
     ERROR_HEADERS,
@@ -35,6 +46,11 @@ SUBMITS: dict[str, Any] = {**ERRORS, "parameters": SUBMIT_HEADERS, "errors": SUB
 CHAT_EVENTS = Stream(Annotated[object, any_of(ChatCompletionChunk, ErrorAnswer)], "[DONE]")
 """Chunks, and an error before the end if it comes to that."""
 CHAT_PARTS = (ChatCompletionChunk, ErrorAnswer, *RESPONSES)
+TEXT_EVENTS = Stream(Annotated[object, any_of(TextCompletionChunk, ErrorAnswer)], "[DONE]")
+ALL_EVENTS = (
+    *(ChatCompletionChunk, TextCompletionChunk, ErrorAnswer),
+    *(*MESSAGE_EVENTS, *RESPONSE_EVENTS, *ENVELOPES),
+)
 
 ACCEPTED = Answer(
     description="With `background`: accepted, and goes on without a client.",
@@ -54,6 +70,38 @@ CHAT = Operation(
         202: ACCEPTED,
     },
     parts=CHAT_PARTS,
+    **SUBMITS,
+)
+COMPLETE = Operation(
+    summary="Continue a text.",
+    tag="openai",
+    request=completions_call.DECODER,
+    answers={
+        200: whole_or_events(TextCompletion, TEXT_EVENTS, "The text, or with `stream` its chunks."),
+        202: ACCEPTED,
+    },
+    parts=(TextCompletionChunk, ErrorAnswer, *RESPONSES),
+    **SUBMITS,
+)
+TOKENIZE = Operation(
+    summary="The tokens of a text.",
+    tag="llama.cpp",
+    request=TOKENIZE_DECODER,
+    answers={200: whole(TokenList, "The tokens.")},
+    **SUBMITS,
+)
+DETOKENIZE = Operation(
+    summary="The text of some tokens.",
+    tag="llama.cpp",
+    request=DETOKENIZE_DECODER,
+    answers={200: whole(DetokenizedText, "The text.")},
+    **SUBMITS,
+)
+APPLY_TEMPLATE = Operation(
+    summary="The prompt that a conversation is for the model.",
+    tag="llama.cpp",
+    request=TEMPLATE_DECODER,
+    answers={200: whole(TemplatedPrompt, "The prompt.")},
     **SUBMITS,
 )
 EMBED = Operation(
@@ -100,7 +148,14 @@ CANCEL_REQUEST = Operation(
 STREAM_REQUEST = Operation(
     summary="The stream of a request, from its beginning or from behind an event.",
     parameters=(_ID, Parameter(name="Last-Event-ID", description="`id` of the last event that was received.")),
-    answers={200: only_events(CHAT_EVENTS, "Chunks, as the route that took the request streams them.")},
+    answers={
+        200: only_events(
+            Stream(Annotated[object, any_of(*ALL_EVENTS)], "[DONE]"),
+            "Events, as the route that took the request streams them. `[DONE]` ends those of OpenAI's completions.",
+        )
+    },
     errors=(*_NOT_FOUND, *ANSWER_ERRORS),
-    **_BY_ID,
+    parts=ALL_EVENTS,
+    **ERRORS,
+    tag="requests",
 )

@@ -6,12 +6,15 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
+from api.anthropic.objects import MessageOut
+from api.openai.completions_objects import TOLD, TextCompletion
 from api.openai.objects import ChatCompletion, CompletionUsage, EmbeddingList, ErrorObject, Ranking
 from api.operation import any_of
+from api.responses.objects import ResponseObject
 from paddler.store.keys import CLASSES
 
 STATES = ("waiting", "assigned", "running", "done", "failed", "cancelled")
-RESPONSES = (ChatCompletion, EmbeddingList, Ranking)
+RESPONSES = (ChatCompletion, TextCompletion, EmbeddingList, Ranking, MessageOut, ResponseObject, *TOLD)
 
 State = Annotated[str, Meta(extra_json_schema={"enum": STATES})]
 Class = Annotated[str, Meta(extra_json_schema={"enum": CLASSES})]

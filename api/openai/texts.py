@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
+from api.openai.completions_objects import DetokenizedText, TemplatedPrompt, TokenList, TokenNumber
 from paddler.wire.answers import Answer, Counted, Detokenized, Templated, Tokenized
 
 
-def answer_object(answer: Answer) -> dict[str, Any]:
+def answer_object(answer: Answer) -> TokenList | DetokenizedText | TemplatedPrompt | TokenNumber:
     match answer:
         case Tokenized(tokens=tokens, pieces=None):
-            return {"tokens": tokens}
+            return {"tokens": list(tokens)}
         case Tokenized(tokens=tokens, pieces=pieces):
             told = zip(tokens, pieces or (), strict=True)
             return {"tokens": [{"id": token, "piece": _piece(piece)} for token, piece in told]}

@@ -25,7 +25,7 @@ from paddler.errors import InvalidField
 from paddler.images import check_images
 from paddler.wire.agent import Generate
 
-_decoder = msgspec.json.Decoder(ResponsesRequest)
+DECODER = msgspec.json.Decoder(ResponsesRequest)
 _tool_decoder = msgspec.json.Decoder(FunctionTool)
 _TOOL_NOT_YET = {name.removeprefix("tools[]."): words for name, words in NOT_YET.items() if name.startswith("tools[].")}
 _SAME = (
@@ -77,7 +77,7 @@ def read_response_call(body: bytes, random_seed: int) -> ResponseCall:
 
     Raises `InvalidField`, or `ClientException` for bytes that are no JSON.
     """
-    request = decode_body(body, _decoder, NOT_YET)
+    request = decode_body(body, DECODER, NOT_YET)
     _check_ways(request)
     tools = tuple(_tool(f"tools[{index}]", bytes(data)) for index, data in enumerate(request.tools or ()))
     choice, allowed = _tool_choice(request, tools)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Struct
 
 from api.body import AnyRequest
-from api.responses.item_schema import Item, MessageItem, Part
+from api.operation import any_of
+from api.responses.item_schema import CallItem, CallOutputItem, Item, MessageItem, Part, ReasoningItem
 from api.responses.items import stored_items
 from api.responses.query import check_names, read_number
 from api.responses.turns import input_id
@@ -22,9 +23,13 @@ MAX_LIMIT = 100
 _KNOWN = ("after", "include", "include[]", "limit", "order")
 
 
+ITEMS = (MessageItem, CallItem, CallOutputItem, ReasoningItem)
+Listed = Annotated[object, any_of(*ITEMS)]
+
+
 class ItemList(Struct):
     object: str
-    data: list[dict[str, Any]]
+    data: Sequence[Listed]
     first_id: str | None
     last_id: str | None
     has_more: bool

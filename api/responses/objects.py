@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -91,16 +91,22 @@ class Told(Struct):
     incomplete_details: IncompleteDetails | None = None
 
 
-class _ReasoningObject(Struct):
+class Origin(Struct):
+    id: str
+    created_at: int
+    object: Literal["response"] = "response"
+
+
+class ReasoningEcho(Struct):
     effort: str | None
     summary: str | None
 
 
-class _TextObject(Struct):
+class TextEcho(Struct):
     format: TextFormatPart
 
 
-class _Echo(Struct):
+class Echo(Struct):
     """What of a response says how it was asked for."""
 
     model: str
@@ -111,11 +117,11 @@ class _Echo(Struct):
     parallel_tool_calls: bool
     previous_response_id: str | None
     prompt_cache_key: str | None
-    reasoning: _ReasoningObject
+    reasoning: ReasoningEcho
     service_tier: str
     store: bool
     temperature: float
-    text: _TextObject
+    text: TextEcho
     tool_choice: object
     tools: list[FunctionTool]
     top_logprobs: int
@@ -125,11 +131,20 @@ class _Echo(Struct):
     max_tool_calls: None = None
 
 
+def _all_of(*parts: type[Struct]) -> list[tuple[str, Any]]:
+    """Every field of them: nothing is left out where they are encoded."""
+    return [(one.name, one.type) for part in parts for one in msgspec.structs.fields(part)]
+
+
+ResponseObject = msgspec.defstruct("ResponseObject", _all_of(Origin, Echo, Told), module=__name__)
+"""What `Rendered.response` puts together, as a type."""
+
+
 def echo_of(call: ResponseCall) -> bytes:
     """JSON for `ResponseLabel.echo`."""
     request, payload = call.request, call.payload
     reasoning = request.reasoning or ReasoningPart()
-    echo = _Echo(
+    echo = Echo(
         model=request.model,
         background=call.is_background,
         instructions=request.instructions,
@@ -138,11 +153,11 @@ def echo_of(call: ResponseCall) -> bytes:
         parallel_tool_calls=payload.parallel_tool_calls,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
-        reasoning=_ReasoningObject(reasoning.effort, reasoning.summary),
+        reasoning=ReasoningEcho(reasoning.effort, reasoning.summary),
         service_tier=request.service_tier or "default",
         store=call.is_stored,
         temperature=payload.sampling.temperature,
-        text=_TextObject((request.text and request.text.format) or TextFormatPart("text")),
+        text=TextEcho((request.text and request.text.format) or TextFormatPart("text")),
         tool_choice=request.tool_choice or "auto",
         tools=list(call.tools),
         top_logprobs=payload.logprobs or 0,
@@ -157,7 +172,7 @@ class Rendered:
     """The constant part of one response's JSON, encoded once."""
 
     def __init__(self, request_id: str, label: ResponseLabel) -> None:
-        origin = {"id": f"{RESPONSE}{request_id}", "object": "response", "created_at": label.created}
+        origin = Origin(f"{RESPONSE}{request_id}", label.created)
         echo = label.echo or _encode({"model": label.model})
         self._head = _encode(origin)[:-1] + b"," + echo[1:-1] + b","
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
@@ -27,6 +26,7 @@ from api.responses.call import receive_response_call
 from api.responses.history import prepare
 from api.responses.listing import read_page
 from api.responses.objects import echo_of
+from api.responses.operations import CANCEL, CREATE, DELETE, GET, LIST_ITEMS, DeletedResponse
 from api.responses.query import read_retrieval
 from api.responses.told import ToldAsResponse
 from paddler.clock import Clock
@@ -42,7 +42,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     # Clients have no keys yet: all are one tenant.
     tenant = Submit().tenant
 
-    @post(PATH, status_code=200)
+    @post(PATH, status_code=200, operation=CREATE)
     async def create_response(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await receive_response_call(body, secrets.randbits(32))
@@ -75,7 +75,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         async with await submit() as reply:
             return await _status(reply.request_id)
 
-    @get(f"{PATH}/{{response_id:str}}")
+    @get(f"{PATH}/{{response_id:str}}", operation=GET)
     async def get_response(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         request_id = request_id_of_response("response_id", response_id)
         await responses.read(request_id, tenant)
@@ -86,7 +86,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         render = partial(stream_response, after=how.after)
         return StreamedAnswer(follow, render, gateway.position, clock, begins_at_once=True)
 
-    @post(f"{PATH}/{{response_id:str}}/cancel", status_code=200)
+    @post(f"{PATH}/{{response_id:str}}/cancel", status_code=200, operation=CANCEL)
     async def cancel_response(response_id: FromPath[str]) -> ASGIApp:
         """One that has ended stays as it is."""
         request_id = request_id_of_response("response_id", response_id)
@@ -94,8 +94,8 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         await gateway.cancel(request_id)
         return await _status(request_id)
 
-    @delete(f"{PATH}/{{response_id:str}}", status_code=200)
-    async def delete_response(response_id: FromPath[str]) -> dict[str, Any]:
+    @delete(f"{PATH}/{{response_id:str}}", status_code=200, operation=DELETE)
+    async def delete_response(response_id: FromPath[str]) -> DeletedResponse:
         """One that has not ended is cancelled."""
         request_id = request_id_of_response("response_id", response_id)
         await responses.read(request_id, tenant)
@@ -103,7 +103,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         await responses.forget(request_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
-    @get(f"{PATH}/{{response_id:str}}/input_items")
+    @get(f"{PATH}/{{response_id:str}}/input_items", operation=LIST_ITEMS)
     async def list_input_items(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         request_id = request_id_of_response("response_id", response_id)
         page = read_page(request)

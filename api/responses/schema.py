@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from api.openai.schema import MAX_STOP, Penalty, StopString, TokenCount, Unit
 from paddler.payload import MAX_LOGPROBS
@@ -67,7 +67,7 @@ class FunctionTool(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     type: Literal["function"]
     name: str
-    parameters: Raw = Raw(b"null")
+    parameters: Raw = field(default_factory=lambda: Raw(b"null"))
     description: str | None = None
     strict: bool | None = None
 

@@ -96,7 +96,7 @@ def test_another_root_leaves_literals_and_comments_alone() -> None:
         ({"grammar": {"type": "gbnf", "grammar": "x"}}, "`grammar.root` is required"),
         ({"tools": [{"type": "web"}]}, "`tools[0].type`"),
         ({"tools": [tool("a b")]}, "`tools[0].function.name` must be"),
-        ({"tools": [tool(), tool()]}, "two are called 'look'"),
+        ({"tools": [tool(), tool()]}, "another tool is called 'look' too"),
         (
             {"tools": [tool(parameters=SCHEMA | {"required": ["x"]})]},
             "Required field 'x' not found in properties",

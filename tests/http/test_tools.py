@@ -107,7 +107,7 @@ async def test_chunks_of_a_call_come_as_openais(client: AsyncOpenAI) -> None:
     assert begun == {
         "tool_calls": [{"index": 0, "id": call_id(request_id, 0), "type": "function", "function": function}]
     }
-    assert len(fragments) > 3
+    assert len(fragments) > 1
     assert all(one["tool_calls"][0].keys() == {"index", "function"} for one in fragments)
     assert "".join(one["tool_calls"][0]["function"]["arguments"] for one in fragments) == LOOK
     assert last == {}
@@ -221,7 +221,7 @@ async def test_any_balancer_goes_on_from_any_event(
         response = await http.post("/v1/chat/completions", json=body)
     request_id = response.headers["x-request-id"]
     whole = events_of(response.text)
-    assert len(whole) > 8
+    assert len(whole) > 4
     async with other.http() as http:
 
         async def rest(offset: int) -> list[Any]:

@@ -1,0 +1,38 @@
+"""What `Front` adds to every route, as `/openapi.json` tells it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from api.keepalive import Keepalive
+from api.openai.objects import ErrorAnswer
+from api.operation import Around, Parameter
+from paddler.errors import InvalidField
+
+AROUND = Around(
+    parameters=(
+        Parameter(
+            name="X-Request-Id",
+            type=Annotated[str, Meta(pattern="^[!-~]{1,128}$")],
+            description="The client's own name for the request; comes back as it is.",
+        ),
+        Parameter(
+            name="X-SSE-Keepalive",
+            type=Annotated[Any, Meta(extra_json_schema={"type": "string", "enum": [str(one) for one in Keepalive]})],
+            description="What a stream says while it waits.",
+        ),
+    ),
+    headers=(
+        Parameter(
+            name="x-request-id", description="`X-Request-Id` as it came, else the id in the queue.", is_required=True
+        ),
+        Parameter(name="x-paddler-request-id", description="The request's id in the queue, for `/v1/requests/{id}`."),
+        Parameter(
+            name="openai-processing-ms", type=int, description="From the request's head to this one.", is_required=True
+        ),
+    ),
+    errors=(InvalidField,),
+    error_body=ErrorAnswer,
+)
