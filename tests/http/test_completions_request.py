@@ -162,7 +162,9 @@ def test_log_probabilities_have_the_old_form() -> None:
     }
     stream = CompletionStream("p.1", label)
     parts = [json.loads(events(stream.tokens(frame.text, frame.logprobs))[0]) for frame in said[:2]]
-    for name, values in choice["logprobs"].items():
+    told = choice["logprobs"]
+    assert told is not None
+    for name, values in told.items():
         assert [one for part in parts for one in part["choices"][0]["logprobs"][name]] == values
     later = CompletionStream("p.1", label, earlier=said[:1])
     (event,) = events(later.tokens(said[1].text, said[1].logprobs))
