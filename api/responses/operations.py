@@ -10,6 +10,7 @@ from api.openai.objects import ErrorAnswer
 from api.operation import EVENTS as SSE
 from api.operation import JSON, Answer, Operation, Parameter, Stream, any_of
 from api.responses import call
+from api.responses.counting import InputTokens
 from api.responses.events import EVENTS
 from api.responses.listing import DEFAULT_LIMIT, ITEMS, MAX_LIMIT, ItemList
 from api.responses.objects import ResponseObject
@@ -21,6 +22,7 @@ from api.submitting import (
     REQUEST_ID,
     SUBMIT_ERRORS,
     SUBMIT_HEADERS,
+    whole,
     whole_or_events,
 )
 from paddler.errors import InvalidField, QueueUnavailable, RequestNotFound
@@ -49,6 +51,14 @@ CREATE = Operation(
     answers={200: whole_or_events(ResponseObject, _EVENTS, "The response, or with `stream` its events.")},
     errors=(*SUBMIT_ERRORS, RequestNotFound),
     parts=EVENTS,
+    **_OF_ALL,
+)
+COUNT = Operation(
+    summary="How many tokens the prompt of a response has.",
+    request=call.DECODER,
+    parameters=SUBMIT_HEADERS,
+    answers={200: whole(InputTokens, "The number.")},
+    errors=(*SUBMIT_ERRORS, RequestNotFound),
     **_OF_ALL,
 )
 GET = Operation(

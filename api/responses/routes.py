@@ -12,9 +12,10 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
+from api.asking import AskedAnswer
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
-from api.openai.label import ResponseLabel, encode_label
+from api.openai.label import QuestionLabel, ResponseLabel, encode_label
 from api.options import read_options
 from api.responses.answers import (
     render_response,
@@ -23,14 +24,17 @@ from api.responses.answers import (
     stream_response,
 )
 from api.responses.call import receive_response_call
+from api.responses.counting import check_counts, count_body
 from api.responses.history import prepare
 from api.responses.listing import read_page
 from api.responses.objects import echo_of
-from api.responses.operations import CANCEL, CREATE, DELETE, GET, LIST_ITEMS, DeletedResponse
+from api.responses.operations import CANCEL, COUNT, CREATE, DELETE, GET, LIST_ITEMS, DeletedResponse
 from api.responses.query import read_retrieval
 from api.responses.told import ToldAsResponse
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway, Reply, Submit
+from paddler.wire.agent import CountTokens
+from paddler.wire.answers import Counted
 from paddler.wire.stored import StoredResponse
 
 PATH = "/v1/responses"
@@ -75,6 +79,17 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         async with await submit() as reply:
             return await _status(reply.request_id)
 
+    @post(f"{PATH}/input_tokens", status_code=200, operation=COUNT)
+    async def count_input_tokens(request: AnyRequest) -> ASGIApp:
+        body = await read_json_body(request)
+        call = await receive_response_call(body, secrets.randbits(32))
+        check_counts(call)
+        how = read_options(request, body, label=encode_label(QuestionLabel()))
+        prepared = await prepare(call, responses, how.tenant)
+        pool = await gateway.resolve(call.request.model)
+        submit = partial(gateway.submit, pool, CountTokens(request=prepared.payload), how)
+        return ToldAsResponse(AskedAnswer(submit, Counted, count_body, clock))
+
     @get(f"{PATH}/{{response_id:str}}", operation=GET)
     async def get_response(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         request_id = request_id_of_response("response_id", response_id)
@@ -114,7 +129,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = render_status(await gateway.status(request_id))
         return ASGIResponse(body=body, media_type="application/json", headers={"x-request-id": request_id})
 
-    return [create_response, get_response, cancel_response, delete_response, list_input_items]
+    return [create_response, count_input_tokens, get_response, cancel_response, delete_response, list_input_items]
 
 
 async def _submit_and_keep(gateway: Gateway, submit: Callable[[], Awaitable[Reply]], record: StoredResponse) -> Reply:

@@ -71,6 +71,25 @@ async def test_a_whole_answer(client: AsyncOpenAI) -> None:
     assert await client.responses.retrieve(response.id) == response
 
 
+async def test_input_tokens_are_counted_as_usage_has_them(client: AsyncOpenAI) -> None:
+    first = await client.responses.create(model="default", input=saying("one"), instructions="Be brief.", tools=TOOLS)
+    for input, previous in ((saying("one"), None), (saying("two"), first.id)):
+        asked: Any = {"model": "default", "input": input, "instructions": "Be brief.", "tools": TOOLS}
+        if previous is not None:
+            asked["previous_response_id"] = previous
+        counted = await client.responses.input_tokens.count(**asked)
+        response = await client.responses.create(**asked)
+        assert response.usage is not None
+        assert (counted.object, counted.input_tokens) == ("response.input_tokens", response.usage.input_tokens)
+
+
+@pytest.mark.parametrize("name", ["stream", "background", "store"])
+async def test_counting_takes_nothing_that_is_about_an_answer(client: AsyncOpenAI, name: str) -> None:
+    with pytest.raises(BadRequestError) as caught:
+        await client.responses.input_tokens.count(model="default", input="x", extra_body={name: True})
+    assert caught.value.param == name
+
+
 async def test_the_sync_client(client: AsyncOpenAI, balancer: HttpBalancer) -> None:
     def whole_and_stream() -> tuple[str, str]:
         with balancer.openai_sync("openai") as sync:
