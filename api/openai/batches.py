@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import get, post
@@ -13,8 +13,11 @@ from msgspec import Meta, Struct
 
 from api.body import AnyRequest, read_json_body
 from api.openai.batch_bodies import ENDPOINTS
-from api.openai.files import list_object, read_lifetime
+from api.openai.files import read_lifetime
 from api.openai.query import read_limit, read_query
+from api.openai.stored_objects import BatchList, BatchObject, LineErrorObject, LineErrors, list_fields
+from api.openai.stored_operations import CANCEL_BATCH, GET_BATCH, LIST_BATCHES
+from api.openai.stored_operations import create_batch as create_batch_operation
 from api.validation import decode_body
 from paddler.batches.batches import Batches
 from paddler.batches.files import LIFETIME_S, Files
@@ -53,8 +56,8 @@ _decoder = msgspec.json.Decoder(BatchRequest)
 
 
 def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRouteHandler]:
-    @post("/v1/batches", status_code=200)
-    async def create_batch(request: AnyRequest) -> dict[str, Any]:
+    @post("/v1/batches", status_code=200, operation=create_batch_operation(_decoder))
+    async def create_batch(request: AnyRequest) -> BatchObject:
         asked = decode_body(await read_json_body(request), _decoder, {})
         batch = read_batch(asked, int(clock.wall()))
         try:
@@ -72,18 +75,18 @@ def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRoute
         await batches.create(batch)
         return batch_object(batch)
 
-    @get("/v1/batches")
-    async def list_batches(request: AnyRequest) -> dict[str, Any]:
+    @get("/v1/batches", operation=LIST_BATCHES)
+    async def list_batches(request: AnyRequest) -> BatchList:
         query = read_query(request, ("after", "limit"))
         page = await batches.list(after=query.get("after"), limit=read_limit(query, DEFAULT_PAGE, MAX_PAGE))
-        return list_object([batch_object(batch) for batch in page.items], has_more=page.has_more)
+        return list_fields([batch_object(batch) for batch in page.items], has_more=page.has_more)
 
-    @get("/v1/batches/{batch_id:str}")
-    async def get_batch(batch_id: FromPath[str]) -> dict[str, Any]:
+    @get("/v1/batches/{batch_id:str}", operation=GET_BATCH)
+    async def get_batch(batch_id: FromPath[str]) -> BatchObject:
         return batch_object(await batches.get(batch_id))
 
-    @post("/v1/batches/{batch_id:str}/cancel", status_code=200)
-    async def cancel_batch(batch_id: FromPath[str]) -> dict[str, Any]:
+    @post("/v1/batches/{batch_id:str}/cancel", status_code=200, operation=CANCEL_BATCH)
+    async def cancel_batch(batch_id: FromPath[str]) -> BatchObject:
         return batch_object(await batches.cancel(batch_id))
 
     return [create_batch, list_batches, get_batch, cancel_batch]
@@ -119,8 +122,10 @@ def _window_s(text: str) -> int:
     return seconds
 
 
-def batch_object(batch: Batch) -> dict[str, Any]:
-    errors = {"object": "list", "data": [_error_object(error) for error in batch.errors]} if batch.errors else None
+def batch_object(batch: Batch) -> BatchObject:
+    errors: LineErrors | None = None
+    if batch.errors:
+        errors = {"object": "list", "data": [_error_object(error) for error in batch.errors]}
     return {
         "id": batch.id,
         "object": "batch",
@@ -145,5 +150,5 @@ def batch_object(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _error_object(error: LineError) -> dict[str, Any]:
+def _error_object(error: LineError) -> LineErrorObject:
     return {"code": error.code, "line": error.line, "message": error.message, "param": error.param}

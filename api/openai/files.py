@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
 from urllib.parse import quote
 
 from litestar import delete, get, post
@@ -16,6 +15,8 @@ from api.body import AnyRequest
 from api.connection import Headers, Outgoing, run_while_connected
 from api.forms import discard, read_form
 from api.openai.query import read_choice, read_limit, read_query
+from api.openai.stored_objects import DeletedFile, FileList, FileObject, list_fields
+from api.openai.stored_operations import CREATE_FILE, DELETE_FILE, GET_CONTENT, GET_FILE, LIST_FILES
 from paddler.batches.files import LIFETIME_S, Files, told_as_unavailable
 from paddler.batches.records import FileRecord
 from paddler.clock import Clock
@@ -30,8 +31,8 @@ _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 
 def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
     # Its own limit, which counts what has arrived: `Upload` refuses what is too large.
-    @post("/v1/files", status_code=200, request_max_body_size=None)
-    async def create_file(request: AnyRequest) -> dict[str, Any]:
+    @post("/v1/files", status_code=200, request_max_body_size=None, operation=CREATE_FILE)
+    async def create_file(request: AnyRequest) -> FileObject:
         try:
             upload = await files.begin()
         except PaddlerError:
@@ -51,8 +52,8 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
                 await upload.abort()
         return file_object(record)
 
-    @get("/v1/files")
-    async def list_files(request: AnyRequest) -> dict[str, Any]:
+    @get("/v1/files", operation=LIST_FILES)
+    async def list_files(request: AnyRequest) -> FileList:
         query = read_query(request, ("after", "limit", "order", "purpose"))
         order = read_choice(query, "order", ("asc", "desc"))
         page = await files.list(
@@ -61,18 +62,18 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
             newest_first=order != "asc",
             purpose=query.get("purpose"),
         )
-        return list_object([file_object(record) for record in page.items], has_more=page.has_more)
+        return list_fields([file_object(record) for record in page.items], has_more=page.has_more)
 
-    @get("/v1/files/{file_id:str}")
-    async def get_file(file_id: FromPath[str]) -> dict[str, Any]:
+    @get("/v1/files/{file_id:str}", operation=GET_FILE)
+    async def get_file(file_id: FromPath[str]) -> FileObject:
         return file_object(await files.get(file_id))
 
-    @delete("/v1/files/{file_id:str}", status_code=200)
-    async def delete_file(file_id: FromPath[str]) -> dict[str, Any]:
+    @delete("/v1/files/{file_id:str}", status_code=200, operation=DELETE_FILE)
+    async def delete_file(file_id: FromPath[str]) -> DeletedFile:
         await files.delete(file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 
-    @get("/v1/files/{file_id:str}/content")
+    @get("/v1/files/{file_id:str}/content", operation=GET_CONTENT)
     async def get_content(file_id: FromPath[str]) -> ASGIApp:
         record = await files.get(file_id)
         return FileAnswer(record, files.read(record), clock)
@@ -113,7 +114,7 @@ class FileAnswer:
             await out.write(piece, last=not left)
 
 
-def file_object(record: FileRecord) -> dict[str, Any]:
+def file_object(record: FileRecord) -> FileObject:
     return {
         "id": record.id,
         "object": "file",
@@ -125,11 +126,6 @@ def file_object(record: FileRecord) -> dict[str, Any]:
         "status": "processed",
         "status_details": None,
     }
-
-
-def list_object(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    first, last = (items[0]["id"], items[-1]["id"]) if items else (None, None)
-    return {"object": "list", "data": items, "first_id": first, "last_id": last, "has_more": has_more}
 
 
 def read_lifetime(param: str, anchor: str, seconds: int) -> int:
