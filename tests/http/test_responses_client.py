@@ -172,7 +172,7 @@ async def test_a_call_in_a_stream(client: AsyncOpenAI) -> None:
         events = [event async for event in stream]
         response = await stream.get_final_response()
     snapshots = [event.snapshot for event in events if event.type == "response.function_call_arguments.delta"]
-    assert len(snapshots) > 3
+    assert len(snapshots) > 1
     message, call = response.output
     assert isinstance(message, ResponseOutputMessage)
     assert isinstance(call, ResponseFunctionToolCall)
