@@ -11,6 +11,7 @@ from api.openai.objects import ErrorAnswer
 from api.operation import Around, Parameter
 from paddler.errors import InvalidField
 
+# Not in every answer: where it refuses its own headers, what answers stands before it.
 AROUND = Around(
     parameters=(
         Parameter(
@@ -26,11 +27,14 @@ AROUND = Around(
     ),
     headers=(
         Parameter(
-            name="x-request-id", description="`X-Request-Id` as it came, else the id in the queue.", is_required=True
+            name="x-request-id",
+            description="`X-Request-Id` as it came, else the id in the queue, else one made for this answer.",
         ),
         Parameter(name="x-paddler-request-id", description="The request's id in the queue, for `/v1/requests/{id}`."),
         Parameter(
-            name="openai-processing-ms", type=int, description="From the request's head to this one.", is_required=True
+            name="openai-processing-ms",
+            type=int,
+            description="From the request's head to this one.",
         ),
     ),
     errors=(InvalidField,),

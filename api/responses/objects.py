@@ -93,8 +93,8 @@ class Told(Struct):
 
 class Origin(Struct):
     id: str
+    object: Literal["response"]
     created_at: int
-    object: Literal["response"] = "response"
 
 
 class ReasoningEcho(Struct):
@@ -172,7 +172,7 @@ class Rendered:
     """The constant part of one response's JSON, encoded once."""
 
     def __init__(self, request_id: str, label: ResponseLabel) -> None:
-        origin = Origin(f"{RESPONSE}{request_id}", label.created)
+        origin = Origin(f"{RESPONSE}{request_id}", "response", label.created)
         echo = label.echo or _encode({"model": label.model})
         self._head = _encode(origin)[:-1] + b"," + echo[1:-1] + b","
 
