@@ -53,6 +53,9 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     context_size: int = 8192
     n_batch: int = 2048
     max_parked: int = 64
+    lone_step_s: float = 1.0
+    """A step for a prompt that is alone may take so long; less than the quarter of a lease, after which progress renews
+    it."""
     threads: int | None = None
     n_gpu_layers: int = 0
     model_name: str | None = None

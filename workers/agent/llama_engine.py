@@ -67,7 +67,7 @@ class LlamaEngine:
             log.info("this model's memory cannot be shared: no prefix is reused", model=model.path.name)
         self._shifts = settings.context_shift
         check_can_shift(self._shifts, can_share)
-        num_cells = self._context.num_cells
+        num_cells, max_batch = self._context.num_cells, self._context.max_batch
         self._max_tokens = min(num_cells, model.context_length or num_cells)
         self.info = EngineInfo(
             model=settings.model_name or name_of(model),
@@ -81,11 +81,12 @@ class LlamaEngine:
         )
         template = template_of(model, local_time(clock))
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
-        max_batch = self._context.max_batch
         self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
         self._answerer = Answerer(model, template, clock, name=self.info.model, vision=self._vision)
         token_s = warm_up(self._context, clock, model.vocab_size)
-        self._scheduler = Scheduler(num_cells=num_cells, max_batch=max_batch, prefill_token_s=token_s)
+        self._scheduler = Scheduler(
+            num_cells=num_cells, max_batch=max_batch, prefill_token_s=token_s, lone_step_s=settings.lone_step_s
+        )
         self._embedder = Embedder(
             model,
             clock,
@@ -97,13 +98,11 @@ class LlamaEngine:
         )
         self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
         self._started: dict[int, tuple[Job, Generate]] = {}
-        """By sequence id, jobs whose prompt is not tokenised yet, the oldest first."""
         self._sequences: dict[int, Sequence] = {}
-        """By sequence id, the oldest first."""
+        """Both by sequence id, the oldest first; the prompts of the former are not tokenised yet."""
         self._cancelled: set[int] = set()
         self._signs = SignsOfLife()
-        self.num_preempted = 0
-        self._has_computed = False
+        self.num_preempted, self._has_computed = 0, False
 
     @property
     def num_free_slots(self) -> int:

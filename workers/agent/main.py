@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import rich_click as click
 import uvloop
 from msgspec import Struct
+from msgspec.structs import replace
 
 from paddler import __version__, logs
 from paddler.clock import Clock, SystemClock
@@ -32,6 +33,7 @@ from workers.agent.loop import FLUSH_MS, AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
+from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.shards import shards_of
 from workers.agent.starting import Build, LoadStalled, Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
@@ -169,6 +171,11 @@ def _origin(settings: AgentSettings) -> dict[str, str | int]:
     return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 
+def lone_step_s(lease_ms: int) -> float:
+    """A fifth of the lease: on a machine that has become slower a step takes longer than was aimed at."""
+    return min(LONE_STEP_TARGET_S, max(PREFILL_STEP_TARGET_S, lease_ms / 5000))
+
+
 def build_llama(settings: EngineSettings, report: Report, is_suspect: bool) -> Engine:
     from workers.agent.probe import check
 
@@ -286,7 +293,7 @@ def command(
         )
         files = (*shards_of(model), *map(Path, wanted.other_files))
 
-        build: Build = partial(build_llama, wanted)
+        build: Build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))
     else:
         own = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms, "context_size": context_size}
         build = partial(build_scripted, slots=slots, model_name=model_name, **own)
