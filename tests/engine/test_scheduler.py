@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from workers.agent.main import lone_step_s
 from workers.agent.scheduler import (
     LONE_STEP_TARGET_S,
     MIN_PREFILL_TOKENS,
@@ -225,3 +226,15 @@ def test_a_batch_that_computes_again_stays_below_a_tile_with_all_that_is_in_it()
 def test_more_prefilling_sequences_than_tokens_to_give() -> None:
     plan = make(max_batch=2).plan([Work(key, 50) for key in range(4)])
     assert plan.chunks == (Chunk(0, 1), Chunk(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("lease_ms", "step_s"), [(500, PREFILL_STEP_TARGET_S), (3000, 0.6), (5000, 1.0), (60_000, LONE_STEP_TARGET_S)]
+)
+def test_a_lone_step_is_bounded_by_the_lease(lease_ms: int, step_s: float) -> None:
+    assert lone_step_s(lease_ms) == pytest.approx(step_s)
+    scheduler = Scheduler(num_cells=100_000, max_batch=100_000, prefill_token_s=0.001, lone_step_s=step_s)
+    simulation = Simulation(scheduler, token_s=0.001)
+    simulation.add(45_000, 1)
+    simulation.step()
+    assert simulation.elapsed[-1] == pytest.approx(step_s, rel=0.3)
