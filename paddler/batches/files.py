@@ -158,6 +158,14 @@ class Files:
             await self.contents.delete(file_id, 0)
         await self._index.remove(expired)
         await self.contents.delete_unfinished()
+        # Of a process that died between sealing a file and adding its record.
+        if old := await self.contents.old_ids():
+            pipe = self._redis.pipeline(transaction=False)
+            for file_id in old:
+                pipe.exists(self._keys.file(file_id))
+            for file_id, is_known in zip(old, await pipe.execute(), strict=True):
+                if not is_known:
+                    await self.contents.delete(file_id, 0)
 
 
 class Upload:
