@@ -13,6 +13,7 @@ A crash at any point is gone on from by the next run: what is done is marked, re
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -69,21 +70,25 @@ class BatchRun:
     async def run(self) -> None:
         """Raises `LeaseLost`, a `PaddlerError`, or what Redis or the storage raises: the next run goes on."""
         if self._batch.fruitless > MAX_FRUITLESS:
-            await self._fail([LineError("internal_error", "Run after run ended early; the workers' logs say why.")])
+            await self._give_up(LineError("internal_error", "Run after run ended early; the workers' logs say why."))
             return
         try:
             record = await self._files.get(self._batch.input_file_id)
+            await self._while_held(lambda group: self._run(record, group))
+        except FileNotFound as error:
+            await self._give_up(LineError(error.code, error.message))
+
+    async def _give_up(self, error: LineError) -> None:
+        await self._while_held(lambda _: self._fail([error]))
+
+    async def _while_held(self, act: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+        try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch_loop())
-                await self._run(record, group)
+                await act(group)
                 watching.cancel()
         except BaseExceptionGroup as errors:
-            error = _first(errors)
-            if not isinstance(error, FileNotFound):
-                raise error from None
-            await self._fail([LineError(error.code, error.message)])
-        except FileNotFound as error:
-            await self._fail([LineError(error.code, error.message)])
+            raise _first(errors) from None
 
     async def _run(self, record: FileRecord, group: asyncio.TaskGroup) -> None:
         if self._batch.status == "validating":
@@ -131,9 +136,7 @@ class BatchRun:
         self._lines = lines = Lines(self._batch, self._gateway, self._format, pools, output, self._clock)
         lines.halted = self._reason_to_halt(self._batch)
         flushing = group.create_task(output.flush_loop())
-        # Of a lost worker: they are the first that are not done, for lines are begun in their order.
-        num_unknown = 0 if lines.halted is not None else MAX_UNKNOWN
-        line = 0
+        line = num_unknown = 0
         async for _, data in split_lines(self._files.read(record)):
             # Blank lines do not count: bits and ids are those of requests.
             line += 1
@@ -141,7 +144,8 @@ class BatchRun:
                 await self._clock.sleep(0)
                 continue
             await lines.wait_for_room()
-            if num_unknown < MAX_UNKNOWN:
+            if lines.halted is not None and num_unknown < MAX_UNKNOWN:
+                # A lost worker may have begun it: it began lines in their order, so the first that are not done.
                 num_unknown = 0 if await lines.stop(line, data) else num_unknown + 1
             elif lines.halted is not None:
                 lines.skip(line, data)
