@@ -48,7 +48,8 @@ async def test_a_worker_that_cannot_read_the_file_leaves_it_to_others(
         await until_done(client, made, 20)
     async with batch_worker(store.url, store.prefix, folder=tmp_path):
         await asyncio.sleep(2)
-        assert (await client.batches.retrieve(made.id)).status == "in_progress"
+        found = await Batches(store, CLOCK).get(made.id)
+        assert (found.status, found.runs) == ("in_progress", 1), "it does not even take it"
         async with batch_worker(store.url, store.prefix):
             assert counts(await until_ended(client, made)) == (100, 100, 0)
 
