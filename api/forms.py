@@ -11,7 +11,7 @@ from litestar.exceptions import ClientException, HTTPException
 from msgspec import Struct
 
 from api.body import AnyRequest, UnsupportedMediaType
-from paddler.errors import InvalidField, PaddlerError
+from paddler.errors import BodyTooLarge, InvalidField, PaddlerError
 
 MAX_FIELD = 4096
 MAX_PARTS = 32
@@ -33,18 +33,24 @@ async def read_form(
     """Hand the bytes of the part `file_field` on to `write` in order, and return the rest. `check` gets about how many
     they will be, if the client says so, before any is read.
 
-    Raises `ClientException` for what is no form, `InvalidField` for a part that does not belong there, and what `check`
-    and `write` raise."""
+    Raises `ClientException` for what is no form, `InvalidField` for a part that does not belong there, `BodyTooLarge`
+    for too much beside the file, and what `check` and `write` raise."""
     reader = _FormReader(file_field)
     body = request.stream()
     try:
         with multipart.PushMultipartParser(_boundary(request), max_segment_count=MAX_PARTS) as parser:
             if (length := request.content_length) is not None:
                 check(max(0, length - FORM_BYTES))
+            num_beside = 0
             async for piece in body:
+                num_beside += len(piece)
                 for event in parser.parse(piece):
                     if data := reader.take(event):
+                        num_beside -= len(data)
                         await write(data)
+                # Its length is not always told, and what is before, between and behind the parts is in no part.
+                if num_beside > FORM_BYTES:
+                    raise BodyTooLarge(f"The form has more than {FORM_BYTES} bytes beside its file.")
     except multipart.MultipartError as error:
         await discard(body)
         raise ClientException(f"The body is no valid multipart form: {error}.") from None

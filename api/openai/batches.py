@@ -27,6 +27,8 @@ from paddler.errors import FileNotFound, InvalidField
 from paddler.ids import new_batch_id
 
 MAX_WINDOW_S = 7 * 86_400
+HALT_S = 86_400
+"""How long behind the window of a batch its input is kept for whoever writes down what was not done."""
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
 
@@ -72,6 +74,8 @@ def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRoute
                 "`completion_window`, or upload it with a longer `expires_after`.",
                 param="input_file_id",
             )
+        # To be halted at the end of its window it is read, too.
+        await files.keep(record, batch.expires_at + HALT_S)
         await batches.create(batch)
         return batch_object(batch)
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import httpx
 import msgspec
 from msgspec import Struct
+
+_T = TypeVar("_T")
 
 TIMEOUT_S = 30.0
 
 
 class CannotTalk(Exception):
     """What the balancer said no to, or why it cannot be reached, in one line."""
+
+
+class Away(CannotTalk):
+    """It cannot be reached, or not just now: what was asked may be asked again."""
 
 
 class Counts(Struct):
@@ -63,13 +69,16 @@ class FileObject(Struct):
 
 
 class BatchClient:
-    """Each call raises `CannotTalk`."""
+    """It, and each call, raises `CannotTalk`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         # An upload is as slow as its network; what must come soon is a connection and the answer's head.
         timeout = httpx.Timeout(TIMEOUT_S, read=300.0, write=None)
-        self._http = httpx.Client(base_url=url.rstrip("/").removesuffix("/v1"), timeout=timeout)
+        try:
+            self._http = httpx.Client(base_url=url.rstrip("/").removesuffix("/v1"), timeout=timeout)
+        except httpx.InvalidURL as error:
+            raise CannotTalk(f"--url {url} is no URL: {error}") from None
 
     def close(self) -> None:
         self._http.close()
@@ -81,7 +90,7 @@ class BatchClient:
 
     def _upload(self, name: str, file: BinaryIO) -> str:
         answer = self._call("POST", "/v1/files", data={"purpose": "batch"}, files={"file": (name, file)})
-        return msgspec.json.decode(answer, type=FileObject).id
+        return self._decoded(answer, FileObject).id
 
     def create(self, input_file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> Batch:
         asked = {"input_file_id": input_file_id, "endpoint": endpoint, "completion_window": window}
@@ -95,7 +104,7 @@ class BatchClient:
         return self._batch("POST", f"/v1/batches/{batch_id}/cancel")
 
     def list(self, limit: int) -> BatchList:
-        return msgspec.json.decode(self._call("GET", "/v1/batches", params={"limit": limit}), type=BatchList)
+        return self._decoded(self._call("GET", "/v1/batches", params={"limit": limit}), BatchList)
 
     def download(self, file_id: str, out: BinaryIO) -> None:
         """Write the contents as they come."""
@@ -103,13 +112,19 @@ class BatchClient:
             with self._http.stream("GET", f"/v1/files/{file_id}/content") as answer:
                 if answer.is_error:
                     answer.read()
-                    raise CannotTalk(_told(answer))
+                    raise _refusal(answer)
                 out.writelines(answer.iter_bytes())
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
 
     def _batch(self, method: Literal["GET", "POST"], path: str, **how: Any) -> Batch:
-        return msgspec.json.decode(self._call(method, path, **how), type=Batch)
+        return self._decoded(self._call(method, path, **how), Batch)
+
+    def _decoded(self, answer: bytes, kind: type[_T]) -> _T:
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise CannotTalk(f"--url {self._url} does not answer as a balancer does.") from None
 
     def _call(self, method: Literal["GET", "POST"], path: str, **how: Any) -> bytes:
         try:
@@ -117,11 +132,21 @@ class BatchClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
         if answer.is_error:
-            raise CannotTalk(_told(answer))
+            raise _refusal(answer)
         return answer.content
 
     def _unreachable(self, error: Exception) -> CannotTalk:
-        return CannotTalk(f"--url {self._url} cannot be talked to: {error or type(error).__name__}")
+        kind = Away if isinstance(error, httpx.TransportError) and not _is_wrong(error) else CannotTalk
+        return kind(f"--url {self._url} cannot be talked to: {error or type(error).__name__}")
+
+
+def _is_wrong(error: httpx.TransportError) -> bool:
+    """However often it is asked."""
+    return isinstance(error, httpx.UnsupportedProtocol)
+
+
+def _refusal(answer: httpx.Response) -> CannotTalk:
+    return (Away if answer.is_server_error else CannotTalk)(_told(answer))
 
 
 class _ErrorObject(Struct):
@@ -135,6 +160,6 @@ class _Error(Struct):
 def _told(answer: httpx.Response) -> str:
     try:
         message = msgspec.json.decode(answer.content, type=_Error).error.message
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return f"the balancer answered {answer.status_code}; is --url that of its inference or OpenAI service?"
     return f"the balancer answered {answer.status_code}: {message}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,8 +14,9 @@ import msgspec
 import rich_click as click
 from rich.console import Console
 
-from paddler.batch_cli.client import Batch, BatchClient, CannotTalk
+from paddler.batch_cli.client import Away, Batch, BatchClient, CannotTalk
 from paddler.batch_cli.shown import batch_block, batches_table, lines_told, new_progress
+from paddler.batches.splitting import MAX_LINE, UTF8_BOM
 from paddler.clock import SystemClock
 from paddler.settings import option
 
@@ -22,6 +25,8 @@ _T = TypeVar("_T")
 
 DEFAULT_URL = "http://127.0.0.1:8061"
 POLL_S = 0.5
+MAX_POLL_S = 10.0
+"""Between tries while no balancer answers."""
 _INPUT = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 _OUTPUT = click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path)
 
@@ -74,15 +79,19 @@ def submit_command(
     as_json: bool,
 ) -> None:
     """Upload FILE, one request a line, and wait for the batch. Exits with 1 unless it is completed."""
+    _check_writable(output, errors)
     endpoint = endpoint or _first_url(file)
     pairs = dict(_pair(text) for text in metadata)
 
     def act(client: BatchClient) -> Batch:
         batch = client.create(client.upload(file), endpoint, window, pairs)
+        # At once: whatever becomes of this command, the batch goes on.
+        click.echo(f"submitted {batch.id}", err=True)
         return batch if no_wait else _wait(client, batch)
 
     batch = _talk(url, act)
-    _print_batch(batch, as_json=as_json)
+    # Answers that go to stdout are alone there.
+    _print_batch(batch, as_json=as_json, err="-" in (str(output), str(errors)))
     if batch.has_ended:
         _talk(url, lambda client: _fetch(client, batch, output, errors))
         sys.exit(0 if batch.status == "completed" else 1)
@@ -102,6 +111,8 @@ def status_command(*, batch_id: str, url: str | None, as_json: bool) -> None:
 @_url
 def fetch_command(*, batch_id: str, output: Path | None, errors: Path | None, url: str | None) -> None:
     """Write the answers of a batch that has ended, to stdout unless --output or --errors say where."""
+
+    _check_writable(output, errors)
 
     def act(client: BatchClient) -> None:
         batch = client.get(batch_id)
@@ -139,6 +150,7 @@ def list_command(*, limit: int, url: str | None, as_json: bool) -> None:
 def _wait(client: BatchClient, batch: Batch) -> Batch:
     with new_progress() as progress:
         bar = progress.add_task(batch.status, total=None, told="")
+        delay = POLL_S
         try:
             while True:
                 counts = batch.request_counts
@@ -147,8 +159,13 @@ def _wait(client: BatchClient, batch: Batch) -> Batch:
                 progress.update(bar, description=batch.status, total=total, completed=done, told=told)
                 if batch.has_ended:
                     return batch
-                time.sleep(POLL_S)  # noqa: TID251  # a command that waits for nothing else
-                batch = client.get(batch.id)
+                time.sleep(delay)  # noqa: TID251  # a command that waits for nothing else
+                try:
+                    batch = client.get(batch.id)
+                    delay = POLL_S
+                except Away as error:
+                    progress.console.print(str(error), style="yellow", markup=False)
+                    delay = min(delay * 2, MAX_POLL_S)
         except KeyboardInterrupt:
             progress.stop()
             click.echo(f"{batch.id} goes on; look at it with: paddler batch status {batch.id}", err=True)
@@ -161,9 +178,41 @@ def _fetch(client: BatchClient, batch: Batch, output: Path | None, errors: Path 
             continue
         if str(path) == "-":
             _download(client, file_id, sys.stdout.buffer)
-        else:
-            with path.open("wb") as out:
-                _download(client, file_id, out)
+            continue
+        try:
+            _write(client, file_id, path.resolve())
+        except OSError as error:
+            raise click.ClickException(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def _write(client: BatchClient, file_id: str | None, path: Path) -> None:
+    if _is_special(path):
+        with path.open("wb") as out:
+            _download(client, file_id, out)
+        return
+    # What is there stays until the answer is whole.
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as out:
+            _download(client, file_id, out)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """A device or a pipe."""
+    return path.exists() and not path.is_file()
+
+
+def _check_writable(*paths: Path | None) -> None:
+    """Before a wait of hours. Raises `click.ClickException`."""
+    for path in paths:
+        if path is None or str(path) == "-" or _is_special(path):
+            continue
+        folder = path.resolve().parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise click.ClickException(f"{path} cannot be written: {folder} is not there, or not yours.")
 
 
 def _download(client: BatchClient, file_id: str | None, out: BinaryIO) -> None:
@@ -178,11 +227,14 @@ class _Line(msgspec.Struct):
 
 
 def _first_url(path: Path) -> str:
+    first = b""
     with path.open("rb") as file:
-        first = file.readline(1 << 20)
+        # As the balancer reads it: without a byte order mark and blank lines.
+        while not first and (line := file.readline(MAX_LINE)):
+            first = line.removeprefix(UTF8_BOM).strip()
     try:
         return msgspec.json.decode(first, type=_Line).url
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise click.ClickException(f"{path}: the first line has no `url`; say --endpoint.") from None
 
 
@@ -196,23 +248,21 @@ def _pair(text: str) -> tuple[str, str]:
 def _talk(url: str | None, act: Callable[[BatchClient], _T]) -> _T:
     context = click.get_current_context()
     assert context is not None
-    client = BatchClient(url or context.obj)
     try:
-        return act(client)
+        with contextlib.closing(BatchClient(url or context.obj)) as client:
+            return act(client)
     except CannotTalk as error:
         raise click.ClickException(str(error)) from None
-    finally:
-        client.close()
 
 
-def _print_batch(batch: Batch, *, as_json: bool) -> None:
+def _print_batch(batch: Batch, *, as_json: bool, err: bool = False) -> None:
     if as_json:
-        _print_json(batch)
+        _print_json(batch, err=err)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=err)
     for block in batch_block(batch, SystemClock().wall()):
         console.print(block)
 
 
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+def _print_json(value: object, *, err: bool = False) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2), err=err)

@@ -30,6 +30,9 @@ MAX_OPEN = 1000
 MAX_TRIES = 50
 """Of one change: each loses only to another that has gone through."""
 
+MAX_REST_S = 60
+"""Of a batch whose runs end early: from 1 s, doubled with each."""
+
 UNTAKEN_S = 30.0
 """A job that is not begun for so long is given to another worker, if one has it."""
 
@@ -124,6 +127,19 @@ class Batches:
         """Another worker may take it at once. Raises what Redis raises."""
         with contextlib.suppress(LeaseLost):
             await self._as_holder(batch_id, holder, lease_ms=-1)
+
+    async def rest(self, batch_id: str, holder: str, *, is_fruitless: bool) -> int:
+        """Nobody takes it for the seconds returned, after a run that ended early. `is_fruitless` is one that trouble
+        of Redis or the storage does not explain. Raises `LeaseLost`, and what Redis raises."""
+
+        def interrupted(batch: Batch) -> Batch:
+            fruitless = batch.fruitless if is_fruitless else max(0, batch.fruitless - 1)
+            return replace(batch, troubles=batch.troubles + 1, fruitless=fruitless)
+
+        batch = await self.change(batch_id, interrupted, holder=holder)
+        rest_s = min(MAX_REST_S, 2 ** min(batch.troubles - 1, 10))
+        await self._as_holder(batch_id, holder, lease_ms=rest_s * 1000)
+        return rest_s
 
     async def _as_holder(self, batch_id: str, holder: str, *, lease_ms: int) -> None:
         changed = await self._scripts.change_batch(self._keys.batch(batch_id), holder=holder, lease_ms=lease_ms)

@@ -47,6 +47,11 @@ class Contents(Protocol):
         """Remove what uploads that were cut off have left, where no TTL does it."""
         ...
 
+    async def old_ids(self) -> list[str]:
+        """Files that were sealed so long ago that they have a record if anybody knows them, where no TTL removes
+        others."""
+        ...
+
 
 class RedisContents:
     """Keys `chunk` of `FileKeys`."""
@@ -95,6 +100,10 @@ class RedisContents:
 
     async def delete_unfinished(self) -> None:
         """Their chunks have an hour."""
+
+    async def old_ids(self) -> list[str]:
+        """All chunks have a TTL."""
+        return []
 
     def _chunks(self, file_id: str, size: int) -> list[str]:
         return [self._keys.chunk(file_id, number) for number in range((size + CHUNK - 1) // CHUNK)]

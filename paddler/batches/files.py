@@ -56,12 +56,16 @@ class Files:
 
     async def begin(self) -> Upload:
         """Raises `StorageFull`, `QueueUnavailable`."""
+        return Upload(self, new_file_id(), await self._room())
+
+    async def _room(self) -> int:
+        """Bytes. Raises `StorageFull`, `QueueUnavailable`."""
         with told_as_unavailable():
             stored = sum([record.num_bytes async for record in self._index.records()])
             num_files = await self._index.size()
         if num_files >= MAX_FILES:
             raise StorageFull(f"there are {num_files} files already; delete some.")
-        return Upload(self, new_file_id(), self._max_stored - stored)
+        return self._max_stored - stored
 
     async def add(self, record: FileRecord) -> None:
         """Make a file whose contents are whole known; once more changes nothing. Raises what Redis raises."""
@@ -72,7 +76,9 @@ class Files:
         await pipe.execute()
 
     async def finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
-        """Raises `FileNotFound` when the upload has taken too long."""
+        """Raises `FileNotFound` when the upload has taken too long, `StorageFull` when others have had its room
+        meanwhile, `QueueUnavailable`."""
+        upload.check(upload.num_bytes, await self._room())
         created_at = int(self._clock.wall())
         record = FileRecord(
             id=upload.file_id,
@@ -122,6 +128,17 @@ class Files:
             )
         return self.contents.read(record.id, record.num_bytes)
 
+    async def keep(self, record: FileRecord, until: int) -> None:
+        """Have its contents last until then at least, however soon it is said to expire. Raises `FileNotFound`,
+        `QueueUnavailable`."""
+        key, ttl_s = self._keys.file(record.id), until - int(self._clock.wall())
+        with told_as_unavailable():
+            if await self._redis.ttl(key) >= ttl_s:
+                return
+            if record.place == self.contents.place:
+                await self.contents.seal(record.id, record.num_bytes, ttl_s)
+            await self._redis.expire(key, ttl_s)
+
     async def delete(self, file_id: str) -> None:
         """Raises `FileNotFound`, `QueueUnavailable`, and `Conflict` for the input of a batch that has not ended."""
         record = await self.get(file_id)
@@ -141,6 +158,14 @@ class Files:
             await self.contents.delete(file_id, 0)
         await self._index.remove(expired)
         await self.contents.delete_unfinished()
+        # Of a process that died between sealing a file and adding its record.
+        if old := await self.contents.old_ids():
+            pipe = self._redis.pipeline(transaction=False)
+            for file_id in old:
+                pipe.exists(self._keys.file(file_id))
+            for file_id, is_known in zip(old, await pipe.execute(), strict=True):
+                if not is_known:
+                    await self.contents.delete(file_id, 0)
 
 
 class Upload:
@@ -154,14 +179,15 @@ class Upload:
         self._held = bytearray()
         self._written = 0
 
-    def check(self, num_bytes: int) -> None:
-        """Raises `BodyTooLarge` or `StorageFull` if a file of that size has no room."""
+    def check(self, num_bytes: int, room: int | None = None) -> None:
+        """Raises `BodyTooLarge` or `StorageFull` if a file of that size has no room: what there was as it began, or
+        `room` bytes."""
         if num_bytes > self._files.max_file:
             raise BodyTooLarge(
                 f"The file is larger than {self._files.max_file} bytes; --max-file of the balancer sets this limit.",
                 param="file",
             )
-        if num_bytes > self._room:
+        if num_bytes > (self._room if room is None else room):
             raise StorageFull(
                 "all files together would have more bytes than --max-stored of the balancer allows; delete some."
             )

@@ -58,7 +58,9 @@ class FolderContents:
 
     def _seal(self, file_id: str, size: int) -> None:
         unfinished, path = self._unfinished(file_id), self._path(file_id)
-        if path.exists():  # whoever goes on after a crash seals again
+        if path.exists() and not unfinished.exists():  # whoever goes on after a crash seals again
+            if path.stat().st_size < size:
+                raise gone(file_id)
             return
         if size == 0:
             path.touch()
@@ -67,7 +69,9 @@ class FolderContents:
             if unfinished.stat().st_size < size:
                 raise gone(file_id)
             self._sync(unfinished, size)
-            unfinished.rename(path)
+            # Also over one that was sealed before Redis lost its tail and what it stood for.
+            unfinished.replace(path)
+            os.utime(path)
         except FileNotFoundError:
             raise gone(file_id) from None
 
@@ -97,6 +101,18 @@ class FolderContents:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+
+    async def old_ids(self) -> list[str]:
+        return await asyncio.to_thread(self._old_ids)
+
+    def _old_ids(self) -> list[str]:
+        oldest = self._clock.wall() - UNFINISHED_S
+        found: list[str] = []
+        for path in self._folder.glob("file-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.suffix != UNFINISHED and path.stat().st_mtime < oldest:
+                    found.append(path.name)
+        return found
 
     def _path(self, file_id: str) -> Path:
         return self._folder / file_id

@@ -40,12 +40,20 @@ class LineError(Struct, frozen=True):
     param: str | None = None
 
 
+class Part(Struct, frozen=True):
+    """What one run has written of an output or error file, and how much of that counts."""
+
+    file_id: str
+    num_bytes: int
+
+
 class Batch(Struct, frozen=True, kw_only=True):
     """A batch and how far it has got.
 
-    `output_bytes` and `error_bytes` are what counts of the two files: what a run wrote behind that is written again.
+    `output_parts` and `error_parts` are what counts of the two files: what a run wrote behind that is written again.
     `completed` lines are in the output file, `failed` in the error file, `not_run` of which were not tried. `runs` is
-    how many workers have taken it, `fruitless` how many of the last did nothing. `pools` is which pool each model name
+    how many workers have taken it, `fruitless` how many of the last did nothing, `troubles` how many of
+    the last ended early for whatever reason. `pools` is which pool each model name
     stands for, fixed when it is first met: a line's request id begins with it."""
 
     id: str
@@ -71,11 +79,12 @@ class Batch(Struct, frozen=True, kw_only=True):
     not_run: int = 0
     output_file_id: str | None = None
     error_file_id: str | None = None
-    output_bytes: int = 0
-    error_bytes: int = 0
     runs: int = 0
     fruitless: int = 0
     pools: dict[str, str] = {}
+    output_parts: tuple[Part, ...] = ()
+    error_parts: tuple[Part, ...] = ()
+    troubles: int = 0
 
     @property
     def has_ended(self) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_harness import batch_worker, chat_line, jsonl
@@ -44,7 +46,7 @@ def batch(balancer: HttpBalancer) -> Run:
         output, errors = await process.communicate()
         result = Result(output.decode(), words(output.decode() + errors.decode()))
         assert process.returncode == code, result.words
-        if "--json" not in arguments and arguments[0] != "fetch":
+        if not {"--json", "-"} & set(arguments) and arguments[0] != "fetch":
             assert max(map(len, result.stdout.split("\n"))) <= COLUMNS
         return result
 
@@ -131,3 +133,90 @@ async def test_a_balancer_that_is_not_there(batch: Run) -> None:
 async def test_a_file_whose_first_line_says_nothing(batch: Run, tmp_path: Path) -> None:
     found = await batch("submit", write(tmp_path, b"{}\n"), code=1)
     assert "say --endpoint" in found.words
+
+
+@contextlib.asynccontextmanager
+async def sick_balancer(*answers: tuple[int, bytes] | None) -> AsyncGenerator[str]:
+    """Its URL; it gives these answers one after the other, the last again and again; None ends the connection."""
+    left = list(answers)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            for line in head.lower().split(b"\r\n"):
+                if line.startswith(b"content-length:"):
+                    await reader.readexactly(int(line.partition(b":")[2]))
+            if b"chunked" in head.lower():
+                await reader.readuntil(b"0\r\n\r\n")
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            if answer is not None:
+                status, body = answer
+                told = f"HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+                writer.write(told.encode() + body)
+                await writer.drain()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+FILE = (200, b'{"id": "file-x"}')
+AWAY = (503, b'{"error": {"message": "Redis is away"}}')
+CONTENT = (200, b'{"custom_id": "a"}\n')
+
+
+def told(status: str, **fields: Any) -> tuple[int, bytes]:
+    about = {"id": "batch_x", "status": status, "endpoint": "/v1/embeddings", "created_at": 1}
+    return 200, json.dumps(about | fields).encode()
+
+
+DONE = told("completed", output_file_id="file-o")
+
+
+async def test_a_wait_outlives_its_balancer(batch: Run, tmp_path: Path) -> None:
+    file = write(tmp_path, jsonl([chat_line("a", "x")]))
+    async with sick_balancer(FILE, told("validating"), AWAY, None, DONE) as url:
+        found = await batch("submit", file, url=url)
+    assert "submitted batch_x" in found.words
+    assert "completed" in found.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_answers_are_alone_on_stdout(batch: Run, tmp_path: Path, more: tuple[str, ...]) -> None:
+    file = write(tmp_path, jsonl([chat_line("a", "x")]))
+    async with sick_balancer(FILE, DONE, CONTENT) as url:
+        found = await batch("submit", file, "-o", "-", *more, url=url)
+    assert found.stdout.encode() == CONTENT[1]
+    assert "batch_x" in found.words
+
+
+async def test_urls_and_answers_that_are_none(batch: Run) -> None:
+    for url in ("http://[", "http://127.0.0.1:port", "ftp://127.0.0.1"):
+        assert "--url" in (await batch("list", url=url, code=1)).words
+    async with sick_balancer((200, b"<html>\xff")) as url:
+        assert "does not answer as a balancer does" in (await batch("list", url=url, code=1)).words
+
+
+async def test_where_the_answers_go_is_looked_at_first(batch: Run, tmp_path: Path) -> None:
+    file = write(tmp_path, jsonl([chat_line("a", "x")]))
+    async with sick_balancer((500, b"it was asked")) as url:
+        found = await batch("submit", file, "-o", str(tmp_path / "none" / "out"), url=url, code=1)
+    assert "cannot be written" in found.words
+
+
+async def test_what_was_there_stays_until_the_answer_is_whole(batch: Run, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.write_text("before")
+    async with sick_balancer(DONE, AWAY, DONE, CONTENT) as url:
+        await batch("fetch", "batch_x", "-o", str(output), url=url, code=1)
+        assert output.read_text() == "before"
+        await batch("fetch", "batch_x", "-o", str(output), url=url)
+    assert output.read_bytes() == CONTENT[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+async def test_a_mark_and_blank_lines_before_the_first(batch: Run, tmp_path: Path) -> None:
+    file = write(tmp_path, b"\xef\xbb\xbf\n \n" + jsonl([chat_line("a", "x")]))
+    async with sick_balancer(FILE, told("validating")) as url:
+        await batch("submit", file, "--no-wait", url=url)

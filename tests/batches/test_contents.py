@@ -84,6 +84,29 @@ async def test_what_an_upload_left_behind_goes_away(store: Store, tmp_path: Path
     assert [path.read_bytes() for path in tmp_path.rglob("*.part")] == [b"new"]
 
 
+async def test_what_is_written_and_sealed_again_counts(contents: Contents) -> None:
+    """Redis had lost its tail: lines were done again, in another order."""
+    file_id = new_file_id()
+    for data in (b"first and longer", b"second"):
+        await contents.write(file_id, 0, data, DAY_S)
+        await contents.seal(file_id, len(data), DAY_S)
+    assert await read(contents.read(file_id, 6)) == b"second"
+
+
+async def test_a_file_that_nobody_added_goes_away(store: Store, tmp_path: Path) -> None:
+    folder = FolderContents(tmp_path, store.prefix, CLOCK)
+    files = Files(store, folder, CLOCK)
+    kept, orphan, new = await upload(files, b"kept"), new_file_id(), new_file_id()
+    for file_id in (orphan, new):
+        await folder.write(file_id, 0, b"x", DAY_S)
+        await folder.seal(file_id, 1, DAY_S)
+    long_ago = CLOCK.wall() - UNFINISHED_S - 1
+    for file_id in (kept, orphan):
+        os.utime(next(tmp_path.rglob(file_id)), (long_ago, long_ago))
+    await files.purge_once()
+    assert {path.name for path in tmp_path.rglob("file-*")} == {kept, new}
+
+
 async def upload(files: Files, data: bytes, piece: int = 1000) -> str:
     upload = await files.begin()
     for at in range(0, len(data), piece):

@@ -7,13 +7,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from batch_harness import new_batch
 from msgspec.structs import replace
 
 from paddler.batches.batches import Batches, LeaseLost
 from paddler.batches.records import Batch
 from paddler.clock import SystemClock
 from paddler.errors import BatchNotFound, Conflict
-from paddler.ids import new_batch_id, new_file_id
+from paddler.ids import new_batch_id
 from paddler.store.client import Store
 from paddler.store.keys import FileKeys, batch_jobs_key
 
@@ -21,19 +22,6 @@ pytestmark = pytest.mark.anyio
 
 CLOCK = SystemClock()
 LEASE_MS = 5000
-
-
-def new_batch() -> Batch:
-    now = int(CLOCK.wall())
-    return Batch(
-        id=new_batch_id(),
-        endpoint="/v1/chat/completions",
-        input_file_id=new_file_id(),
-        completion_window="1h",
-        created_at=now,
-        expires_at=now + 3600,
-        output_ttl_s=3600,
-    )
 
 
 async def queued(store: Store) -> list[str]:

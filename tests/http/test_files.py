@@ -155,6 +155,21 @@ async def test_a_file_that_is_too_large(balancer: HttpBalancer, store: Store) ->
     assert [key async for key in store.redis.scan_iter(f"{store.prefix}:file*")] == []
 
 
+@pytest.mark.parametrize("where", ["before", "behind"])
+async def test_a_form_with_too_much_beside_its_file(balancer: HttpBalancer, where: str) -> None:
+    async def unannounced() -> AsyncIterator[bytes]:
+        if where == "before":
+            for _ in range(3):
+                yield b"x" * 50_000
+        yield b'\r\n--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch'
+        yield b'\r\n--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\ndata\r\n--b--\r\n'
+        for _ in range(3):
+            yield b"x" * 50_000
+
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    assert (await refusal(balancer, content=unannounced(), headers=form))[0] == 413
+
+
 async def test_a_client_that_leaves_in_mid_upload_leaves_nothing(balancer: HttpBalancer, store: Store) -> None:
     address = httpx.URL(balancer.url())
     _, writer = await asyncio.open_connection(address.host, address.port)

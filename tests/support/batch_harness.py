@@ -12,15 +12,31 @@ from typing import Any
 from openai import AsyncOpenAI
 from openai.types import Batch
 
+from paddler.batches import records
 from paddler.batches.contents import RedisContents
 from paddler.batches.folder import FolderContents
 from paddler.clock import SystemClock
+from paddler.ids import new_batch_id, new_file_id
 from paddler.store.client import connect
 from paddler.testing.waiting import wait_until
 from workers.maintenance.batch_worker import BatchRunner, build_batch_worker
 from workers.maintenance.main import worker_loop
 
 ENDED = ("completed", "failed", "expired", "cancelled")
+
+
+def new_batch() -> records.Batch:
+    """As a balancer makes one, with a window of an hour."""
+    now = int(SystemClock().wall())
+    return records.Batch(
+        id=new_batch_id(),
+        endpoint="/v1/chat/completions",
+        input_file_id=new_file_id(),
+        completion_window="1h",
+        created_at=now,
+        expires_at=now + 3600,
+        output_ttl_s=3600,
+    )
 
 
 class RunningWorker:

@@ -49,9 +49,17 @@ FOLLOWED_AGAIN = (
 """What tells something of the way to a request and nothing of the request: it is asked for again under its id."""
 RETRY_S = 0.25
 MAX_RETRY_S = 5.0
+MAX_BYTES = 64 * 1024 * 1024
+"""Of the lines that are under way, unless it is one alone: each is held until its end."""
 
 CANCELLED = ("batch_cancelled", "This batch was cancelled before this request was executed.")
 EXPIRED = ("batch_expired", "This request could not be executed before the completion window expired.")
+
+
+Resolve = Callable[[str], Awaitable[str]]
+"""The pool of a model name."""
+Ask = Callable[[LineRequest, str], Awaitable[Answer]]
+"""The answer to a request of a line, which has that id."""
 
 
 class Lines:
@@ -73,6 +81,7 @@ class Lines:
         self._output = output
         self._clock = clock
         self._num_running = 0
+        self._num_bytes = 0
         self._has_room = asyncio.Event()
         self._asked: set[str] = set()
         self.halted: tuple[str, str] | None = None
@@ -84,7 +93,9 @@ class Lines:
         while True:
             # Before looking: a line may end while the window is read anew.
             self._has_room.clear()
-            if self._num_running < await self._pools.window() or self.halted is not None:
+            if self.halted is not None or not self._num_running:
+                return
+            if self._num_bytes < MAX_BYTES and self._num_running < await self._pools.window():
                 return
             with contextlib.suppress(TimeoutError):
                 # More agents may have come.
@@ -96,18 +107,25 @@ class Lines:
             self._has_room.clear()
             await self._has_room.wait()
 
-    def begin(self) -> None:
+    def begin(self, data: bytes) -> None:
         """Before `run`, which may come later."""
         self._num_running += 1
+        self._num_bytes += len(data)
 
     async def run(self, line: int, data: bytes) -> None:
         """Raises `LeaseLost`, and what Redis raises."""
-        line_id = self._line_id(line)
         try:
-            custom_id, request_id, outcome = await self._run(line, data)
+            custom_id, request_id, outcome = await self._run(line, data, self._pools.resolve, self._ask)
         finally:
             self._num_running -= 1
+            self._num_bytes -= len(data)
             self._has_room.set()
+        self._write_down(line, data, custom_id, request_id, outcome)
+
+    def _write_down(
+        self, line: int, data: bytes, custom_id: str, request_id: str | None, outcome: list[bytes] | PaddlerError
+    ) -> None:
+        line_id = self._line_id(line)
         if not isinstance(outcome, PaddlerError):
             text = self._format.answered(line_id, custom_id, str(request_id), outcome)
             self._output.add(line, text, is_error=False)
@@ -122,6 +140,24 @@ class Lines:
         text = self._format.not_run(self._line_id(line), self._format.custom_id(data), *self.halted)
         self._output.add(line, text, is_error=True, was_run=False)
 
+    async def stop(self, line: int, data: bytes) -> bool:
+        """Of a batch that is halted as this run begins: end what an earlier run has submitted of a line, and keep its
+        answer if it has one. False if nobody knows of any. Raises `QueueUnavailable`, and what Redis raises."""
+        known: list[str] = []
+
+        async def stop_one(_: LineRequest, request_id: str) -> Answer:
+            await self._gateway.cancel(request_id)
+            known.append(request_id)
+            async with await self._gateway.follow(request_id) as reply:
+                return await hear(reply)
+
+        custom_id, request_id, outcome = await self._run(line, data, self._pools.known, stop_one)
+        if isinstance(outcome, QueueUnavailable):
+            # It may run: the next run stops it.
+            raise outcome
+        self._write_down(line, data, custom_id, request_id, outcome)
+        return bool(known)
+
     async def halt_once(self, why: tuple[str, str]) -> None:
         """Have the queue stop what it runs; to be repeated until all have ended."""
         self.halted = why
@@ -130,7 +166,9 @@ class Lines:
             with contextlib.suppress(PaddlerError):
                 await self._gateway.cancel(request_id)
 
-    async def _run(self, line: int, data: bytes) -> tuple[str, str | None, list[bytes] | PaddlerError]:
+    async def _run(
+        self, line: int, data: bytes, resolve: Resolve, ask: Ask
+    ) -> tuple[str, str | None, list[bytes] | PaddlerError]:
         """What the client calls it, its first request's id, and its answer."""
         custom_id = self._format.custom_id(data)
         request_id = None
@@ -138,10 +176,10 @@ class Lines:
             # Without a seed of its own a line has the same one in each run.
             seed = int.from_bytes(derived_id(self._batch.id, line, "seed").encode()[:4], "big")
             call = await self._format.read(data, self._batch.endpoint, seed=seed, created=int(self._clock.wall()))
-            pool = await self._patiently(partial(self._pools.resolve, call.model))
+            pool = await self._patiently(partial(resolve, call.model))
             names = [f"{pool}.{derived_id(self._batch.id, line, index)}" for index in range(len(call.requests))]
             request_id = names[0]
-            return custom_id, request_id, await self._rendered(call, await self._ask_all(call, names))
+            return custom_id, request_id, await self._rendered(call, await self._ask_all(call, names, ask))
         except LineProblem as problem:
             # It was read without one as the batch began: this worker has another version.
             return custom_id, None, InvalidField(problem.message, param=problem.param)
@@ -158,9 +196,9 @@ class Lines:
             return list(call.render(answers))
         return await asyncio.to_thread(lambda: list(call.render(answers)))
 
-    async def _ask_all(self, call: LineCall, names: list[str]) -> list[Answer]:
+    async def _ask_all(self, call: LineCall, names: list[str], ask: Ask) -> list[Answer]:
         """Each to its end, whatever becomes of the others. Raises the first error."""
-        asked = (self._ask(request, name) for request, name in zip(call.requests, names, strict=True))
+        asked = (ask(request, name) for request, name in zip(call.requests, names, strict=True))
         answers: list[Answer] = []
         for outcome in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(outcome, BaseException):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from paddler.batches.batches import Batches
 from paddler.batches.records import Batch
 from paddler.clock import Clock
-from paddler.errors import PaddlerError
+from paddler.errors import PaddlerError, RequestNotFound
 from paddler.jobs.gateway import Gateway
 
 LINES_PER_SLOT = 2
@@ -40,6 +40,13 @@ class BatchPools:
 
             self._pools = (await self._batches.change(self._batch_id, named, holder=self._holder)).pools
             self._fresh_until = 0.0
+        return self._pools[model]
+
+    async def known(self, model: str) -> str:
+        """As `resolve`, of a name that an earlier run has met. Raises `RequestNotFound` for another: it has no
+        requests."""
+        if model not in self._pools:
+            raise RequestNotFound(f"no line of this batch has asked for {model[:64]!r} yet.")
         return self._pools[model]
 
     async def window(self) -> int:

@@ -13,6 +13,7 @@ A crash at any point is gone on from by the next run: what is done is marked, re
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -20,15 +21,16 @@ from msgspec.structs import replace
 from paddler.batches.batches import Batches, LeaseLost
 from paddler.batches.files import Files
 from paddler.batches.lines import LineFormat
-from paddler.batches.records import Batch, FileRecord, LineError
+from paddler.batches.records import Batch, FileRecord, LineError, Part
 from paddler.batches.splitting import split_lines
 from paddler.clock import Clock
-from paddler.errors import FileElsewhere, FileNotFound
+from paddler.errors import FileNotFound
 from paddler.jobs.gateway import Gateway
 from paddler.logs import get_logger
 from workers.maintenance.batch_check import check_lines
 from workers.maintenance.batch_lines import CANCELLED, EXPIRED, Lines
-from workers.maintenance.batch_output import Output, output_ids
+from workers.maintenance.batch_output import Output
+from workers.maintenance.batch_parts import join, joined_ids
 from workers.maintenance.batch_pools import BatchPools
 
 log = get_logger(__name__)
@@ -36,6 +38,10 @@ log = get_logger(__name__)
 WATCH_S = 0.5
 MAX_FRUITLESS = 20
 """Runs in a row that got nowhere: the batch kills workers, or meets a bug."""
+
+
+MAX_UNKNOWN = 64
+"""Lines in a row that nobody has submitted: those behind them have not been, either."""
 
 
 class BatchRun:
@@ -64,21 +70,25 @@ class BatchRun:
     async def run(self) -> None:
         """Raises `LeaseLost`, a `PaddlerError`, or what Redis or the storage raises: the next run goes on."""
         if self._batch.fruitless > MAX_FRUITLESS:
-            await self._fail([LineError("internal_error", "Run after run ended early; the workers' logs say why.")])
+            await self._give_up(LineError("internal_error", "Run after run ended early; the workers' logs say why."))
             return
         try:
             record = await self._files.get(self._batch.input_file_id)
+            await self._while_held(lambda group: self._run(record, group))
+        except FileNotFound as error:
+            await self._give_up(LineError(error.code, error.message))
+
+    async def _give_up(self, error: LineError) -> None:
+        await self._while_held(lambda _: self._fail([error]))
+
+    async def _while_held(self, act: Callable[[asyncio.TaskGroup], Awaitable[None]]) -> None:
+        try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch_loop())
-                await self._run(record, group)
+                await act(group)
                 watching.cancel()
         except BaseExceptionGroup as errors:
-            error = _first(errors)
-            if not isinstance(error, FileNotFound | FileElsewhere):
-                raise error from None
-            await self._fail([LineError(error.code, error.message)])
-        except FileNotFound as error:
-            await self._fail([LineError(error.code, error.message)])
+            raise _first(errors) from None
 
     async def _run(self, record: FileRecord, group: asyncio.TaskGroup) -> None:
         if self._batch.status == "validating":
@@ -114,7 +124,7 @@ class BatchRun:
         def in_progress(batch: Batch) -> Batch:
             if batch.status != "validating":
                 return batch
-            return replace(batch, status="in_progress", total=total, in_progress_at=now, fruitless=0)
+            return replace(batch, status="in_progress", total=total, in_progress_at=now, fruitless=0, troubles=0)
 
         self._batch = await self._batches.change(self._batch.id, in_progress, holder=self._holder)
 
@@ -126,7 +136,7 @@ class BatchRun:
         self._lines = lines = Lines(self._batch, self._gateway, self._format, pools, output, self._clock)
         lines.halted = self._reason_to_halt(self._batch)
         flushing = group.create_task(output.flush_loop())
-        line = 0
+        line = num_unknown = 0
         async for _, data in split_lines(self._files.read(record)):
             # Blank lines do not count: bits and ids are those of requests.
             line += 1
@@ -134,10 +144,13 @@ class BatchRun:
                 await self._clock.sleep(0)
                 continue
             await lines.wait_for_room()
-            if lines.halted is not None:
+            if lines.halted is not None and num_unknown < MAX_UNKNOWN:
+                # A lost worker may have begun it: it began lines in their order, so the first that are not done.
+                num_unknown = 0 if await lines.stop(line, data) else num_unknown + 1
+            elif lines.halted is not None:
                 lines.skip(line, data)
             else:
-                lines.begin()
+                lines.begin(data)
                 group.create_task(lines.run(line, data))
         await lines.wait_for_all()
         output.close()
@@ -154,16 +167,11 @@ class BatchRun:
             return replace(batch, status="finalizing", finalizing_at=now)
 
         batch = await self._batches.change(self._batch.id, finalizing, holder=self._holder)
-        ids: list[str | None] = []
-        sizes = (batch.output_bytes, batch.error_bytes)
-        for file_id, size, name in zip(output_ids(batch.id), sizes, ("output", "error"), strict=True):
-            ids.append(file_id if size else None)
-            if size:
-                await self._seal(file_id, size, f"{batch.id}_{name}.jsonl", batch.output_ttl_s)
+        ids = await self._seal(batch)
         now = self._now()
 
         def ended(batch: Batch) -> Batch:
-            batch = replace(batch, output_file_id=ids[0], error_file_id=ids[1], fruitless=0)
+            batch = replace(batch, output_file_id=ids[0], error_file_id=ids[1], fruitless=0, troubles=0)
             if batch.status == "cancelling":
                 return replace(batch, status="cancelled", cancelled_at=now)
             if batch.not_run:
@@ -179,13 +187,33 @@ class BatchRun:
             failed=batch.failed,
         )
 
-    async def _seal(self, file_id: str, size: int, filename: str, lifetime_s: int) -> None:
-        await self._files.contents.seal(file_id, size, lifetime_s)
+    async def _seal(self, batch: Batch) -> tuple[str | None, str | None]:
+        """Make files of what counts; returns the ids of the output and the error file. Raises `LeaseLost`,
+        `FileNotFound` when some of it is gone, and what Redis and the storage raise."""
+        contents, ttl_s = self._files.contents, batch.output_ttl_s
+        output_id, error_id = joined_ids(batch.id)
+        output = await join(contents, batch.output_parts, output_id, ttl_s)
+        errors = await join(contents, batch.error_parts, error_id, ttl_s)
+
+        def joined(batch: Batch) -> Batch:
+            return replace(batch, output_parts=output, error_parts=errors)
+
+        # Before a part is deleted: the next run finds the joined file in its place.
+        await self._batches.change(batch.id, joined, holder=self._holder)
+        for parts, name in ((output, "output"), (errors, "error")):
+            for part in parts:
+                await self._add(part, f"{batch.id}_{name}.jsonl", ttl_s)
+        for part in (*batch.output_parts, *batch.error_parts):
+            if part not in (*output, *errors):
+                await contents.delete(part.file_id, part.num_bytes)
+        return _id_of(output), _id_of(errors)
+
+    async def _add(self, part: Part, filename: str, lifetime_s: int) -> None:
         created_at = self._now()
         await self._files.add(
             FileRecord(
-                id=file_id,
-                num_bytes=size,
+                id=part.file_id,
+                num_bytes=part.num_bytes,
                 created_at=created_at,
                 expires_at=created_at + lifetime_s,
                 filename=filename,
@@ -195,16 +223,33 @@ class BatchRun:
         )
 
     async def _fail(self, errors: list[LineError]) -> None:
+        """With what has been done till now in its files."""
+        ids: tuple[str | None, str | None] = (None, None)
+        try:
+            ids = await self._seal(await self._batches.get(self._batch.id))
+        except FileNotFound as error:
+            errors = [*errors, LineError(error.code, error.message)]
         now = self._now()
 
         def failed(batch: Batch) -> Batch:
-            return replace(batch, status="failed", failed_at=now, errors=tuple(errors))
+            return replace(
+                batch,
+                status="failed",
+                failed_at=now,
+                errors=tuple(errors),
+                output_file_id=ids[0],
+                error_file_id=ids[1],
+            )
 
         self._batch = await self._batches.end(self._batch.id, self._holder, failed)
         log.info("a batch has failed", batch=self._batch.id, errors=len(errors), first=errors[0].message)
 
     def _now(self) -> int:
         return int(self._clock.wall())
+
+
+def _id_of(parts: tuple[Part, ...]) -> str | None:
+    return parts[0].file_id if parts else None
 
 
 def _is_set(bits: bytes, index: int) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 from typing import Any
 
 import msgspec
-from arq.worker import Worker, func
+from arq.worker import Retry, Worker, func
 
 from paddler.batches.batches import Batches, LeaseLost
 from paddler.batches.contents import Contents
@@ -17,7 +17,7 @@ from paddler.batches.jobs import FUNCTION, MAX_RUN_S, arq_redis, decode_job
 from paddler.batches.lines import LineFormat, load_format
 from paddler.batches.records import Batch
 from paddler.clock import Clock
-from paddler.errors import PaddlerError
+from paddler.errors import BatchNotFound, FileNotFound, PaddlerError
 from paddler.ids import new_process_id
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.logs import get_logger
@@ -31,6 +31,8 @@ MAX_AT_ONCE = 10
 """Batches that one worker runs side by side; the next waits for one of them or for another worker."""
 GIVE_BACK_S = 1.0
 PURGE_S = 60.0
+ELSEWHERE_S = 1.0
+"""After so long a batch that this worker cannot read is offered again."""
 
 
 class BatchRunner:
@@ -51,26 +53,57 @@ class BatchRunner:
         self.failed = self._gateway.failed
         """The gateway cannot go on: the process must end."""
 
-    async def run(self, batch_id: str) -> None:
-        """Take a batch and run it to its end, or until it is lost or cannot go on. Only a cancellation is raised."""
+    async def run(self, batch_id: str) -> bool:
+        """Take a batch and run it to its end, or until it is lost or cannot go on. False when its input is where this
+        worker does not look: another must take it. Only a cancellation is raised."""
         self._num_runs += 1
         holder = f"{self._holder}:{self._num_runs}"
         try:
+            if not await self._has_input(batch_id):
+                return False
             batch = await self.batches.take(batch_id, holder, lease_ms=self._lease_ms)
-            if batch is None:
-                return
-            log.info("running a batch", batch=batch.id, status=batch.status, run=batch.runs)
-            try:
-                await self._run(batch, holder)
-            finally:
-                await self._release(batch_id, holder)
+            if batch is not None:
+                log.info("running a batch", batch=batch.id, status=batch.status, run=batch.runs)
+                await self._run_or_rest(batch, holder)
         except LeaseLost:
             log.warning("another worker has taken the batch", batch=batch_id)
         except (*TROUBLE, PaddlerError) as error:
             # The upkeep has it run again, from where it has got to.
             log.warning("a batch was interrupted", batch=batch_id, error=str(error) or type(error).__name__)
         except Exception as error:
-            log.error("a run of a batch failed", batch=batch_id, exc_info=error)
+            log.error("a batch cannot be taken", batch=batch_id, exc_info=error)
+        return True
+
+    async def _has_input(self, batch_id: str) -> bool:
+        try:
+            batch = await self.batches.get(batch_id)
+            record = await self.files.get(batch.input_file_id)
+        except (BatchNotFound, FileNotFound):
+            # Whoever takes it ends it.
+            return True
+        if record.place == self.files.contents.place:
+            return True
+        log.error("a batch is left to others", batch=batch_id, input=record.place, own=self.files.contents.place)
+        return False
+
+    async def _run_or_rest(self, batch: Batch, holder: str) -> None:
+        """Raises `LeaseLost`, and what Redis raises."""
+        try:
+            await self._run(batch, holder)
+        except LeaseLost:
+            raise
+        except (*TROUBLE, PaddlerError) as error:
+            rest_s = await self.batches.rest(batch.id, holder, is_fruitless=False)
+            told = str(error) or type(error).__name__
+            log.warning("a batch was interrupted", batch=batch.id, error=told, rest_s=rest_s)
+        except Exception as error:
+            rest_s = await self.batches.rest(batch.id, holder, is_fruitless=True)
+            log.error("a run of a batch failed", batch=batch.id, rest_s=rest_s, exc_info=error)
+        except BaseException:
+            await self._release(batch.id, holder)
+            raise
+        else:
+            await self._release(batch.id, holder)
 
     async def _run(self, batch: Batch, holder: str) -> None:
         line_format = await self._start()
@@ -118,9 +151,10 @@ class BatchRunner:
 
 
 async def run_batch(ctx: dict[Any, Any], batch_id: str) -> None:
-    """The job of one run of a batch."""
+    """The job of one run of a batch. Raises `Retry` for another worker to have it."""
     runner: BatchRunner = ctx["batches"]
-    await runner.run(batch_id)
+    if not await runner.run(batch_id):
+        raise Retry(defer=ELSEWHERE_S)
 
 
 def build_batch_worker(store: Store, runner: BatchRunner) -> Worker:
