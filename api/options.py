@@ -5,7 +5,7 @@
 | `X-Session-ID`, `X-Conversation-Id` | a conversation: breaks ties between agents; after `prompt_cache_key` |
 | `X-Request-Timeout` | ms within which a slot must become free |
 | `X-Request-Class` | `interactive`, `normal` or `batch` |
-| `Idempotency-Key` | the same key and body again: the same request and its whole stream |
+| `Idempotency-Key` | the same key, route and body again: the same request and its whole stream |
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def read_options(
         start_timeout_ms=_start_timeout_ms(request),
         is_background=is_background,
         idempotency_key=key,
-        fingerprint=_fingerprint(body) if key else "",
+        fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
     )
 
@@ -88,11 +88,17 @@ def _idempotency_key(request: AnyRequest) -> str:
     return key
 
 
-def _fingerprint(body: bytes) -> str:
-    """A digest of what the body says, whatever the order of its fields."""
+def _route(request: AnyRequest) -> str:
+    """One name for all paths of a route."""
+    return min(request.route_handler.paths)
+
+
+def _fingerprint(route: str, body: bytes) -> str:
+    """A digest of where the body was sent and of what it says, whatever the order of its fields: what another route has
+    made of the same words would be rendered as that route does."""
     try:
         canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
     except RecursionError:
         # What was decoded in a thread had more of a stack.
         raise ClientException("The body is nested too deeply.") from None
-    return hashlib.sha256(canonical).hexdigest()[:32]
+    return hashlib.sha256(b"%b\n%b" % (route.encode(), canonical)).hexdigest()[:32]
