@@ -1,4 +1,5 @@
-"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes and nothing else."""
+"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes, and those that follow
+a request by its id, where their answers point to."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
 from api.front_operation import AROUND
+from api.inference.requests import request_routes
 from api.keepalive import Keepalive
 from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
@@ -29,6 +31,7 @@ def create_openai_app(
         *file_routes(shelf.files, clock),
         *batch_routes(shelf.files, shelf.batches, clock),
         *anthropic_routes(gateway, clock),
+        *request_routes(gateway, clock),
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     front = partial(Front, clock=clock, keepalive=keepalive)
