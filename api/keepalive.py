@@ -29,7 +29,7 @@ class Keepalive(StrEnum):
 
 @runtime_checkable
 class Pulsing(Protocol):
-    """A rendering whose protocol has chunks that change nothing."""
+    """A rendering whose protocol has chunks that change nothing. `alive` is one, or nothing while there may be none."""
 
     def alive(self) -> bytes: ...
 
