@@ -6,6 +6,7 @@
 | `X-Request-Timeout` | ms within which a slot must become free |
 | `X-Request-Class` | `interactive`, `normal` or `batch` |
 | `Idempotency-Key` | the same key, route and body again: the same request and its whole stream |
+| `Last-Event-ID` | refused: a stream goes on at `/v1/requests/<id>/stream` |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from litestar.exceptions import ClientException
 
 from api.body import AnyRequest
+from api.event_ids import LAST_EVENT_ID
 from paddler.errors import InvalidField
 from paddler.jobs.gateway import Submit
 from paddler.store.keys import CLASSES
@@ -31,6 +33,7 @@ def read_options(
     request: AnyRequest, body: bytes, *, label: bytes, cache_key: str | None = None, is_background: bool = False
 ) -> Submit:
     """Raises `InvalidField`, naming the header."""
+    _check_is_new(request)
     key = _idempotency_key(request)
     return Submit(
         request_class=_request_class(request),
@@ -41,6 +44,16 @@ def read_options(
         fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
     )
+
+
+def _check_is_new(request: AnyRequest) -> None:
+    """Who sends a body again to go on with its stream would pay for another one, from its beginning."""
+    if _header(request, LAST_EVENT_ID):
+        raise InvalidField(
+            f"`{LAST_EVENT_ID}` is for GET /v1/requests/<id>/stream, <id> being what it has before the colon: "
+            "go on there, or leave it out.",
+            param=LAST_EVENT_ID,
+        )
 
 
 def _header(request: AnyRequest, name: str) -> str:

@@ -33,6 +33,7 @@ CHAT = "/v1/chat/completions"
         ("X-Conversation-Id", "x" * 1025),
         ("X-Request-Timeout", ""),
         ("X-Request-Class", ""),
+        ("Last-Event-ID", "default.abc:7"),
         ("Idempotency-Key", ""),
         ("Idempotency-Key", "x" * 256),
         ("Idempotency-Key", "\u00e9"),
