@@ -42,7 +42,8 @@ class KeepaliveReader:
         self._keepalive = keepalive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"][_STATE_KEY] = _asked(scope["headers"]) or self._keepalive
+        if scope["type"] == "http":
+            scope["state"][_STATE_KEY] = _asked(scope["headers"]) or self._keepalive
         await self._app(scope, receive, send)
 
 
