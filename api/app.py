@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
-from litestar.types import Middleware
+from litestar.types import ASGIApp, Middleware
 
 from api.body import AnyRequest
 from api.health import health
@@ -24,16 +24,18 @@ def create_service(
     middleware: Sequence[Middleware] = (),
     *,
     title: str,
+    front: Callable[[ASGIApp], ASGIApp] | None = None,
     around: Around = NOTHING,
     health: HTTPRouteHandler = health,
 ) -> Litestar:
-    """A Litestar application with `/health`, `/openapi.json` and `routes`; `around` is what `middleware` adds to them.
+    """A Litestar application with `/health`, `/openapi.json` and `routes`; `front` is put around it all, and
+    `around` is what that and `middleware` add to the routes.
 
     Litestar's own document would not be true: handlers read raw bodies.
     """
     all_routes = [health, *routes]
     told = openapi_route(title, [one for one in all_routes if isinstance(one, HTTPRouteHandler)], around)
-    return Litestar(
+    app = Litestar(
         [*all_routes, told],
         exception_handlers=exception_handlers,
         middleware=middleware,
@@ -41,3 +43,6 @@ def create_service(
         openapi_config=None,
         logging_config=None,
     )
+    if front is not None:
+        app.asgi_handler = front(app.asgi_handler)
+    return app

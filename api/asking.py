@@ -6,15 +6,18 @@ for no generation while one is free. With no agent it waits for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 
+from api.body import read_aside
 from api.connection import Outgoing, run_while_connected
 from api.event_stream import route_headers
-from api.exchange import Submit, check_reason, remember, whole_headers
+from api.exchange import Submit, check_reason, remember
+from api.pieces import write_json
 from paddler.clock import Clock
 from paddler.errors import EngineFailed, RequestLost
 from paddler.jobs.gateway import Reply
@@ -46,14 +49,14 @@ async def read_answer(reply: Reply, kind: type[A]) -> A:
                 pass
     if answer is None:
         raise RequestLost("Redis lost this request's answer; send it again.")
-    return _decode(answer, kind)
+    return await read_aside(answer, partial(_decode, kind=kind))
 
 
 class AskedAnswer(Generic[A]):
     """Answers one HTTP request with what an agent says to a question; who leaves cancels it."""
 
-    def __init__(self, submit: Submit, kind: type[A], render: Callable[[A], bytes], clock: Clock) -> None:
-        """`submit` and `kind` as in `ask`; `render` makes a JSON body."""
+    def __init__(self, submit: Submit, kind: type[A], render: Callable[[A], Iterable[bytes]], clock: Clock) -> None:
+        """`submit` and `kind` as in `ask`; `render` makes the chunks of a JSON body."""
         self._submit = submit
         self._kind = kind
         self._render = render
@@ -66,9 +69,9 @@ class AskedAnswer(Generic[A]):
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
         async with await self._submit() as reply:
             remember(scope, reply.request_id)
-            body = self._render(await read_answer(reply, self._kind))
-            await out.start(200, whole_headers(reply.request_id, len(body)) + route_headers(reply))
-            await out.write(body, last=True)
+            chunks = self._render(await read_answer(reply, self._kind))
+            headers = [(b"x-request-id", reply.request_id.encode()), *route_headers(reply)]
+            await write_json(out, headers, chunks, self._clock)
 
 
 def _decode(body: bytes, kind: type[A]) -> A:

@@ -81,12 +81,17 @@ class EventStream:
         if self.is_failed or self._out.is_writing or self._out.is_ended:
             return
         position = None if place is None else place.position
-        if self._keepalive is Keepalive.DELTAS and isinstance(self.rendering, Pulsing):
-            await self.write(self.rendering.alive(), position=position)
-        elif self._keepalive is Keepalive.NONE:
-            await self._start(position)
+        match self._keepalive:
+            case Keepalive.COMMENTS:
+                said = KEEPALIVE if self.is_opened else _queued(place)
+            case Keepalive.DELTAS:
+                said = self.rendering.alive() if isinstance(self.rendering, Pulsing) else b""
+            case Keepalive.NONE:
+                said = b""
+        if said:
+            await self.write(said, position=position)
         else:
-            await self.write(KEEPALIVE if self.is_opened else _queued(place), position=position)
+            await self._start(position)
 
 
 def told_error(error: Exception, request_id: str) -> PaddlerError:

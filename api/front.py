@@ -1,12 +1,11 @@
-"""What every HTTP answer of a service tells, and every request may ask, whatever its route.
+"""What every HTTP answer of a service tells, whatever its route, and where there is none too.
 
 | header | what |
 |---|---|
-| `x-request-id` of a request | the client's own name for it, 1 to 128 visible ASCII characters; comes back as it is |
+| `x-request-id` of a request | the client's name for it, 1 to 128 visible ASCII characters; any other is as none |
 | `x-request-id` of an answer | that, else the id in the queue, else one made for this answer |
 | `x-paddler-request-id` | the id in the queue: what `/v1/requests/` and the ids of events know |
 | `openai-processing-ms` | from the request's head to the answer's |
-| `x-sse-keepalive` of a request | what its stream says while it waits: `comments`, `deltas` or `none` |
 """
 
 from __future__ import annotations
@@ -18,25 +17,21 @@ from collections.abc import Iterable
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
 from api.connection import Headers
-from api.keepalive import Keepalive, remember_keepalive
 from paddler.clock import Clock
-from paddler.errors import InvalidField
 
 REQUEST_ID = b"x-request-id"
 QUEUE_ID = b"x-paddler-request-id"
 PROCESSING_MS = b"openai-processing-ms"
-KEEPALIVE = b"x-sse-keepalive"
 
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Front:
-    """An ASGI middleware. `keepalive` is for requests that do not say."""
+    """An ASGI application around all of Litestar: its own middlewares see nothing of a 404 or a 405."""
 
-    def __init__(self, app: ASGIApp, clock: Clock, keepalive: Keepalive = Keepalive.COMMENTS) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock) -> None:
         self._app = app
         self._clock = clock
-        self._keepalive = keepalive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +39,6 @@ class Front:
             return
         began_at = self._clock.monotonic()
         client_id = _client_id(scope["headers"])
-        remember_keepalive(scope, _keepalive(scope["headers"]) or self._keepalive)
 
         async def send_with_headers(event: Message) -> None:
             if event["type"] == "http.response.start":
@@ -55,22 +49,10 @@ class Front:
 
 
 def _client_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """None for one that could not be sent back."""
     for name, value in headers:
         if name == REQUEST_ID:
-            if _CLIENT_ID.fullmatch(value) is None:
-                raise InvalidField("`X-Request-Id` must have 1 to 128 visible ASCII characters.", param="X-Request-Id")
-            return value
-    return None
-
-
-def _keepalive(headers: Iterable[tuple[bytes, bytes]]) -> Keepalive | None:
-    for name, value in headers:
-        if name == KEEPALIVE:
-            try:
-                return Keepalive(value.decode("latin-1").strip().lower())
-            except ValueError:
-                known = ", ".join(Keepalive)
-                raise InvalidField(f"`X-SSE-Keepalive` must be one of {known}.", param="X-SSE-Keepalive") from None
+            return value if _CLIENT_ID.fullmatch(value) else None
     return None
 
 

@@ -1,4 +1,4 @@
-"""What `Front` adds to every route, as `/openapi.json` tells it."""
+"""What `Front` and `KeepaliveReader` add to every route, as `/openapi.json` tells it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ AROUND = Around(
     parameters=(
         Parameter(
             name="X-Request-Id",
-            type=Annotated[str, Meta(pattern="^[!-~]{1,128}$")],
-            description="The client's own name for the request; comes back as it is.",
+            description="The client's own name for the request: 1 to 128 visible ASCII characters come back as "
+            "they are, anything else is as none.",
         ),
         Parameter(
             name="X-SSE-Keepalive",

@@ -5,7 +5,8 @@
 | `X-Session-ID`, `X-Conversation-Id` | a conversation: breaks ties between agents; after `prompt_cache_key` |
 | `X-Request-Timeout` | ms within which a slot must become free |
 | `X-Request-Class` | `interactive`, `normal` or `batch` |
-| `Idempotency-Key` | the same key and body again: the same request and its whole stream |
+| `Idempotency-Key` | the same key, route and body again: the same request and its whole stream |
+| `Last-Event-ID` | refused: a stream goes on at `/v1/requests/<id>/stream` |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from litestar.exceptions import ClientException
 
 from api.body import AnyRequest
+from api.event_ids import LAST_EVENT_ID
 from paddler.errors import InvalidField
 from paddler.jobs.gateway import Submit
 from paddler.store.keys import CLASSES
@@ -31,6 +33,7 @@ def read_options(
     request: AnyRequest, body: bytes, *, label: bytes, cache_key: str | None = None, is_background: bool = False
 ) -> Submit:
     """Raises `InvalidField`, naming the header."""
+    _check_is_new(request)
     key = _idempotency_key(request)
     return Submit(
         request_class=_request_class(request),
@@ -38,9 +41,19 @@ def read_options(
         start_timeout_ms=_start_timeout_ms(request),
         is_background=is_background,
         idempotency_key=key,
-        fingerprint=_fingerprint(body) if key else "",
+        fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
     )
+
+
+def _check_is_new(request: AnyRequest) -> None:
+    """Who sends a body again to go on with its stream would pay for another one, from its beginning."""
+    if _header(request, LAST_EVENT_ID):
+        raise InvalidField(
+            f"`{LAST_EVENT_ID}` is for GET /v1/requests/<id>/stream, <id> being what it has before the colon: "
+            "go on there, or leave it out.",
+            param=LAST_EVENT_ID,
+        )
 
 
 def _header(request: AnyRequest, name: str) -> str:
@@ -88,11 +101,17 @@ def _idempotency_key(request: AnyRequest) -> str:
     return key
 
 
-def _fingerprint(body: bytes) -> str:
-    """A digest of what the body says, whatever the order of its fields."""
+def _route(request: AnyRequest) -> str:
+    """One name for all paths of a route."""
+    return min(request.route_handler.paths)
+
+
+def _fingerprint(route: str, body: bytes) -> str:
+    """A digest of where the body was sent and of what it says, whatever the order of its fields: what another route has
+    made of the same words would be rendered as that route does."""
     try:
         canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
     except RecursionError:
         # What was decoded in a thread had more of a stack.
         raise ClientException("The body is nested too deeply.") from None
-    return hashlib.sha256(canonical).hexdigest()[:32]
+    return hashlib.sha256(b"%b\n%b" % (route.encode(), canonical)).hexdigest()[:32]

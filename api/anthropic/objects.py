@@ -115,8 +115,8 @@ def message_body(reply: Reply, said: Iterable[Tokens], end: Finished, label: Mes
     return msgspec.json.encode(message_out(reply.request_id, said, end, label, reply.route.format))
 
 
-def count_body(counted: Counted) -> bytes:
-    return msgspec.json.encode(CountOut(counted.num_tokens))
+def count_body(counted: Counted) -> Iterable[bytes]:
+    return (msgspec.json.encode(CountOut(counted.num_tokens)),)
 
 
 def _content(deltas: Iterable[Delta], request_id: str, *, hides_thinking: bool) -> list[BlockOut]:

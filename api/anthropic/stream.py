@@ -92,6 +92,10 @@ class MessageStream:
         body = error_body(own_words(error, self._label.images), self._request_id)
         return b"event: error\ndata: " + _encode(body) + b"\n\n"
 
+    def alive(self) -> bytes:
+        """Nothing before the message has begun, which is the first event that clients expect."""
+        return PING if self._is_begun else b""
+
     def over(self) -> bytes:
         """What to say when there is nothing more."""
         return STOP

@@ -12,7 +12,7 @@ from api.app import create_service
 from api.front import Front
 from api.front_operation import AROUND
 from api.inference.requests import request_routes
-from api.keepalive import Keepalive
+from api.keepalive import Keepalive, KeepaliveReader
 from api.native.routes import native_routes
 from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
@@ -35,5 +35,6 @@ def create_inference_app(
         *native_routes(gateway, clock),
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
-    front = partial(Front, clock=clock, keepalive=keepalive)
-    return create_service(routes, handlers, max_body, [front], around=AROUND, title="Paddler: inference")
+    reader = partial(KeepaliveReader, keepalive=keepalive)
+    front = partial(Front, clock=clock)
+    return create_service(routes, handlers, max_body, [reader], front=front, around=AROUND, title="Paddler: inference")

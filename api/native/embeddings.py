@@ -21,6 +21,7 @@ from api.native.lines import HEADERS, EmptyLines
 from api.native.objects import DocumentEmbedding
 from api.native.schema import Document, EmbeddingParams, RmsNormMethod
 from api.openai.batch import MIN_TICKET
+from api.openai.label import EmbeddingLabel, encode_label
 from api.parts import Part, follow_parts
 from api.validation import decode_body
 from paddler.clock import Clock
@@ -80,10 +81,11 @@ class EmbeddingLines:
         # Its client knows none of their ids. The deadline is for the call, which has begun with its first ticket.
         first = replace(how, can_be_resumed=bool(how.idempotency_key))
         later = replace(first, start_timeout_ms=0)
-        self._submits: list[SubmitCall] = [
-            partial(gateway.submit, DEFAULT_POOL, ticket, later if number else first)
-            for number, ticket in enumerate(tickets)
-        ]
+        self._submits: list[SubmitCall] = []
+        for ticket in tickets:
+            label = encode_label(EmbeddingLabel(DEFAULT_POOL, first=ticket.first))
+            way = replace(later if self._submits else first, label=label)
+            self._submits.append(partial(gateway.submit, DEFAULT_POOL, ticket, way))
         self._firsts = [ticket.first for ticket in tickets]
         self._batch = batch
         self._clock = clock
@@ -94,9 +96,9 @@ class EmbeddingLines:
         await run_while_connected(self._answer(scope, out), receive, out, self._clock, EmptyLines(out))
 
     async def _answer(self, scope: Scope, out: Outgoing) -> None:
-        request_id = new_request_id(DEFAULT_POOL)
-        envelopes = Envelopes(request_id)
-        await out.start(200, [*HEADERS, (b"x-request-id", request_id.encode())])
+        envelopes = Envelopes(new_request_id(DEFAULT_POOL))
+        # No id in the headers: they go out before there is one that the queue knows.
+        await out.start(200, HEADERS)
         try:
             async with AsyncExitStack() as stack:
 

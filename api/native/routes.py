@@ -18,11 +18,12 @@ from api.native.calls import Read, read_conversation, read_raw_prompt, receive_c
 from api.native.embeddings import EmbeddingLines, read_embedding_batch
 from api.native.enabled import check_embeddings, check_generation
 from api.native.errors import HANDLERS, ToldInStream
+from api.native.handshake import refusal
 from api.native.label import NativeLabel
 from api.native.lines import NativeLines
 from api.native.operations import CONTINUE_CONVERSATION, CONTINUE_RAW_PROMPT, EMBED_BATCH
 from api.native.origin import is_own_origin
-from api.native.socket import InferenceSocket
+from api.native.socket import ASGISend, InferenceSocket
 from api.openai.label import encode_label, label_of
 from api.options import read_options
 from paddler.clock import Clock
@@ -72,6 +73,11 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
     async def inference_socket(socket: AnySocket) -> None:
         if not is_own_origin(socket.headers):
             await socket.close()
+            return
+        if events := refusal(socket.headers):
+            send: ASGISend = socket.send
+            for event in events:
+                await send(event)
             return
         await socket.accept()
         await InferenceSocket(gateway, socket.send).run(socket.receive)

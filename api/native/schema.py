@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
+from api.openai.schema import MAX_MESSAGES
 from api.openai.tool_schema import MAX_DESCRIPTION, MAX_TOOLS
 
 MAX_DOCUMENTS = 65_536
@@ -72,7 +73,7 @@ class ConversationParams(Struct, forbid_unknown_fields=True, kw_only=True):
     """`ContinueFromConversationHistory`. A negative `max_tokens` stops at once."""
 
     add_generation_prompt: bool
-    conversation_history: Annotated[list[ConversationMessage], Meta(min_length=1)]
+    conversation_history: Annotated[list[ConversationMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     enable_thinking: bool
     max_tokens: Int32
     grammar: Grammar | None = None

@@ -1,4 +1,5 @@
-"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes and nothing else."""
+"""The service for clients of OpenAI's and Anthropic's APIs (`--compat-openai-addr`): their routes, and those
+that follow a request by its id, where their answers point to."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from api.anthropic.routes import anthropic_routes
 from api.app import create_service
 from api.front import Front
 from api.front_operation import AROUND
-from api.keepalive import Keepalive
+from api.inference.requests import request_routes
+from api.keepalive import Keepalive, KeepaliveReader
 from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
 from api.openai.files import file_routes
@@ -29,9 +31,11 @@ def create_openai_app(
         *file_routes(shelf.files, clock),
         *batch_routes(shelf.files, shelf.batches, clock),
         *anthropic_routes(gateway, clock),
+        *request_routes(gateway, clock),
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
-    front = partial(Front, clock=clock, keepalive=keepalive)
+    reader = partial(KeepaliveReader, keepalive=keepalive)
+    front = partial(Front, clock=clock)
     return create_service(
-        routes, handlers, max_body, [front], around=AROUND, title="Paddler: OpenAI and Anthropic APIs"
+        routes, handlers, max_body, [reader], front=front, around=AROUND, title="Paddler: OpenAI and Anthropic APIs"
     )

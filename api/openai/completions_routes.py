@@ -42,6 +42,9 @@ def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         how = read_options(request, body, label=b"", cache_key=call.cache_key, is_background=call.is_background)
         if not call.is_single and how.idempotency_key:
             raise InvalidField("`Idempotency-Key` needs one prompt and `n` to be 1.", param="Idempotency-Key")
+        if call.has_echo and call.is_background and call.prompts[0].prompt_ids is not None:
+            # Its answer is a 202 at once, and only an agent could say what the tokens are.
+            raise InvalidField("`echo` of tokens is not possible with `background`: send the text.", param="echo")
         pool = await gateway.resolve(call.model)
         created = int(clock.wall())
         echoes = [await echo_of(pool, prompt, how) if call.has_echo else "" for prompt in call.prompts]
@@ -61,8 +64,9 @@ def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def echo_of(pool: str, prompt: Generate, how: Submit) -> str:
         if prompt.prompt_ids is None:
             return prompt.prompt or ""
-        # Only the model knows what its tokens say.
-        way = replace(how, label=encode_label(QuestionLabel()), is_background=False, idempotency_key="")
+        # Only the model knows what its tokens say. In class `batch` it would be waited for without a bound.
+        kind = "normal" if how.request_class == "batch" else how.request_class
+        way = replace(how, label=encode_label(QuestionLabel()), request_class=kind, idempotency_key="")
         return (await ask(partial(gateway.submit, pool, Detokenize(tokens=prompt.prompt_ids), way), Detokenized)).text
 
     def several(pool: str, call: CompletionCall, labels: Sequence[CompletionLabel], how: Submit) -> ASGIApp:

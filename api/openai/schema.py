@@ -29,6 +29,7 @@ BiasList = Annotated[list[tuple[Count | BiasText, BiasValue]], Meta(max_length=M
 Breaker = Annotated[str, Meta(min_length=1, max_length=MAX_BREAKER_CHARS)]
 Breakers = Annotated[list[Breaker], Meta(max_length=MAX_BREAKERS)]
 
+MAX_MESSAGES = 100_000
 MAX_CHOICES = 8
 MAX_STOP = 16
 """OpenAI allows 4; users of llama.cpp send more."""
@@ -144,7 +145,7 @@ class GenerationRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class ChatRequest(GenerationRequest, kw_only=True):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
 
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None

@@ -24,7 +24,7 @@ from api.openai.label import (
 )
 from api.openai.request_object import RequestFacts
 from api.openai.rerank import rerank_object
-from api.openai.texts import answer_object
+from api.openai.texts import answer_chunks
 from api.responses.answers import render_status
 from paddler.errors import error_of
 from paddler.ids import pool_of
@@ -47,7 +47,7 @@ def request_chunks(status: RequestStatus) -> Iterator[bytes]:
     elif isinstance(label, CompletionLabel):
         yield msgspec.json.encode(text_completion(status.request_id, status.tokens, status.end, label))
     elif isinstance(label, QuestionLabel):
-        yield msgspec.json.encode(answer_object(decode_answer(status.answer)))
+        yield from answer_chunks(decode_answer(status.answer))
     elif isinstance(label, ResponseLabel):
         yield render_status(status)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import msgspec
 from litestar import post
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp
@@ -16,7 +15,7 @@ from api.openai.chat import chat_call_of
 from api.openai.label import QuestionLabel, encode_label
 from api.openai.operations import APPLY_TEMPLATE, DETOKENIZE, TOKENIZE
 from api.openai.schema import NOT_YET
-from api.openai.texts import answer_object
+from api.openai.texts import answer_chunks
 from api.openai.token_schema import DETOKENIZE_DECODER, TEMPLATE_DECODER, TOKENIZE_DECODER
 from api.options import read_options
 from api.validation import decode_body
@@ -24,7 +23,7 @@ from paddler.clock import Clock
 from paddler.jobs.gateway import DEFAULT_POOL, Gateway
 from paddler.payload import check_payload
 from paddler.wire.agent import ApplyTemplate, Detokenize, Question, Tokenize
-from paddler.wire.answers import Answer, Detokenized, Templated, Tokenized
+from paddler.wire.answers import Detokenized, Templated, Tokenized
 
 TOKENIZE_PATHS = ["/tokenize", "/v1/tokenize"]
 DETOKENIZE_PATHS = ["/detokenize", "/v1/detokenize"]
@@ -40,7 +39,7 @@ def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         check_payload(question)
         how = read_options(request, body, label=_label)
         pool = await gateway.resolve(model or DEFAULT_POOL)
-        return AskedAnswer(partial(gateway.submit, pool, question, how), kind, _render, clock)
+        return AskedAnswer(partial(gateway.submit, pool, question, how), kind, answer_chunks, clock)
 
     @post(TOKENIZE_PATHS, status_code=200, operation=TOKENIZE)
     async def tokenize(request: AnyRequest) -> ASGIApp:
@@ -76,7 +75,3 @@ def read_template_call(body: bytes) -> tuple[str, ApplyTemplate]:
         chat_call_of(asked, random_seed=0).payload, add_generation_prompt=asked.add_generation_prompt is not False
     )
     return asked.model, ApplyTemplate(request=prompt)
-
-
-def _render(answer: Answer) -> bytes:
-    return msgspec.json.encode(answer_object(answer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypedDict
 
 import msgspec
@@ -28,5 +29,5 @@ def check_counts(call: ResponseCall) -> None:
             raise InvalidField(f"`{name}` is about an answer, and here tokens are counted; leave it out.", param=name)
 
 
-def count_body(counted: Counted) -> bytes:
-    return msgspec.json.encode(InputTokens(object="response.input_tokens", input_tokens=counted.num_tokens))
+def count_body(counted: Counted) -> Iterable[bytes]:
+    return (msgspec.json.encode(InputTokens(object="response.input_tokens", input_tokens=counted.num_tokens)),)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from api.openai.schema import MAX_STOP, Penalty, StopString, TokenCount, Unit
+from api.tools import MAX_TOOLS
 from paddler.payload import MAX_LOGPROBS
 
 MAX_ITEMS = 4096
@@ -109,7 +110,7 @@ class ResponsesRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     text: TextPart | None = None
     reasoning: ReasoningPart | None = None
-    tools: list[Raw] | None = None
+    tools: Annotated[list[Raw], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None

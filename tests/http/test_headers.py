@@ -72,10 +72,22 @@ async def test_what_was_never_queued_has_an_id_too(balancer: HttpBalancer, servi
 
 
 @pytest.mark.parametrize("value", ["", "a b", "x" * 129, b"\xff"])
-async def test_an_id_that_could_not_be_sent_back_is_refused(balancer: HttpBalancer, value: Any) -> None:
+async def test_an_id_that_could_not_be_sent_back_is_as_none(balancer: HttpBalancer, value: Any) -> None:
     async with balancer.http() as http:
-        refused = await http.get("/v1/models", headers={"X-Request-Id": value})
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "X-Request-Id")
+        for path in ("/v1/models", "/health", "/nowhere"):
+            answer = await http.get(path, headers={"X-Request-Id": value})
+            assert answer.status_code == (404 if path == "/nowhere" else 200)
+            assert answer.headers["x-request-id"].startswith("req-")
+
+
+@pytest.mark.parametrize("service", ["inference", "openai"])
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/v1/messages/nowhere", 404), (CHAT, 405)])
+async def test_what_no_route_answers_has_them_too(balancer: HttpBalancer, service: str, path: str, status: int) -> None:
+    async with balancer.http(service) as http:
+        named = await http.get(path, headers={"X-Request-Id": "mine"})
+        assert (named.status_code, named.headers.get_list("x-request-id")) == (status, ["mine"])
+        assert "openai-processing-ms" in named.headers
+        assert (await http.get(path)).headers["x-request-id"].startswith("req-")
 
 
 async def test_what_may_still_wait(new_balancer: NewBalancer, agent: HandAgent) -> None:

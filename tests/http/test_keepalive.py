@@ -165,3 +165,34 @@ async def test_a_balancers_own_way_is_for_requests_that_do_not_say(
         assert (await anext(pieces)).startswith(b": queued position=1")
         await finish(await new_agent(slots=2), {"n": 2})
         assert all(event.startswith("data: ") for event in await read_events(quiet))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "beat"),
+    [
+        ("/v1/messages", chat(stream=True, max_tokens=9), b'event: ping\ndata: {"type":"ping"}\n\n'),
+        ("/v1/responses", {"model": "default", "input": "x", "stream": True}, b""),
+    ],
+    ids=["message", "response"],
+)
+async def test_deltas_of_other_protocols_are_their_events_or_nothing(
+    balancer: HttpBalancer, new_agent: NewAgent, path: str, body: dict[str, Any], beat: bytes
+) -> None:
+    async with AsyncExitStack() as stack:
+        response = await opened(stack, balancer, path, body, "deltas")
+        pieces = response.aiter_bytes()
+        agent = await new_agent()
+        request = await agent.take()
+        await request.say("hi")
+        begun = b""
+        while b"hi" not in begun:
+            begun += await anext(pieces)
+        if beat:
+            assert await anext(pieces) == beat
+        else:
+            await asyncio.sleep(0.3)
+        await request.finish()
+        rest = b"".join([piece async for piece in pieces])
+    lines = (begun + rest).decode().splitlines()
+    assert not [line for line in lines if line.startswith(":")]
+    assert lines[0].startswith("event: ")

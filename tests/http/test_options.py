@@ -12,7 +12,8 @@ from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat, r
 from api import event_stream
 from api.connection import Outgoing
 from paddler.testing.waiting import wait_until
-from paddler.wire.balancer import Prefilled, Usage
+from paddler.wire.answers import Tokenized, encode_answer
+from paddler.wire.balancer import Answered, Prefilled, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +33,7 @@ CHAT = "/v1/chat/completions"
         ("X-Conversation-Id", "x" * 1025),
         ("X-Request-Timeout", ""),
         ("X-Request-Class", ""),
+        ("Last-Event-ID", "default.abc:7"),
         ("Idempotency-Key", ""),
         ("Idempotency-Key", "x" * 256),
         ("Idempotency-Key", "\u00e9"),
@@ -287,3 +289,32 @@ async def test_a_key_whose_request_failed_begins_anew(balancer: HttpBalancer, ne
         await request.finish()
         assert (await posting).status_code == 200
         assert request.request_id != late.headers["x-request-id"]
+
+
+async def test_a_key_belongs_to_its_route(balancer: HttpBalancer, agent: HandAgent) -> None:
+    """The same body means something else elsewhere."""
+    body = chat(max_tokens=8)
+    headers = {"Idempotency-Key": "k-3"}
+    async with balancer.http() as http:
+        posting = asyncio.create_task(http.post(CHAT, json=body, headers=headers))
+        request = await agent.take()
+        await request.finish()
+        assert (await posting).status_code == 200
+        answer = await http.post("/v1/messages", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (422, "invalid_request_error")
+        assert "Idempotency-Key" in answer.json()["error"]["message"]
+        again = await http.post(CHAT, json=body, headers=headers)
+        assert again.headers["x-request-id"] == request.request_id
+
+
+async def test_the_paths_of_a_route_share_its_keys(balancer: HttpBalancer, new_agent: NewAgent) -> None:
+    body, headers = {"content": "x"}, {"Idempotency-Key": "k-4"}
+    agent = await new_agent(abilities="generate tokenize")
+    async with balancer.http() as http:
+        posting = asyncio.create_task(http.post("/tokenize", json=body, headers=headers))
+        request = await agent.take()
+        await request.emit(Answered(encode_answer(Tokenized((1,)))))
+        await request.finish()
+        one, same = await posting, await http.post("/v1/tokenize", json=body, headers=headers)
+        assert one.json() == same.json() == {"tokens": [1]}
+        assert one.headers["x-request-id"] == same.headers["x-request-id"]

@@ -238,3 +238,18 @@ async def test_the_estimated_wait(balancer: HttpBalancer, agent: HandAgent) -> N
         assert 2_000 <= third["estimated_wait_ms"] <= 4_000, "about 256 + 9 tokens at 100 a second"
         for _ in range(3):
             await (await agent.take()).finish()
+
+
+@pytest.mark.parametrize("service", ["inference", "openai"])
+async def test_where_a_background_request_is_can_be_asked_where_it_was_sent(
+    balancer: HttpBalancer, agent: HandAgent, service: str
+) -> None:
+    async with balancer.http(service) as http:
+        sent = await http.post("/v1/chat/completions", json=chat(background=True))
+        assert sent.status_code == 202
+        request = await agent.take()
+        await request.say("hi")
+        await request.finish()
+        assert (await http.get(sent.headers["location"])).json()["state"] == "done"
+        assert "data: [DONE]" in (await http.get(f"{sent.headers['location']}/stream")).text
+        assert (await http.post(f"{sent.headers['location']}/cancel")).json()["state"] == "done"

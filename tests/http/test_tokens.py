@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,9 +14,9 @@ from fleet_harness import Fleet
 from http_harness import HttpBalancer, NewAgent, chat
 from starter_engine import starter_engine
 
-from api.openai.texts import answer_object
+from api.openai.texts import RUN, answer_chunks
 from api.openai.token_routes import DETOKENIZE_PATHS, TEMPLATE_PATHS, TOKENIZE_PATHS, read_template_call
-from paddler.errors import InvalidField
+from paddler.errors import EngineFailed, InvalidField
 from paddler.jobs import fleet_view
 from paddler.payload import MAX_QUESTION_BYTES
 from paddler.store.client import Store
@@ -59,8 +60,27 @@ async def told(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict
 
 
 def test_a_piece_that_is_no_text_is_shown_by_its_bytes() -> None:
-    shown = answer_object(Tokenized((1, 2), (b"a", b"\xc3")))
-    assert shown == {"tokens": [{"id": 1, "piece": "a"}, {"id": 2, "piece": [0xC3]}]}
+    shown = b"".join(answer_chunks(Tokenized((1, 2), (b"a", b"\xc3"))))
+    assert json.loads(shown) == {"tokens": [{"id": 1, "piece": "a"}, {"id": 2, "piece": [0xC3]}]}
+
+
+@pytest.mark.parametrize("pieces", [None, (b"piece",) * (2 * RUN + 1)])
+def test_many_tokens_are_shown_a_run_at_a_time(pieces: tuple[bytes, ...] | None) -> None:
+    """Each is made when the one before it has been sent, and other streams have had their turn."""
+    tokens = tuple(range(2 * RUN + 1))
+    chunks = list(answer_chunks(Tokenized(tokens, pieces)))
+    assert max(map(len, chunks)) < len(b"".join(chunks)) * 0.6
+    shown = json.loads(b"".join(chunks))["tokens"]
+    assert shown == (list(tokens) if pieces is None else [{"id": one, "piece": "piece"} for one in tokens])
+
+
+def test_pieces_that_are_not_those_of_the_tokens_are_an_error() -> None:
+    with pytest.raises(EngineFailed, match="2 tokens have 1 pieces"):
+        list(answer_chunks(Tokenized((1, 2), (b"a",))))
+
+
+def test_none_are_shown_too() -> None:
+    assert b"".join(answer_chunks(Tokenized((), ()))) == b'{"tokens":[]}'
 
 
 def test_what_is_templated_is_a_chat_request() -> None:
@@ -130,6 +150,21 @@ async def test_it_waits_for_an_agent_and_is_shown_by_its_id(http: httpx.AsyncCli
     assert (shown["state"], shown["response"]) == ("done", response.json())
     stream = await http.get(f"/v1/requests/{request.request_id}/stream")
     assert (stream.status_code, stream.json()["error"]["param"]) == (400, "id")
+
+
+async def test_a_large_answer_is_sent_in_pieces(http: httpx.AsyncClient, new_agent: NewAgent) -> None:
+    agent = await new_agent(abilities="tokenize")
+    asking = asyncio.create_task(http.post(TOKENIZE, json={"content": "x", "with_pieces": True}))
+    request = await agent.take()
+    num = 20_000
+    await request.emit(Answered(encode_answer(Tokenized(tuple(range(num)), (b"piece",) * num))))
+    await request.finish(FinishReason.STOP, Usage())
+    response = await asking
+    assert response.json()["tokens"][-1] == {"id": num - 1, "piece": "piece"}
+    assert "content-length" not in response.headers
+    assert response.headers["x-paddler-agent"] == "hand"
+    shown = await http.get(f"/v1/requests/{request.request_id}")
+    assert shown.json()["response"] == response.json()
 
 
 async def test_who_leaves_cancels_it(balancer: HttpBalancer, http: httpx.AsyncClient) -> None:
