@@ -1,7 +1,7 @@
 """LangChain's own standard suite for chat models, through its OpenAI integration, with the starter model.
 
-What a model of 135M parameters cannot do is expected to fail, with the reason; `docs/langchain.md` has the same cases
-against llama-server, where they fail too.
+What a model of 135M parameters cannot do is expected to fail, with the reason; `docs/langchain.md` has what
+llama-server makes of the same prompts.
 """
 
 from __future__ import annotations
