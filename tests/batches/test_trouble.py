@@ -42,10 +42,10 @@ DAY_S = 86_400
 async def test_a_worker_that_cannot_read_the_file_leaves_it_to_others(
     client: AsyncOpenAI, fleet: Fleet, store: Store, tmp_path: Path
 ) -> None:
-    await fleet.agent(slots=4, step_s=0.002)
+    await fleet.agent(slots=4, step_s=0.02)
     made = await submit(client, [chat_line(str(n), f"[[say={n}]]") for n in range(100)])
     async with batch_worker(store.url, store.prefix):
-        await until_done(client, made, 20)
+        await until_done(client, made, 10)
     async with batch_worker(store.url, store.prefix, folder=tmp_path):
         await asyncio.sleep(2)
         found = await Batches(store, CLOCK).get(made.id)
@@ -55,10 +55,10 @@ async def test_a_worker_that_cannot_read_the_file_leaves_it_to_others(
 
 
 async def test_a_full_disk_costs_no_line(client: AsyncOpenAI, fleet: Fleet, store: Store) -> None:
-    await fleet.agent(slots=4, step_s=0.002)
+    await fleet.agent(slots=4, step_s=0.02)
     made = await submit(client, [chat_line(str(n), f"[[say={n}]]") for n in range(100)])
     async with batch_worker(store.url, store.prefix) as worker:
-        await until_done(client, made, 20)
+        await until_done(client, made, 10)
         contents: Any = worker.runner.files.contents
         num_tries = 0
 

@@ -152,8 +152,8 @@ async def test_no_signal_to_the_supervisor_leaves_an_orphan(number: signal.Signa
         assert len(pids) == 2
         assert all(map(is_alive, pids))
         process.send_signal(number)
-        await wait_until(lambda: not any(map(is_alive, pids)), timeout_s=5, what="children gone")
-        assert process.wait(5) == (-9 if number is signal.SIGKILL else 0)
+        await wait_until(lambda: not any(map(is_alive, pids)), timeout_s=20, what="children gone")
+        assert process.wait(20) == (-9 if number is signal.SIGKILL else 0)
     finally:
         process.kill()
         process.communicate()
