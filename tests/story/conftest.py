@@ -77,6 +77,7 @@ def fleet(
 ) -> Iterator[CommandFleet]:
     """Balancers and a worker, and no agent yet. When all agents are gone nothing may be left in Redis for ever."""
     yield running_fleet
+    print(running_fleet.log_tails())  # pytest shows it of a test that failed
     running_fleet.stop_agents()
     check_leaks(valkey.url, running_fleet.prefix)
 

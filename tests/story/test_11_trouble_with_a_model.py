@@ -116,7 +116,13 @@ async def test_a_native_crash_ends_one_agent_and_no_request(
     asked = {"max_tokens": 60, "temperature": 0}
     stories = [f"Tell me a long story about river number {number}." for number in range(4)]
     telling = [asyncio.create_task(one.ask(patient, story, **asked)) for one, story in zip(told, stories, strict=True)]
-    await wait_until(lambda: all(len(one.text) > 30 for one in told), timeout_s=60, what="all are in mid-sentence")
+
+    def are_all_heard() -> bool:
+        for one in telling:
+            assert not one.done(), one.result()
+        return all(one.text for one in told)
+
+    await wait_until(are_all_heard, timeout_s=60, what="all are in mid-sentence")
     victim = (await fleet_queue.agent_names(told[0].request_id))[-1]
     agents[victim].process.send_signal(how)
     await asyncio.gather(*telling)

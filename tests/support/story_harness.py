@@ -22,7 +22,7 @@ from paddler.wire.balancer import Finished, Frame, Opened, Tokens, decode_frames
 
 START_S = 40.0
 STOP_S = 10.0
-LEASE_MS = 1000
+LEASE_MS = 2000
 SCRIPTED = ("--engine", "scripted")
 
 
@@ -229,7 +229,8 @@ class CommandFleet:
         self.balancer_url, self.impatient_url = (f"http://{record['address']}" for record in records)
 
     def start_worker(self) -> None:
-        # An agent that stops renewing is given up after its lease: a second, so that nobody here waits for five.
+        # An agent that stops renewing is given up after its lease: two seconds, so that nobody here waits for five, and
+        # a model on a busy machine still renews in time.
         self._worker = self._start("worker", "--lease", str(LEASE_MS), "--batch-lease", "2000")
 
     def kill_worker(self) -> None:
@@ -248,6 +249,11 @@ class CommandFleet:
         agent = self._start("agent", "--name", name, "--lease", str(LEASE_MS), "--grace", "0", *flags)
         self._agents.append(agent)
         return agent
+
+    def log_tails(self, num_lines: int = 40) -> str:
+        """The ends of the agents' logs, for who looks into a failure."""
+        tails = ["\n".join(agent.text.splitlines()[-num_lines:]) for agent in self._agents]
+        return "\n\n".join(f"{agent.name}:\n{tail}" for agent, tail in zip(self._agents, tails, strict=True))
 
     def stop_agents(self) -> None:
         _stop(self._agents)
