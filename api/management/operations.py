@@ -56,8 +56,6 @@ HEALTH = Operation(
 )
 
 _NOT_YET = Answer(description="Not there yet.", content={TEXT: str})
-DESIRED_STATE = Operation(summary="Not there yet: a desired state.", tag="management", answers={501: _NOT_YET})
-APPLICABLE_STATE = Operation(summary="Not there yet: an applicable state.", tag="management", answers={501: _NOT_YET})
 
 
 def _of_agent(summary: str) -> Operation:

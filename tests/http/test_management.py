@@ -12,7 +12,6 @@ from native_harness import following, management
 from paddler_client import ClientManagement
 from paddler_client.agent_controller_pool_snapshot import AgentControllerPoolSnapshot
 from paddler_client.agent_state_application_status import AgentStateApplicationStatus as Status
-from paddler_client.balancer_desired_state import BalancerDesiredState
 from paddler_client.error import HttpError
 
 from api.management.snapshots import agents_object
@@ -135,11 +134,9 @@ async def test_streams_end_with_the_balancer(client: ClientManagement, balancer:
                 await anext(stream)
 
 
-async def test_what_hangs_on_a_desired_state_is_not_there_yet(client: ClientManagement, new_agent: NewAgent) -> None:
+async def test_what_is_not_there_yet(client: ClientManagement, new_agent: NewAgent) -> None:
     agent = await new_agent()
     for call in (
-        client.get_balancer_desired_state(),
-        client.put_balancer_desired_state(BalancerDesiredState()),
         client.get_model_metadata(agent.agent_id),
         client.get_chat_template_override(agent.agent_id),
     ):
