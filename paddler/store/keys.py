@@ -4,10 +4,13 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
-`demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
+`demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`. The keys of a pool's desired state
+are in `desired_keys.py`.
 """
 
 from __future__ import annotations
+
+from paddler.store.desired_keys import DesiredKeys
 
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
@@ -284,6 +287,7 @@ class PoolKeys:
                 self.counters(),
                 self.kept(),
                 self.kept_by_age(),
+                *DesiredKeys(self.base).permanent(),
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
                 batch_jobs_key(self.prefix),
