@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -74,12 +75,16 @@ def test_no_room(server: FileServer, cache: ModelCache) -> None:
 
 
 def test_the_disk_is_full(server: FileServer, cache: ModelCache) -> None:
-    """A device on which every write fails with ENOSPC, in the place of the partial file."""
+    """The system refuses to make a file any longer, which it does to root, too. What there is of it stays."""
     url = server.put(PATH, BODY)
-    partial = partial_of(cache, url)
-    partial.parent.mkdir(parents=True)
-    partial.symlink_to("/dev/full")
-    refused(cache, url, "CacheStorageIsFull")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        refused(cache, url, "CacheStorageIsFull")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert fetch(cache, url).read_bytes() == BODY
+    assert server.gets(PATH)[1]["range"] == "bytes=200000-"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def _beginning(partial: Path) -> tuple[Note | None, int]:
 def _receive(response: httpx.Response, answer: Answer, partial: Path, cache: ModelCache, tell: Tell) -> None:
     note, done = answer.note, answer.start
     check_room(cache, partial.parent, 0 if answer.end is None else answer.end - done)
-    head = b""
+    head = _head_of(partial) if done else b""
     tell(done, note.size)
     with _writing(partial, answer) as write:
         look_at = done + ROOM_STEP
@@ -110,6 +110,11 @@ def _writing(partial: Path, answer: Answer) -> Iterator[Callable[[bytes], object
         # The note of another version comes only now that none of the older bytes is left.
         write_note(partial, answer.note)
         yield file.write
+
+
+def _head_of(partial: Path) -> bytes:
+    with partial.open("rb") as file:
+        return file.read(len(MAGIC))
 
 
 def _check_magic(head: bytes, url: str) -> None:
