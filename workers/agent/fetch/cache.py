@@ -101,6 +101,8 @@ def telling_of_disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise FetchError("CacheStorageIsFull", f"no room in {folder}: {error.strerror}") from error
+        if error.errno is None:
+            raise  # it is of a library's own making
         raise FetchError("CacheDirectoryIsNotWritable", f"cannot write to {folder}: {error.strerror}") from error
 
 
