@@ -4,6 +4,8 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
+What few need has its keys in modules of its own: `turn_keys.py` those of changing models.
+
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 
@@ -141,10 +143,9 @@ class PoolKeys:
         return f"{self.base}:agents"
 
     def agent(self, agent_id: str) -> str:
-        """hash · an agent's snapshot: name, model, slots, state (`loading`, `failed`, `ready`, `leaving`), phase,
-        progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, ... · register and renew
-        write · deleted by leave and
-        reap."""
+        """hash · an agent's snapshot: name, model, slots, state (`waiting` for a model, `loading`, `failed`, `ready`,
+        `leaving`), phase, progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, what
+        `paddler.agent_status` says of a desired state, ... · register and renew write · deleted by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
 
     def starting(self, digest: str) -> str:

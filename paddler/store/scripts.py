@@ -63,6 +63,8 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "turn",
+    "end_turn",
 )
 PRELUDE = ("common", "queue", "choice", "place")
 

@@ -11,6 +11,8 @@ from paddler.store.client import Store
 from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
+from paddler.store.scripts_turns import TurnScripts
+from paddler.store.turn_keys import question_key, turns_key
 
 pytestmark = pytest.mark.anyio
 
@@ -72,6 +74,12 @@ def test_every_pool_key_carries_the_hash_tag() -> None:
         )
 
 
+def test_so_do_those_of_changing_models() -> None:
+    keys = PoolKeys("paddler", "chat")
+    assert turns_key(keys).startswith("paddler:{chat}:")
+    assert question_key(keys, "x").startswith("paddler:{chat}:")
+
+
 def test_the_public_keys_of_autoscalers() -> None:
     """Changing these breaks every deployed KEDA trigger."""
     keys = PoolKeys("paddler", "default")
@@ -80,5 +88,6 @@ def test_the_public_keys_of_autoscalers() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_has_a_typed_function(name: str) -> None:
-    assert inspect.iscoroutinefunction(getattr(BatchScripts if name == "change_batch" else PoolScripts, name))
+    others = {"change_batch": BatchScripts, "turn": TurnScripts, "end_turn": TurnScripts}
+    assert inspect.iscoroutinefunction(getattr(others.get(name, PoolScripts), name))
     assert "ARGV: now" in source(name), "a script says what its arguments are"
