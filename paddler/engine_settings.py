@@ -27,7 +27,7 @@ class SettingError(ValueError):
     """A setting has a value it cannot have. Names of fields stand in backticks."""
 
 
-class LoraAdapter(Struct, frozen=True):
+class LoraAdapter(Struct, frozen=True, forbid_unknown_fields=True):
     """A GGUF with low-rank changes to the weights, and how much of them is added."""
 
     path: str

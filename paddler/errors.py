@@ -10,7 +10,9 @@ PaddlerError
 │   ├── RequestNotFound       404 request_not_found
 │   ├── FileNotFound          404 file_not_found
 │   ├── BatchNotFound         404 batch_not_found
+│   ├── StateNotFound         404 state_not_found
 │   ├── Conflict              409 conflict
+│   ├── VersionConflict       412 version_conflict
 │   ├── BodyTooLarge          413 body_too_large
 │   ├── IdempotencyMismatch   422 idempotency_mismatch
 │   └── RequestCancelled      499 cancelled
@@ -111,10 +113,22 @@ class BatchNotFound(RequestError):
     code, status = "batch_not_found", 404
 
 
+class StateNotFound(RequestError):
+    """No desired state of this version is known; the last 100 are."""
+
+    code, status = "state_not_found", 404
+
+
 class Conflict(RequestError):
     """What is asked for cannot be done in the state that this is in."""
 
     code, status = "conflict", 409
+
+
+class VersionConflict(RequestError):
+    """The desired state has another version than the change was made for."""
+
+    code, status = "version_conflict", 412
 
 
 class BodyTooLarge(RequestError):

@@ -1,7 +1,7 @@
 """What keeps an agent from serving, as its operator sees it: in the agent's log, its hash in Redis and `paddler queue`.
 
-Kinds are those of Paddler 4.1 where it has one: `ModelFileDoesNotExist`, `ModelCannotBeLoaded`, `SlotCannotStart` (the
-model is there, but its context cannot be made). `LoraAdapterCannotBeLoaded` and `SettingsInvalid` are ours.
+Kinds are those of Paddler 4.1, with `LoraAdapterCannotBeLoaded` and `SettingsInvalid` beside them. What Paddler does
+about each and what an operator can do is in `paddler/remedies.py`.
 """
 
 from __future__ import annotations
@@ -11,48 +11,74 @@ from typing import Literal, get_args
 import msgspec
 from msgspec import Struct
 
+from paddler import remedies
+from paddler.remedies import Course
+
 IssueKind = Literal[
     "ModelFileDoesNotExist",
     "ModelCannotBeLoaded",
     "SlotCannotStart",
     "LoraAdapterCannotBeLoaded",
     "SettingsInvalid",
+    "MultimodalProjectionCannotBeLoaded",
+    "ChatTemplateDoesNotCompile",
+    "UnableToFindChatTemplate",
+    "CacheCannotAcquireLock",
+    "CacheDirectoryIsNotWritable",
+    "CacheStorageIsFull",
+    "DownloadInterrupted",
+    "DownloadServerDeniedAccess",
+    "DownloadServerErrored",
+    "DownloadServerIsUnreachable",
+    "DownloadServerRejectedRequest",
+    "DownloadUrlIsMalformed",
+    "HuggingFaceCannotAcquireLock",
+    "HuggingFaceModelDoesNotExist",
+    "HuggingFacePermissions",
+    "ModelCacheIsCorrupted",
+    "ModelDoesNotExistAtUrl",
 ]
-
-WAITS_FOR_FILE = "The agent stays in its pool without slots and tries again as soon as the file changes."
-WAITS_FOR_MEMORY = f"{WAITS_FOR_FILE} It also tries once a minute, as memory may become free."
-ENDS = "The agent ends with exit code 78; starting it again with the same settings changes nothing."
-STOPS = "`paddler up` tries once more and then stops everything."
-
-_REMEDIES: dict[IssueKind, str] = {
-    "ModelFileDoesNotExist": "Put the file there, or start the agent with the path of a GGUF file that it can read.",
-    "ModelCannotBeLoaded": "Download the file again and compare its size and checksum, or choose a GGUF that this "
-    "llama.cpp knows; a newer Paddler may know it.",
-    "SlotCannotStart": "Give the agent less to hold: a smaller --context-size, fewer --slots, --cache-type-k q8_0 and "
-    "--cache-type-v q8_0, or a smaller model.",
-    "LoraAdapterCannotBeLoaded": "Give an adapter in GGUF form that was trained on this very base model, or leave "
-    "--lora-adapters out.",
-    "SettingsInvalid": "Correct the setting that is named.",
-}
 
 
 class Issue(Struct, frozen=True, kw_only=True):
-    """`detail` says what is wrong, `action` what Paddler does about it, `remedy` what its operator can do."""
+    """`detail` says what is wrong, `action` what Paddler does about it, `remedy` what its operator can do. `model_path`
+    is the file, or how the desired state names it. `lock_path` is the lock that another process holds,
+    `template_content` the template that is no good; both empty with other kinds."""
 
     kind: IssueKind
     detail: str
     model_path: str
     action: str
     remedy: str
+    lock_path: str = ""
+    template_content: str = ""
 
 
-def issue_of(kind: IssueKind, detail: str, model_path: str, *, waits: bool) -> Issue:
-    """`waits`: the agent stays up; else it ends."""
+def issue_of(
+    kind: IssueKind,
+    detail: str,
+    model_path: str,
+    *,
+    waits: bool,
+    course: Course | None = None,
+    lock_path: str = "",
+    template_content: str = "",
+) -> Issue:
+    """`waits`: the agent stays up; else it ends. `course` is what it does while it stays, if not what is usual for this
+    kind."""
     if kind == "SettingsInvalid" or not waits:
-        action = ENDS if kind == "SettingsInvalid" else f"{ENDS} {STOPS}"
+        action = remedies.ENDS if kind == "SettingsInvalid" else f"{remedies.ENDS} {remedies.STOPS}"
     else:
-        action = WAITS_FOR_MEMORY if kind == "SlotCannotStart" else WAITS_FOR_FILE
-    return Issue(kind=kind, detail=detail, model_path=model_path, action=action, remedy=_REMEDIES[kind])
+        action = remedies.ACTIONS[course or course_of(kind)]
+    extra = {"lock_path": lock_path, "template_content": template_content}
+    return Issue(
+        kind=kind, detail=detail, model_path=model_path, action=action, remedy=remedies.REMEDIES[kind], **extra
+    )
+
+
+def course_of(kind: IssueKind) -> Course:
+    """What an agent does about it as long as it stays up."""
+    return remedies.COURSES[kind]
 
 
 def encode_issues(issues: tuple[Issue, ...]) -> bytes:

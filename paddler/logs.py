@@ -21,6 +21,8 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
 QUIETER = ("arq.worker", "uvicorn.error")
 """Loggers that at info say what we say ourselves, or say it twice a second; heard from warning on, or at debug."""
+SILENT = ("httpx", "httpcore")
+"""Loggers that name URLs with their signatures and tokens: heard from warning on, at any level."""
 
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")
 
@@ -74,6 +76,8 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
     root.setLevel(number)
     for name in QUIETER:
         logging.getLogger(name).setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
+    for name in SILENT:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
     # At debug asyncio tells of its selectors, which is of no use to who debugs Paddler.
     logging.getLogger("asyncio").setLevel(max(number, logging.INFO))
     logging.captureWarnings(capture=True)

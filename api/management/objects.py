@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-
-class ModelIssue(TypedDict):
-    model_path: str
-    error: str
-
-
-class SlotIssue(TypedDict):
-    error: str
-    slot_index: int
-
-
-class AgentIssue(TypedDict, total=False):
-    """Exactly one of them."""
-
-    ModelFileDoesNotExist: ModelIssue
-    ModelCannotBeLoaded: ModelIssue
-    SlotCannotStart: SlotIssue
+from api.management.issue_objects import AgentIssue
 
 
 class AgentObject(TypedDict):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from api.management.objects import AgentIssue, AgentList, AgentObject, BufferedRequests, ModelIssue
-from paddler.issues import Issue
+from api.management.issue_objects import issue_object
+from api.management.objects import AgentList, AgentObject, BufferedRequests
 from paddler.jobs.overview import Lane, PoolQueue
 
 _STATUSES = {"ready": "Applied", "leaving": "Applied", "loading": "Fresh", "failed": "AttemptedAndRetrying"}
@@ -55,18 +55,7 @@ def _agent(lane: Lane) -> AgentObject:
         "download_total": 0,
         "download_filename": None,
         "download_indeterminate": False,
-        "issues": [_issue(issue) for issue in lane.issues],
+        "issues": [issue_object(issue) for issue in lane.issues],
         "state_application_status": _STATUSES.get(lane.state, "Fresh"),
         "uses_chat_template_override": False,
     }
-
-
-def _issue(issue: Issue) -> AgentIssue:
-    """Its kind with what Paddler 4 says of that, and `error` in any case. Clients know Paddler 4's kinds alone, and one
-    of them refuses the whole list for another: what is ours has the one that keeps the words."""
-    model: ModelIssue = {"model_path": issue.model_path, "error": issue.detail}
-    if issue.kind == "ModelFileDoesNotExist":
-        return {"ModelFileDoesNotExist": model}
-    if issue.kind == "ModelCannotBeLoaded":
-        return {"ModelCannotBeLoaded": model}
-    return {"SlotCannotStart": {"error": issue.detail, "slot_index": 0}}

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-import msgspec
 import rich_click as click
-from msgspec import Struct
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from paddler.clock import SystemClock
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.overview import Overview, pools_of
 from paddler.queue_cli import tables
+from paddler.redis_cli import Server, print_blocks, print_json, run_with_store
 from paddler.settings import POOL, REDIS_PREFIX, REDIS_URL, option, redis_options
-from paddler.store.client import TROUBLE, Store, connect
+from paddler.store.client import Store
 from paddler.store.results import Cancelled, Requeued
-from paddler.up.plan import without_password
 
-_T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 CANCELLED = {
@@ -36,13 +32,6 @@ REQUEUED = {
 }
 
 
-class Server(Struct, frozen=True):
-    """Which Redis, and what its keys begin with."""
-
-    url: str
-    prefix: str
-
-
 @click.group(name="queue", invoke_without_command=True)
 @option("--pool", type=POOL, help="Only this pool; by default all.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -52,7 +41,7 @@ def command(ctx: click.Context, *, pool: str | None, as_json: bool, redis_url: s
     """Show the queue: what waits, who works, what died. Subcommands look closer and change it."""
     ctx.obj = Server(redis_url, redis_prefix)
     if ctx.invoked_subcommand is None:
-        _run(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
+        run_with_store(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
     elif pool or as_json:
         raise click.UsageError(f"Put --pool and --json behind {ctx.invoked_subcommand}.")
 
@@ -86,11 +75,11 @@ def waiting_command(
     async def act(store: Store) -> None:
         found = await Overview(store).waiting(pool, limit)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
-            _print([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
+            print_blocks([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
 
-    _run(_server(ctx, redis_url, redis_prefix), act)
+    run_with_store(_server(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="dead")
@@ -106,12 +95,12 @@ def dead_command(
     async def act(store: Store) -> None:
         found = await Overview(store).dead_letters(pool)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             now_ms = SystemClock().wall() * 1000
-            _print([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
+            print_blocks([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
 
-    _run(_server(ctx, redis_url, redis_prefix), act)
+    run_with_store(_server(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="cancel")
@@ -164,12 +153,12 @@ async def _show(store: Store, only: str | None, *, as_json: bool) -> None:
     pools = [await overview.pool(name) for name in names if only in (None, name)]
     has_worker = await overview.is_worker_running()
     if as_json:
-        _print_json({"worker": has_worker, "pools": pools})
+        print_json({"worker": has_worker, "pools": pools})
         return
     blocks: list[RenderableType] = [] if has_worker else [f"[yellow]{tables.NO_WORKER}[/]"]
     for queue in pools:
         blocks += ["", *tables.pool_block(queue)] if blocks else tables.pool_block(queue)
-    _print(blocks)
+    print_blocks(blocks)
 
 
 def _each(
@@ -193,32 +182,5 @@ def _each(
             is_well = is_well and is_done
         return is_well
 
-    if not _run(_server(ctx, redis_url, redis_prefix), act):
+    if not run_with_store(_server(ctx, redis_url, redis_prefix), act):
         ctx.exit(1)
-
-
-def _run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        store = connect(server.url, server.prefix)
-        try:
-            return await act(store)
-        finally:
-            await store.close()
-
-    try:
-        return asyncio.run(run())
-    except TROUBLE as error:
-        raise click.ClickException(
-            f"Redis at {without_password(server.url)} cannot be used: {error or type(error).__name__} "
-            "Give another one with --redis-url."
-        ) from None
-
-
-def _print(blocks: Iterable[RenderableType]) -> None:
-    console = Console(highlight=False)
-    for block in blocks:
-        console.print(block)
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))

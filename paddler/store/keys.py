@@ -4,12 +4,15 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
-What few need has its keys in modules of its own: `turn_keys.py` those of changing models.
+Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
+that change their model.
 
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 
 from __future__ import annotations
+
+from paddler.store.desired_keys import DesiredKeys
 
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
@@ -285,6 +288,7 @@ class PoolKeys:
                 self.counters(),
                 self.kept(),
                 self.kept_by_age(),
+                *DesiredKeys(self.base).permanent(),
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
                 batch_jobs_key(self.prefix),

@@ -65,10 +65,11 @@ NAMES = (
     "change_batch",
     "turn",
     "end_turn",
+    "write_desired",
 )
 PRELUDE = ("common", "queue", "choice", "place")
 
-BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep")
+BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep", "write_desired")
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 
 LARGE = 64 * 1024

@@ -15,12 +15,16 @@ from paddler_client.agent_state_application_status import AgentStateApplicationS
 from paddler_client.balancer_desired_state import BalancerDesiredState
 from paddler_client.error import HttpError
 
+from api.management.issue_objects import issue_object
 from api.management.snapshots import agents_object
 from paddler.issues import all_kinds, encode_issues, issue_of
 from paddler.jobs.overview import Lane, PoolQueue
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
+
+OURS = ("LoraAdapterCannotBeLoaded", "SettingsInvalid")
+"""Kinds that Paddler 4.1 does not have."""
 
 
 @pytest.fixture
@@ -92,8 +96,24 @@ def test_issues_have_kinds_that_clients_know() -> None:
         pool = PoolQueue(pool="default", lanes=[Lane(**lane, issues=(issue,))], **counts)
         [agent] = AgentControllerPoolSnapshot.model_validate_json(agents_object(pool)).agents
         [told] = agent.issues
-        assert told.variant in ("ModelFileDoesNotExist", "ModelCannotBeLoaded", "SlotCannotStart")
+        assert told.variant == ("SlotCannotStart" if kind in OURS else kind)
         assert told.params["error"] == "why"
+        path = {"model_path": "/m.gguf"}
+        if kind in ("ChatTemplateDoesNotCompile", "HuggingFaceCannotAcquireLock"):
+            assert told.params["model_path"] == path
+        elif told.variant != "SlotCannotStart":
+            assert told.params == {**path, "error": "why"}
+
+
+def test_issues_with_more_to_say() -> None:
+    lock = issue_of("HuggingFaceCannotAcquireLock", "why", "m", waits=True, lock_path="/l")
+    assert issue_object(lock) == {
+        "HuggingFaceCannotAcquireLock": {"lock_path": "/l", "model_path": {"model_path": "m"}, "error": "why"}
+    }
+    template = issue_of("ChatTemplateDoesNotCompile", "why", "m", waits=True, template_content="{{")
+    assert issue_object(template) == {
+        "ChatTemplateDoesNotCompile": {"error": "why", "model_path": {"model_path": "m"}, "template_content": "{{"}
+    }
 
 
 async def test_agents_as_they_change(client: ClientManagement, balancer: HttpBalancer, new_agent: NewAgent) -> None:

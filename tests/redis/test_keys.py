@@ -11,6 +11,7 @@ from paddler.store.client import Store
 from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
+from paddler.store.scripts_desired import DesiredScripts
 from paddler.store.scripts_turns import TurnScripts
 from paddler.store.turn_keys import question_key, turns_key
 
@@ -88,6 +89,11 @@ def test_the_public_keys_of_autoscalers() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_has_a_typed_function(name: str) -> None:
-    others = {"change_batch": BatchScripts, "turn": TurnScripts, "end_turn": TurnScripts}
+    others = {
+        "change_batch": BatchScripts,
+        "write_desired": DesiredScripts,
+        "turn": TurnScripts,
+        "end_turn": TurnScripts,
+    }
     assert inspect.iscoroutinefunction(getattr(others.get(name, PoolScripts), name))
     assert "ARGV: now" in source(name), "a script says what its arguments are"

@@ -1,0 +1,156 @@
+"""Desired states in Redis: read, written under compare-and-set, followed, looked back at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any
+
+import msgspec
+
+from paddler.clock import Clock, SystemClock
+from paddler.desired.aliases import check_aliases
+from paddler.desired.document import decode_state, encode_state
+from paddler.desired.schema import BalancerDesiredState, Versioned
+from paddler.errors import StateNotFound, VersionConflict
+from paddler.logs import get_logger
+from paddler.store.client import TROUBLE, Store
+from paddler.store.desired_keys import DesiredKeys
+
+log = get_logger(__name__)
+
+MAX_KEPT = 100
+"""Versions of a pool's history."""
+MAX_AUTHOR = 200
+POLL_S = 15.0
+"""Pub/sub may lose a change; so late it is noticed then."""
+RETRY_S = 1.0
+_FIELDS = ("version", "state", "updated_ms", "author")
+
+
+class DesiredStates:
+    """Of every pool. Each call raises what Redis raises, and `msgspec.MsgspecError` for a state that this version
+    cannot read."""
+
+    def __init__(self, store: Store, clock: Clock | None = None) -> None:
+        self._store = store
+        self._clock = clock or SystemClock()
+
+    async def read(self, pool: str) -> Versioned:
+        """Version 0 and the defaults while nobody has set one."""
+        return (await self.read_all([pool]))[pool]
+
+    async def read_all(self, pools: Iterable[str]) -> dict[str, Versioned]:
+        names = list(pools)
+        pipe = self._store.redis.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._keys(name).desired(), *_FIELDS)
+        rows: list[list[Any]] = await pipe.execute() if names else []
+        return {name: _versioned(row) for name, row in zip(names, rows, strict=True)}
+
+    async def version(self, pool: str) -> int:
+        return int(await self._store.redis.hget(self._keys(pool).desired(), "version") or 0)
+
+    async def write(self, pool: str, state: BalancerDesiredState, *, expected: int | None, author: str) -> int:
+        """Make `state`, which has been checked, the pool's next version if its version is `expected`; None: whatever it
+        is, 0: nobody has set one. A state that is as it was stays that version. Returns the version.
+
+        Raises `VersionConflict`, and `Conflict` for an alias that stands for another pool."""
+        await check_aliases(self._store, pool, state, self.read_all)
+        # Listed before it has agents: its requests wait for them.
+        await self._store.add_pool(pool)
+        written = await self._store.desired_scripts.write_desired(
+            self._store.pool(pool).keys.base,
+            encode_state(state),
+            expected=expected,
+            author=author[:MAX_AUTHOR],
+            token=secrets.token_hex(8),
+            max_kept=MAX_KEPT,
+        )
+        if not written.is_ok:
+            raise VersionConflict(
+                f"the desired state has version {written.version}, not {expected}: read it, look at what has changed, "
+                "and change that.",
+                param="If-Match",
+            )
+        return written.version
+
+    async def history(self, pool: str) -> list[Versioned]:
+        """The newest first."""
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = await self._store.redis.xrevrange(self._keys(pool).history())
+        return [_of_history(entry, fields) for entry, fields in entries]
+
+    async def at(self, pool: str, version: int) -> Versioned:
+        """Raises `StateNotFound`."""
+        entries: list[Any] = []
+        if 0 < version < 2**53:
+            entry = f"{version}-0"
+            entries = await self._store.redis.xrange(self._keys(pool).history(), entry, entry)
+        if not entries:
+            raise StateNotFound(
+                f"pool {pool} has no version {version} of its desired state (any more): its history has the last "
+                f"{MAX_KEPT}.",
+                param="version",
+            )
+        return _of_history(*entries[0])
+
+    async def roll_back(self, pool: str, version: int, *, expected: int | None, author: str) -> int:
+        """Write the state of an earlier version again, as a new one. Raises `StateNotFound` and what `write` raises."""
+        found = await self.at(pool, version)
+        return await self.write(pool, found.state, expected=expected, author=author)
+
+    async def changes(self, pool: str) -> AsyncGenerator[Versioned, None]:
+        """The state as it is, then whenever it has changed; changes that follow each other quickly are one. Goes on
+        when Redis is back. Close it (`contextlib.aclosing`), or it listens on until it is collected."""
+        news = asyncio.Event()
+        listening = asyncio.create_task(self._listen(pool, news))
+        last: Versioned | None = None
+        try:
+            while True:
+                news.clear()
+                try:
+                    found = await self.read(pool)
+                except (msgspec.MsgspecError, *TROUBLE) as error:
+                    log.warning("cannot read the desired state", pool=pool, error=str(error))
+                    await self._clock.sleep(RETRY_S)
+                    continue
+                # Not only upwards: a Redis that has crashed may have forgotten the last version.
+                if found != last:
+                    last = found
+                    yield found
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await news.wait()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def _listen(self, pool: str, news: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(*TROUBLE):
+                # What changed before the subscription is found by reading once more.
+                await self._store.listen(
+                    self._keys(pool).changed(), on_subscribed=news.set, on_message=lambda _: news.set()
+                )
+            await self._clock.sleep(RETRY_S)
+
+    def _keys(self, pool: str) -> DesiredKeys:
+        return DesiredKeys(self._store.pool(pool).keys.base)
+
+
+def _versioned(row: list[Any]) -> Versioned:
+    version, state, updated_ms, author = row
+    if version is None or state is None:
+        return Versioned(version=0)
+    return Versioned(
+        version=int(version),
+        state=decode_state(state),
+        updated_ms=int(updated_ms or 0),
+        author=(author or b"").decode(errors="replace"),
+    )
+
+
+def _of_history(entry: bytes, fields: dict[bytes, bytes]) -> Versioned:
+    return _versioned([entry.split(b"-")[0], fields.get(b"state"), fields.get(b"updated_ms"), fields.get(b"author")])
