@@ -155,20 +155,14 @@ async def test_streams_end_with_the_balancer(client: ClientManagement, balancer:
                 await anext(stream)
 
 
-async def test_what_hangs_on_a_desired_state_is_not_there_yet(client: ClientManagement, new_agent: NewAgent) -> None:
-    agent = await new_agent()
+async def test_what_hangs_on_a_desired_state_is_not_there_yet(client: ClientManagement) -> None:
     for call in (
         client.get_balancer_desired_state(),
         client.put_balancer_desired_state(BalancerDesiredState()),
-        client.get_model_metadata(agent.agent_id),
-        client.get_chat_template_override(agent.agent_id),
     ):
         with pytest.raises(HttpError, match="yet") as refused:
             await call
         assert refused.value.status_code == 501
-    with pytest.raises(HttpError, match="No agent") as unknown:
-        await client.get_model_metadata("agent-none")
-    assert unknown.value.status_code == 404
 
 
 async def test_redis_is_away(prefix: str) -> None:

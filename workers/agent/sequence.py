@@ -46,9 +46,10 @@ class Sequence:
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
-        said = np.array(job.resume_ids, np.int32)
+        said: TokenArray = np.array(job.resume_ids, np.int32)
         if job.resume_text is not None:
             said = retold(job.resume_text, model, form.pieces)
+        earlier: list[int] = said.tolist()
         self.job = job
         self._payload = payload
         self.num_prompt = len(prompt)
@@ -84,10 +85,10 @@ class Sequence:
         self._sampler = Sampler(
             payload.sampling, model, prompt=text, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
-        self._sampler.accept(said.tolist())
+        self._sampler.accept(earlier)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in said.tolist())
-        self.finished = self._reason_to_finish(int(said[-1]) if len(said) else None)
+        self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in earlier)
+        self.finished = self._reason_to_finish(earlier[-1] if earlier else None)
 
     @property
     def usage(self) -> Usage:

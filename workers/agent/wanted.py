@@ -63,9 +63,9 @@ def settings_for(
     wanted: Wanted, files: WantedFiles, *, slots: int, own: Mapping[str, Any], lone_step_s: float
 ) -> EngineSettings:
     """`own` are the settings that the agent has been given by flags. Raises `ModelError`."""
-    options = {**engine_options(wanted.state.inference_parameters), **own}
+    options: dict[str, Any] = {**engine_options(wanted.state.inference_parameters), **own}
     if files.projection is not None:
-        options = {"multimodal_projection": str(files.projection)} | options
+        options.setdefault("multimodal_projection", str(files.projection))
     try:
         return EngineSettings(
             model_path=str(files.model[0]),
