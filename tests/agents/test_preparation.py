@@ -51,6 +51,9 @@ class Bench:
         self._states.put_nowait(Wanted(version=self._version, state=state))
         return self._version
 
+    def lose(self) -> None:
+        self._states.put_nowait(Wanted(version=0))
+
     async def _changes(self) -> AsyncGenerator[Wanted, None]:
         while True:
             yield await self._states.get()
@@ -84,7 +87,7 @@ def good(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Bench]:
+async def running(folder: Path) -> AsyncGenerator[Bench]:
     bench = Bench(folder)
     loops = [asyncio.create_task(one) for one in (bench.preparation.watch_loop(), bench.preparation.prepare_loop())]
     yield bench
@@ -113,6 +116,15 @@ async def test_a_state_becomes_settings(bench: Bench, good: Path) -> None:
 
 async def test_no_model_is_a_wish_too(bench: Bench) -> None:
     assert (await bench.ready(bench.put(state_of(None)))).settings is None
+
+
+async def test_a_state_that_is_lost_is_no_wish_for_nothing(bench: Bench, good: Path) -> None:
+    """A Redis that was emptied must not empty the fleet."""
+    prepared = await bench.ready(bench.put(state_of(good)))
+    bench.lose()
+    again = await bench.ready(bench.put(state_of(good)))
+    assert (prepared.settings, again.version) == (again.settings, 2)
+    assert len(bench.looked_at) == 2, "and nothing between the two"
 
 
 async def test_a_missing_file_is_not_applicable_until_it_is_there(bench: Bench, tmp_path: Path) -> None:

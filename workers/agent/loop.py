@@ -120,7 +120,7 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        told = {} if self._standing is None else self._standing.fields()
+        told: Mapping[str, Value] = {} if self._standing is None else self._standing.fields()
         cancelled = await self._membership.renew({**self._observer.snapshot(), **told})
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)

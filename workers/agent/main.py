@@ -54,9 +54,9 @@ def lone_step_s(lease_ms: int) -> float:
     return min(LONE_STEP_TARGET_S, max(PREFILL_STEP_TARGET_S, lease_ms / 5000))
 
 
-def _is_given(name: str) -> bool:
+def _is_given(context: click.Context, name: str) -> bool:
     """Whether a flag or its variable was, and not its default."""
-    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 class Engines(Struct, frozen=True):
@@ -144,10 +144,12 @@ async def follow(
 @option(
     "--scripted-load", "scripted_load_ms", type=click.IntRange(min=0), default=0, help="The loading of one takes, ms."
 )
-@click.option("--scripted-follow", "scripted_follows", is_flag=True, hidden=True)
+@option("--scripted-follow", "scripted_follows", is_flag=True, hidden=True)
 @redis_options
 @log_options
+@click.pass_context
 def command(
+    context: click.Context,
     *,
     model: Path | None,
     model_name: str | None,
@@ -194,7 +196,7 @@ def command(
         own = {one: value for one, value in values.items() if value is not None}
         if model_name is not None:
             own["model_name"] = model_name
-        if _is_given("context_size"):
+        if _is_given(context, "context_size"):
             own["context_size"] = context_size
         engines = Engines(check_llama, llama_build_of)
         if is_scripted:

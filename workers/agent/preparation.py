@@ -99,6 +99,10 @@ class Preparation:
 
     async def watch_loop(self) -> None:
         async for wanted in self._changes():
+            if wanted.version == 0 and self._newest is not None:
+                # Nobody has ever wished for anything, says a Redis that has lost everything: no reason to stop.
+                log.warning("the desired state is gone; going on with what was wanted last")
+                continue
             # A Redis that has forgotten its last second may go back to an earlier state of the same version.
             if wanted != self._newest:
                 self._newest = wanted

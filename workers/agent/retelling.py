@@ -34,7 +34,8 @@ def _behind_mark(text: str, model: Model, has_control: bool) -> TokenArray | Non
 
 
 def _bytes_of(tokens: TokenArray, pieces: list[bytes]) -> bytes:
-    return b"".join(pieces[token] for token in tokens.tolist())
+    ids: list[int] = tokens.tolist()
+    return b"".join(pieces[token] for token in ids)
 
 
 def _piece_by_piece(wanted: bytes, model: Model, pieces: list[bytes]) -> TokenArray:
