@@ -9,6 +9,7 @@ A step is bounded (about 250 ms while somebody generates, 1 s at most), because 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -32,6 +33,10 @@ class Job(Struct, frozen=True, kw_only=True):
     any; an engine whose model makes others rejects the job.
 
     `resume_mu` is the `mu` of the last `Progress` that had one (see `wire.balancer.Tokens`).
+
+    `resume_text` is set, and `resume_ids` is empty, when the tokens were those of another vocabulary: what the client
+    has of the text, to be made into tokens of this one. `num_resumed` is how many tokens it took the others; it is what
+    counts for `max_tokens`, usage and the random stream.
     """
 
     request_id: str
@@ -41,11 +46,19 @@ class Job(Struct, frozen=True, kw_only=True):
     embedded: tuple[int, ...] = ()
     resume_mu: float | None = None
     vector_size: int = 0
+    resume_text: str | None = None
+    num_foreign: int = 0
+    """Tokens behind `resume_text`."""
+
+    @property
+    def num_resumed(self) -> int:
+        """Output tokens of all earlier attempts."""
+        return len(self.resume_ids) if self.resume_text is None else self.num_foreign
 
     @property
     def earlier_usage(self) -> Usage:
         """What earlier attempts have certainly computed."""
-        return Usage(prompt_tokens=sum(self.embedded), completion_tokens=len(self.resume_ids))
+        return Usage(prompt_tokens=sum(self.embedded), completion_tokens=self.num_resumed)
 
 
 class Progress(Struct, frozen=True):
@@ -124,7 +137,7 @@ Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
     parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects.
-    `facts` None: there is no model."""
+    `facts` None: there is no model. `vocabulary` and `weights` as in `wire.balancer.Opened`."""
 
     model: str
     slots_total: int
@@ -134,6 +147,10 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     max_parked: int = 0
     abilities: tuple[Ability, ...] = ("generate", "embed")
     facts: ModelFacts | None = None
+    vocabulary: str = ""
+    weights: str = ""
+    metadata: Mapping[str, str] = {}
+    """What the model's file says of itself."""
 
 
 class Engine(Protocol):
@@ -154,6 +171,11 @@ class Engine(Protocol):
 
     def step(self) -> list[Event]:
         """Do one bounded step for all running jobs. Returns at once with [] when there are none."""
+        ...
+
+    def use_template(self, source: str | None) -> None:
+        """Make prompts of conversations with this template from the next step on; None: with the model's own. Raises
+        `ModelError` for one that does not compile, and goes on with the one it has."""
         ...
 
     def interrupt(self) -> None:

@@ -46,6 +46,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     `multimodal_projection` is the file of the projection for images; None: they are refused. Images are made smaller
     until no side is longer than `image_resize_to_fit` pixels.
 
+    `chat_template` stands in for the model's own; None: it does not.
+
     `docs/engine.md` says when to use what. Raises `SettingError`, which msgspec turns into its `ValidationError`."""
 
     model_path: str
@@ -71,6 +73,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     context_shift: bool = False
     multimodal_projection: str | None = None
     image_resize_to_fit: int = 1024
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("cache_type_k", "cache_type_v"):

@@ -54,15 +54,3 @@ HEALTH = Operation(
         503: Answer(description="Asked for numbers: Redis cannot be reached.", content={JSON: HealthTrouble}),
     },
 )
-
-_NOT_YET = Answer(description="Not there yet.", content={TEXT: str})
-
-
-def _of_agent(summary: str) -> Operation:
-    unknown = Answer(description="No agent has this id.", content={TEXT: str})
-    agent_id = Parameter(name="agent_id", where="path", description="`id` of an agent.")
-    return Operation(summary=summary, parameters=(agent_id,), answers={404: unknown, 501: _NOT_YET}, **_ERRORS)
-
-
-METADATA = _of_agent("Not there yet: what an agent's model says of itself.")
-TEMPLATE_OVERRIDE = _of_agent("Not there yet: another chat template for an agent.")

@@ -24,6 +24,7 @@ MAX_TEMPLATE = 200_000
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Place = Annotated[str, Meta(min_length=1, max_length=MAX_PATH)]
 CacheDtype = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1"]
+Rollout = Literal["rolling", "all_at_once"]
 PoolingType = Literal["Unspecified", "None", "Mean", "Cls", "Last", "Rank"]
 
 
@@ -137,7 +138,8 @@ class AgentDesiredState(Struct, frozen=True, kw_only=True):
 
 class BalancerDesiredState(Struct, frozen=True, kw_only=True):
     """What an operator sets. `chat_template_override` counts while `use_chat_template_override` is true. `aliases` are
-    further names that `model` in a request may have for this pool."""
+    further names that `model` in a request may have for this pool. `rollout` is how agents change to this state: one
+    after the other, so that half of the slots stay, or all at once."""
 
     chat_template_override: ChatTemplate | None = None
     inference_parameters: InferenceParameters = InferenceParameters()
@@ -145,6 +147,7 @@ class BalancerDesiredState(Struct, frozen=True, kw_only=True):
     multimodal_projection: DesiredModel = "None"
     use_chat_template_override: bool = False
     aliases: Annotated[tuple[Name, ...], Meta(max_length=MAX_ALIASES)] = ()
+    rollout: Rollout = "rolling"
 
     def for_agents(self) -> AgentDesiredState:
         return AgentDesiredState(
@@ -160,7 +163,7 @@ OURS = frozenset(
         *("model_name", "max_parked", "flash_attention", "lora_adapters", "context_shift", "ignore_eos", "min_keep"),
         *("typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "dynatemp_range", "dynatemp_exponent"),
         *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
-        *("mirostat", "mirostat_tau", "mirostat_eta", "aliases"),
+        *("mirostat", "mirostat_tau", "mirostat_eta", "aliases", "rollout"),
     }
 )
 """Fields that Paddler 4.1 does not have: who gives a whole state may leave them out."""

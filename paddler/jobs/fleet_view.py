@@ -85,8 +85,8 @@ class FleetView:
         answers: list[Any] = await pipe.execute()
         found: list[list[Any]] = answers[: len(agent_ids)]
         num_background, backlogs, *lengths = answers[len(agent_ids) :]
-        # One that loads, or whose model cannot be served, says nothing of the pool.
-        rows = [row for row in found if row[4] not in (b"loading", b"failed")]
+        # One that loads, waits for a model or has one that cannot be served says nothing of the pool.
+        rows = [row for row in found if row[4] not in (b"loading", b"waiting", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
         each = [frozenset((row[3] or b"").decode().split()) for row in rows]
         ratios = [float(row[2]) for row in rows if row[2]]

@@ -35,6 +35,7 @@ from paddler.store.pipe import RETRIED, Pipe, PipedConnection, pack
 from paddler.store.scripts import PoolScripts, ScriptCaller
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
+from paddler.store.scripts_turns import TurnScripts
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -80,6 +81,9 @@ class Store:
         if name not in self._pools:
             self._pools[name] = PoolScripts(self.redis, self._caller, PoolKeys(self.prefix, name))
         return self._pools[name]
+
+    def turns(self, pool: str) -> TurnScripts:
+        return TurnScripts(self.redis, self._caller, PoolKeys(self.prefix, pool))
 
     def blocking(self, block_ms: int) -> Pipe:
         """A pipe of its own for reads that block for so long; nothing is retried. The caller closes it."""

@@ -4,8 +4,10 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
-`demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`. The keys of a pool's desired state
-are in `desired_keys.py`.
+Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
+that change their model.
+
+`demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 
 from __future__ import annotations
@@ -144,10 +146,9 @@ class PoolKeys:
         return f"{self.base}:agents"
 
     def agent(self, agent_id: str) -> str:
-        """hash · an agent's snapshot: name, model, slots, state (`loading`, `failed`, `ready`, `leaving`), phase,
-        progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, ... · register and renew
-        write · deleted by leave and
-        reap."""
+        """hash · an agent's snapshot: name, model, slots, state (`waiting` for a model, `loading`, `failed`, `ready`,
+        `leaving`), phase, progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, what
+        `paddler.agent_status` says of a desired state, ... · register and renew write · deleted by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
 
     def starting(self, digest: str) -> str:

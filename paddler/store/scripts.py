@@ -63,6 +63,8 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "turn",
+    "end_turn",
     "write_desired",
 )
 PRELUDE = ("common", "queue", "choice", "place")

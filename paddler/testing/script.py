@@ -64,7 +64,7 @@ class Script:
         self._num_script = default_tokens if self._said is None else len(self._said)
         if "[[fail]]" in text:
             raise EngineFailed("the prompt says [[fail]]")
-        self.faults = faults_of(text, is_resumed=bool(job.resume_ids))
+        self.faults = faults_of(text, is_resumed=job.num_resumed > 0)
         self.prompt_words = text.split()
         num_prompt = len(self.prompt_words)
         if num_prompt == 0:
@@ -89,9 +89,9 @@ class Script:
         self.format = _format(payload, text)
         self._num_prefilled = 0
         self.num_cached = 0
-        self._ids = list(job.resume_ids)
+        self._ids = list(job.resume_ids) if job.resume_text is None else retold(job.resume_text)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in job.resume_ids)
+        self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in self._ids)
         self.finished = self._reason_to_finish()
 
     @property
@@ -223,6 +223,16 @@ def _banned(sampling: Sampling) -> frozenset[int]:
 def piece_of(token: int) -> bytes:
     """The bytes that a token gives to the text."""
     return f"w{token} ".encode() if token < NUM_WORDS else bytes([token - NUM_WORDS])
+
+
+def retold(text: str) -> list[int]:
+    """The tokens that give a text: what an engine of another vocabulary has said, in ours."""
+    parts = re.findall(r"w(\d{1,4}|[1-4]\d{4}) |(.)", text, re.DOTALL)
+    return [token for word, other in parts for token in ([int(word)] if word else _bytes_of(other))]
+
+
+def _bytes_of(text: str) -> list[int]:
+    return [NUM_WORDS + byte for byte in text.encode()]
 
 
 def faults_of(text: str, *, is_resumed: bool) -> Faults:

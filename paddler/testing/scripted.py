@@ -63,7 +63,8 @@ class ScriptedEngine:
     `step_s` is how long a step takes (0: as fast as possible), `prefill_per_step` how many prompt tokens each
     job prefills in one (0: all). `pause(seconds)` waits; the default waits for real and ends when the engine is
     closed. `context_size` bounds each job alone, `cache_tokens` (None: as many) what stays parked of ended jobs: a
-    prompt that begins like one of them does not prefill what they have in common.
+    prompt that begins like one of them does not prefill what they have in common. To an engine of another `vocabulary`
+    its tokens mean nothing; without one it does not tell.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ScriptedEngine:
         prefill_per_step: int = 0,
         cache_tokens: int | None = None,
         is_deadly: bool = False,
+        vocabulary: str = "",
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.info = EngineInfo(
@@ -86,6 +88,9 @@ class ScriptedEngine:
             build="scripted",
             max_parked=MAX_PARKED,
             abilities=("generate", "embed", "rerank", "tokenize"),
+            vocabulary=vocabulary,
+            weights=vocabulary and model,
+            metadata={"general.architecture": "scripted", "general.name": model},
         )
         self._default_tokens = default_tokens
         self._step_s = step_s
@@ -127,6 +132,9 @@ class ScriptedEngine:
         for script in list(self._running):
             self._advance(script, events)
         return events
+
+    def use_template(self, source: str | None) -> None:
+        """There are no prompts to be made with it."""
 
     def interrupt(self) -> None:
         """End the pause of a step that runs now, else of the next one. From any thread."""

@@ -39,6 +39,7 @@ from paddler.up.ports import settle_addresses
 from paddler.up.problems import CannotStart
 from paddler.up.ready import ready_message, wait_for_agent, wait_for_balancer
 from paddler.up.runner import Runner
+from paddler.up.seed import seed
 from paddler.up.starter import find_starter
 from paddler.up.supervisor import Spec
 
@@ -46,7 +47,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 
 
 @click.command(name="up")
-@option("--model", type=_FILE, help="The GGUF file to serve; by default the starter model, SmolLM2-135M-Instruct.")
+@option(
+    "--model",
+    type=_FILE,
+    help="The GGUF file to serve; by default what the desired state wants, at first the starter model, "
+    "SmolLM2-135M-Instruct.",
+)
 @option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
 @option("--agents", type=click.IntRange(0, 64), default=1, help="How many agents to start; 0 to add them by hand.")
 @option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
@@ -90,8 +96,6 @@ def command(**given: Any) -> None:
 async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) -> str | None:
     """Start the fleet and stay until it is stopped (None) or cannot go on (why). Raises `CannotStart` before that."""
     began = clock.monotonic()
-    if settings.model is None and settings.engine == "llama":
-        settings = msgspec.structs.replace(settings, model=find_starter())
     with ExitStack() as stack:
         specs: list[Spec] = []
         if settings.redis_url is None:
@@ -115,11 +119,30 @@ async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) 
             probes={valkey.NAME: partial(valkey.wait_until_ready, redis_url, clock)} if not settings.redis_url else {},
         )
         announcing = asyncio.create_task(_announce(settings, redis_url, runner, output, clock, began))
+        seeding = asyncio.create_task(_seed(settings, redis_url, runner, output, clock))
         try:
-            return await runner.run()
+            failure = await runner.run()
+            return seeding.result() or failure if seeding.done() else failure
         finally:
-            announcing.cancel()
-            await asyncio.wait({announcing})
+            for task in (announcing, seeding):
+                task.cancel()
+            await asyncio.wait({announcing, seeding})
+
+
+async def _seed(settings: Settings, redis_url: str, runner: Runner, output: Output, clock: Clock) -> str | None:
+    """Have the agents find a desired state. Returns why that cannot be, and everything stops then."""
+    if not settings.follows:
+        return None
+    store = connect(redis_url, settings.redis_prefix)
+    try:
+        await seed(store, find_starter, clock)
+    except CannotStart as error:
+        output.say(str(error), is_error=True)
+        runner.stop()
+        return str(error)
+    finally:
+        await store.close()
+    return None
 
 
 async def _announce(

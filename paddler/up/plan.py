@@ -55,6 +55,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: str
     log_format: str
 
+    @property
+    def follows(self) -> bool:
+        """Whether its agents serve what the pool's desired state wants."""
+        return self.model is None and self.engine == "llama"
+
 
 def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     """The balancer, the agents and the worker. `awaits` is the child that must be ready first, if we start Redis."""
@@ -74,7 +79,9 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     balancer.append("--cancel-on-stop")
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
-        agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS, on_model_error="exit")
+        agent = agent_flags(settings, name) + flags(
+            grace=AGENT_GRACE_MS, on_model_error=None if settings.follows else "exit"
+        )
         specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
     specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
     return specs

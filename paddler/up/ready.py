@@ -123,4 +123,6 @@ def _describe_agents(settings: Settings) -> str:
     if not settings.agents:
         return "none"
     model = settings.model.name if settings.model else f"the {settings.engine} engine"
+    if settings.follows:
+        model = "the model of the desired state"
     return f"{settings.agents} with {settings.slots} slots each, {model}"

@@ -254,7 +254,17 @@ class CancelRequest(Struct, frozen=True, array_like=True, tag="cancel"):
     request_id: str
 
 
-Control = Poke | CancelRequest
+AskedOfAgent = Literal["model_metadata", "chat_template_override"]
+
+
+class Ask(Struct, frozen=True, array_like=True, tag="ask"):
+    """An operator wants to know something of this agent: its JSON goes to the list of this question, for a while."""
+
+    question_id: str
+    what: AskedOfAgent
+
+
+Control = Poke | CancelRequest | Ask
 
 _payload_encoder = msgspec.msgpack.Encoder()
 _payload_decoder = msgspec.msgpack.Decoder(Payload)

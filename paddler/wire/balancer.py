@@ -33,8 +33,18 @@ class Usage(Struct, frozen=True, array_like=True):
 
 
 class Opened(Struct, frozen=True, array_like=True, tag="opened"):
-    """An agent began or took over the request; written by `open.lua`, once an attempt."""
+    """An agent began or took over the request; written by `open.lua`, once an attempt.
 
+    `vocabulary` is what the ids of the tokens that follow mean, `weights` the model that made them: names that are
+    equal where these are. Older agents, and engines without a model, tell neither, and nothing is written then."""
+
+    agent_name: str
+    attempt: int
+    vocabulary: str = ""
+    weights: str = ""
+
+
+class _BareOpened(Struct, frozen=True, array_like=True, tag="opened"):
     agent_name: str
     attempt: int
 
@@ -143,6 +153,8 @@ def encode_frame(frame: Frame) -> bytes:
         body = _encoder.encode(_BareTokens(frame.ids, frame.text))
     elif isinstance(frame, Prefilled) and frame.format is None:
         body = _encoder.encode(_BarePrefilled(frame.prompt_tokens, frame.cached_tokens))
+    elif isinstance(frame, Opened) and not frame.vocabulary and not frame.weights:
+        body = _encoder.encode(_BareOpened(frame.agent_name, frame.attempt))
     elif isinstance(frame, Finished) and frame.stop is None:
         body = _encoder.encode(_BareFinished(frame.reason, frame.usage))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from paddler.engine import Done, Embedded, Event, Preempted, Progress, Rejected, Retained, Working
+from paddler.errors import EngineFailed
 from paddler.store.results import Outcome
 from paddler.wire.agent import Embed, Generate
 from paddler.wire.balancer import (
@@ -172,3 +173,35 @@ def test_vectors_of_a_cancelled_request_do_not_follow_a_gap() -> None:
     running.discard()
     running.take_event(Embedded("r", (b"2",), (1,)))
     assert running.emission() is None
+
+
+SPOKEN = encode_frame(Opened("agent", 1, "theirs", "their weights")) + encode_frame(Tokens((7, 8), "seven", 1.5))
+
+
+def test_tokens_of_another_vocabulary_are_worth_their_text() -> None:
+    job = Running("r", 2, SPOKEN + encode_frame(Opened("other", 2, "ours", ""))).job(
+        Generate(prompt="p"), vocabulary="ours"
+    )
+    assert (job.resume_ids, job.resume_text, job.resume_text_length) == ((), "seven", 5)
+    assert (job.num_resumed, job.resume_mu) == (2, None)
+
+
+@pytest.mark.parametrize("ours", ["theirs", ""])
+def test_tokens_of_the_same_or_an_untold_one_are_taken_as_they_are(ours: str) -> None:
+    job = Running("r", 2, SPOKEN).job(Generate(prompt="p"), vocabulary=ours)
+    assert (job.resume_ids, job.resume_text, job.num_resumed, job.resume_mu) == ((7, 8), None, 2, 1.5)
+
+
+def test_once_retold_it_stays_text() -> None:
+    """The third agent speaks as the first, but what the second has said means something else to it."""
+    second = encode_frame(Opened("second", 2, "ours", "")) + encode_frame(Tokens((1,), " eight"))
+    job = Running("r", 3, SPOKEN + second).job(Generate(prompt="p"), vocabulary="theirs")
+    assert (job.resume_ids, job.resume_text, job.num_resumed) == ((), "seven eight", 3)
+
+
+def test_vectors_of_two_models_do_not_go_together() -> None:
+    begun = encode_frame(Opened("agent", 1, "v", "theirs")) + encode_frame(Vectors((b"\0" * 8,), (3,)))
+    running = Running("r", 2, begun)
+    assert running.job(Embed(inputs=("a", "b")), vocabulary="v", weights="theirs").embedded == (3,)
+    with pytest.raises(EngineFailed, match="vectors of two models"):
+        running.job(Embed(inputs=("a", "b")), vocabulary="v", weights="ours")

@@ -20,10 +20,11 @@ from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 from workers.agent.context import Context
 from workers.agent.llama import Model
+from workers.agent.loader import LoadStalled
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.phases import Phase, Report
-from workers.agent.starting import LoadStalled, Starting
+from workers.agent.starting import Starting
 
 pytestmark = pytest.mark.anyio
 

@@ -11,6 +11,7 @@ from tiny_vision import picture
 
 from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
+from paddler.testing.scripted import ScriptedEngine
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -295,6 +296,32 @@ def test_a_continuation_gets_the_text_its_client_lacks(run: EngineRun) -> None:
     job = replace(make_job("b", STORY, max_tokens=10, resume=whole, resume_at=10), resume_text_length=4)
     [rest] = run.finish(job)
     assert whole.text[4:] == rest.text
+
+
+def told_again(job: Job, text: str, num_tokens: int) -> Job:
+    """Begun by an engine of another vocabulary, which took so many tokens for the text."""
+    return replace(job, resume_text=text, resume_text_length=len(text), num_foreign=num_tokens)
+
+
+@pytest.mark.parametrize("at", [1, 7, 19])
+def test_what_another_vocabulary_has_said_is_gone_on_from(make_engine: MakeEngine, at: int) -> None:
+    """From its text alone, token by token as above: the tokens are the same here, as the vocabulary is."""
+    make: Callable[[], EngineRun] = lambda: EngineRun(make_engine(slots=1, n_batch=1))  # noqa: E731  # two agents
+    [whole] = make().finish(make_job("a", STORY, max_tokens=20, stop=("xyz",)))
+    said = "".join(whole.pieces[:at])
+    [rest] = make().finish(told_again(make_job("a", STORY, max_tokens=20, stop=("xyz",)), said, at))
+    assert whole.text == said + rest.text
+    assert len(rest.ids) == 20 - at
+    assert rest.done.usage == whole.done.usage
+
+
+def test_those_tokens_count_as_the_client_counted_them(run: EngineRun) -> None:
+    """As many as were sampled, not as many as this vocabulary takes: the client has asked for 9, and has had 7."""
+    if isinstance(run.engine, ScriptedEngine):
+        pytest.skip("its words are those of every scripted engine")
+    [rest] = run.finish(told_again(make_job("a", STORY, max_tokens=9), "One", 7))
+    assert len(rest.ids) == 2 or is_stop(rest)
+    assert rest.done.usage.completion_tokens == 7 + len(rest.ids)
 
 
 def test_tokens_of_another_model_are_refused(run: EngineRun) -> None:

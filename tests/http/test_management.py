@@ -154,20 +154,6 @@ async def test_streams_end_with_the_balancer(client: ClientManagement, balancer:
                 await anext(stream)
 
 
-async def test_what_is_not_there_yet(client: ClientManagement, new_agent: NewAgent) -> None:
-    agent = await new_agent()
-    for call in (
-        client.get_model_metadata(agent.agent_id),
-        client.get_chat_template_override(agent.agent_id),
-    ):
-        with pytest.raises(HttpError, match="yet") as refused:
-            await call
-        assert refused.value.status_code == 501
-    with pytest.raises(HttpError, match="No agent") as unknown:
-        await client.get_model_metadata("agent-none")
-    assert unknown.value.status_code == 404
-
-
 async def test_redis_is_away(prefix: str) -> None:
     async with (
         http_balancer("redis://127.0.0.1:1", prefix) as balancer,

@@ -12,6 +12,8 @@ from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
+from paddler.store.scripts_turns import TurnScripts
+from paddler.store.turn_keys import question_key, turns_key
 
 pytestmark = pytest.mark.anyio
 
@@ -73,6 +75,12 @@ def test_every_pool_key_carries_the_hash_tag() -> None:
         )
 
 
+def test_so_do_those_of_changing_models() -> None:
+    keys = PoolKeys("paddler", "chat")
+    assert turns_key(keys).startswith("paddler:{chat}:")
+    assert question_key(keys, "x").startswith("paddler:{chat}:")
+
+
 def test_the_public_keys_of_autoscalers() -> None:
     """Changing these breaks every deployed KEDA trigger."""
     keys = PoolKeys("paddler", "default")
@@ -81,6 +89,11 @@ def test_the_public_keys_of_autoscalers() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_has_a_typed_function(name: str) -> None:
-    others = {"change_batch": BatchScripts, "write_desired": DesiredScripts}
+    others = {
+        "change_batch": BatchScripts,
+        "write_desired": DesiredScripts,
+        "turn": TurnScripts,
+        "end_turn": TurnScripts,
+    }
     assert inspect.iscoroutinefunction(getattr(others.get(name, PoolScripts), name))
     assert "ARGV: now" in source(name), "a script says what its arguments are"

@@ -49,7 +49,9 @@ async def test_the_valkey(up: Up, client: AsyncOpenAI, queue: Queue) -> None:
     # How the story would have gone on without the kill is not known: where its agent's lease was over, a part of it is
     # computed again, and llama.cpp adds up several tokens at once in another order than one by one.
     assert told.text.startswith(read_before)
-    assert told.text == "".join(frame.text for frame in await queue.frames(told.request_id) if isinstance(frame, Tokens))
+    assert told.text == "".join(
+        frame.text for frame in await queue.frames(told.request_id) if isinstance(frame, Tokens)
+    )
     assert len(await queue.token_ids(told.request_id)) == told.completion_tokens == NUM_TOKENS
     assert told.finish_reasons == ["length"]
 

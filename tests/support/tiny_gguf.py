@@ -110,3 +110,37 @@ def _tokenizer_of(path: Path) -> tuple[list[str], list[int], list[str]]:
     merges = [bytes(fields["tokenizer.ggml.merges"].parts[at]).decode() for at in fields["tokenizer.ggml.merges"].data]
     kept = {*tokens}
     return tokens, types, [merge for merge in merges if kept.issuperset((*merge.split(" "), merge.replace(" ", "")))]
+
+
+def write_spm_model(path: Path) -> Path:
+    """The same weights under a vocabulary of SentencePiece, which puts a space before a text: bytes, ASCII, a few
+    words."""
+    words = ["▁the", "▁a", "▁fox", "he", "ed", "▁re", "▁red"]
+    letters = ["▁", *map(chr, range(33, 127))]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *words]
+    normal, unknown, byte_type = 1, 2, 6  # LLAMA_TOKEN_TYPE_*
+    types = [unknown, _CONTROL, _CONTROL, *[byte_type] * 256, *[normal] * (len(letters) + len(words))]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("tiny-spm")
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(_EMBEDDING)
+    writer.add_block_count(_LAYERS)
+    writer.add_feed_forward_length(_FEED_FORWARD)
+    writer.add_head_count(_HEADS)
+    writer.add_head_count_kv(_KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(_EMBEDDING // _HEADS)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * (len(tokens) - len(words)) + [-1.0 - number for number in range(len(words))])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    for name, shape in _shapes(len(tokens)).items():
+        writer.add_tensor(name, _weights(name, shape, 1))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -175,3 +175,13 @@ def test_the_command_to_try_is_one_that_the_agents_can_do() -> None:
     for abilities, path in given.items():
         message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, abilities)
         assert f"curl 'http://[::1]:3/v1/{path}'" in message
+
+
+def test_agents_without_a_model_follow_and_stay() -> None:
+    """With one, or without any need of one, they serve what they are told to, and end when they cannot."""
+    for model, engine, follows in ((None, "llama", True), (Path("/a.gguf"), "llama", False), (None, "scripted", False)):
+        settings = msgspec.structs.replace(SETTINGS, model=model, engine=engine)
+        agent = paddler_specs(settings, awaits=None)[1]
+        assert settings.follows == follows
+        assert ("--on-model-error" in agent.command) != follows
+        assert ("--model" in agent.command) == (model is not None)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from paddler.wire.agent import (
     ApplyTemplate,
+    Ask,
     CancelRequest,
+    Control,
     CountTokens,
     Detokenize,
     Embed,
@@ -55,6 +57,7 @@ from paddler.wire.stored import StoredResponse, decode_stored, encode_stored
 
 FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
+    (Opened("a", 2, "v", "w"), "0000000f95a66f70656e6564a16102a176a177"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
     (
         Prefilled(300, 7, TextFormat("hermes", "think", True)),
@@ -267,9 +270,14 @@ def test_an_older_agent_skips_fields_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "golden"), [(Poke(7), "92a4706f6b6507"), (CancelRequest("p.1"), "92a663616e63656ca3702e31")]
+    ("message", "golden"),
+    [
+        (Poke(7), "92a4706f6b6507"),
+        (CancelRequest("p.1"), "92a663616e63656ca3702e31"),
+        (Ask("q", "model_metadata"), "93a361736ba171ae6d6f64656c5f6d65746164617461"),
+    ],
 )
-def test_control(message: Poke | CancelRequest, golden: str) -> None:
+def test_control(message: Control, golden: str) -> None:
     assert encode_control(message).hex() == golden
     assert decode_control(bytes.fromhex(golden)) == message
 

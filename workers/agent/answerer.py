@@ -57,6 +57,10 @@ class Answerer:
         self._signs = SignsOfLife()
         self._thread: Background | None = None
 
+    def use(self, template: ChatTemplate | None) -> None:
+        """Show prompts with this template from now on."""
+        self._texts.use(template)
+
     @property
     def num_jobs(self) -> int:
         return len(self._asked)

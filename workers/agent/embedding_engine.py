@@ -5,16 +5,15 @@ from __future__ import annotations
 import structlog
 
 from paddler.clock import Clock
-from paddler.engine import EngineInfo, Event, Job, ModelError, NoFreeSlot
+from paddler.engine import Event, Job, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 from paddler.wire.agent import Embed, Generate, Rerank
 from workers.agent.answerer import Answerer
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
-from workers.agent.facts import facts_of
-from workers.agent.llama import Model, Pooling, build_info
-from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.facts import engine_info
+from workers.agent.llama import Model, Pooling
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import local_time, template_of
@@ -43,9 +42,7 @@ def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) 
     return EmbeddingEngine(
         model,
         clock,
-        name=settings.model_name or name_of(model),
-        slots=settings.slots,
-        context_size=min(settings.context_size, MAX_INPUT),
+        settings,
         num_threads=num_usable_cores() if settings.threads is None else settings.threads,
         pooling=pooling_of(model, settings.pooling),
         options=ContextOptions(model, settings),
@@ -59,16 +56,14 @@ class EmbeddingEngine:
         self,
         model: Model,
         clock: Clock,
+        settings: EngineSettings,
         *,
-        name: str,
-        slots: int,
-        context_size: int,
         num_threads: int,
         pooling: Pooling,
         options: ContextOptions | None = None,
     ) -> None:
         """`context_size` is the longest input in tokens, if the model can that many. Raises `ModelError`."""
-        for what, value, most in (("slots", slots, MAX_SLOTS), ("threads", num_threads, 512)):
+        for what, value, most in (("slots", settings.slots, MAX_SLOTS), ("threads", num_threads, 512)):
             if not 1 <= value <= most:
                 raise ModelError(f"{what} must be between 1 and {most}, not {value}", kind="SettingsInvalid")
         abilities = abilities_of(model, pooling)
@@ -77,6 +72,7 @@ class EmbeddingEngine:
                 f"{model.path} can only embed, and with --pooling none an agent does not: choose another",
                 kind="SettingsInvalid",
             )
+        context_size = min(settings.context_size, MAX_INPUT)
         max_tokens = min(context_size, model.context_length or context_size)
         self._embedder = Embedder(
             model,
@@ -94,19 +90,13 @@ class EmbeddingEngine:
                 seconds=round(token_s * max_tokens, 1),
                 num_tokens=max_tokens,
             )
-        self._name = name
+        self.info = engine_info(model, settings, context_size=max_tokens, abilities=abilities)
+        self._name = self.info.model
         self._can = " and ".join(abilities)
-        self._answerer = Answerer(model, template_of(model, local_time(clock)), clock, name=name)
+        self._model, self._clock = model, clock
+        template = template_of(model, local_time(clock), settings.chat_template)
+        self._answerer = Answerer(model, template, clock, name=self._name)
         self._rejected: list[Event] = []
-        self.info = EngineInfo(
-            model=name,
-            slots_total=slots,
-            context_size=max_tokens,
-            build=build_info(),
-            bytes_per_token=bytes_per_token(model),
-            abilities=(*abilities, "tokenize"),
-            facts=facts_of(model, context_size=max_tokens),
-        )
 
     @property
     def num_free_slots(self) -> int:
@@ -128,6 +118,9 @@ class EmbeddingEngine:
     def cancel(self, request_id: str) -> None:
         self._answerer.cancel(request_id)
         self._embedder.cancel(request_id)
+
+    def use_template(self, source: str | None) -> None:
+        self._answerer.use(template_of(self._model, local_time(self._clock), source))
 
     def interrupt(self) -> None:
         """Make a running decode return early; its step has no effect and is repeated. From any thread."""

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 from msgspec import Struct
 
-from paddler.engine import Done, Engine, Event, Job, Preempted, Rejected
+from paddler.engine import Done, Engine, Event, Job, ModelError, Preempted, Rejected
 from paddler.logs import get_logger
 from paddler.wire.balancer import FinishReason, Usage
 
@@ -30,11 +30,16 @@ class Cancel(Struct, frozen=True):
     request_id: str
 
 
+class UseTemplate(Struct, frozen=True):
+    source: str | None
+    done: asyncio.Future[None]
+
+
 class Stop(Struct, frozen=True):
     pass
 
 
-Command = Start | Cancel | Stop
+Command = Start | Cancel | UseTemplate | Stop
 
 
 class EngineThread:
@@ -63,10 +68,17 @@ class EngineThread:
     def cancel(self, request_id: str) -> None:
         self._commands.put(Cancel(request_id))
 
-    def stop(self, timeout_s: float) -> None:
-        """Ask the thread to end and wait for it; a hung decode is left behind with its daemon thread."""
+    def use_template(self, source: str | None) -> asyncio.Future[None]:
+        """Done when the engine uses it. Raises `ModelError`."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(UseTemplate(source, done))
+        return done
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ask the thread to end and wait for it; a hung decode is left behind with its daemon thread: False."""
         self._commands.put(Stop())
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -113,6 +125,13 @@ class EngineThread:
                 self._waiting.append(job)
             case Cancel(request_id):
                 self._cancel(request_id)
+            case UseTemplate(source, done):
+                try:
+                    self.engine.use_template(source)
+                except ModelError as error:
+                    self._loop.call_soon_threadsafe(_end, done, error)
+                else:
+                    self._loop.call_soon_threadsafe(_end, done, None)
             case Stop():
                 self._is_stopping = True
 
@@ -124,3 +143,12 @@ class EngineThread:
                 self._loop.call_soon_threadsafe(self._deliver, done)
                 return
         self.engine.cancel(request_id)
+
+
+def _end(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return  # nobody waits any more
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from paddler.clock import Clock
-from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted
+from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Embed, Generate, Rerank
@@ -15,11 +15,10 @@ from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.context import Context, Decoded
 from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
-from workers.agent.facts import facts_of
+from workers.agent.facts import engine_info
 from workers.agent.kv_cache import KvCache
 from workers.agent.limits import check_limits
-from workers.agent.llama import Model, build_info, max_sequences
-from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.llama import Model, max_sequences
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import PromptEncoder, local_time, template_of
@@ -69,17 +68,9 @@ class LlamaEngine:
         check_can_shift(self._shifts, can_share)
         num_cells, max_batch = self._context.num_cells, self._context.max_batch
         self._max_tokens = min(num_cells, model.context_length or num_cells)
-        self.info = EngineInfo(
-            model=settings.model_name or name_of(model),
-            slots_total=settings.slots,
-            context_size=num_cells,
-            max_parked=max_parked if can_share else 0,
-            build=build_info(),
-            bytes_per_token=bytes_per_token(model),
-            abilities=(*abilities_of(model, pooling), "tokenize"),
-            facts=facts_of(model, context_size=num_cells),
-        )
-        template = template_of(model, local_time(clock))
+        parked, abilities = max_parked if can_share else 0, abilities_of(model, pooling)
+        self.info = engine_info(model, settings, context_size=num_cells, max_parked=parked, abilities=abilities)
+        template = template_of(model, local_time(clock), settings.chat_template)
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
         self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
         self._answerer = Answerer(model, template, clock, name=self.info.model, vision=self._vision)
@@ -126,6 +117,11 @@ class LlamaEngine:
         jobs |= {key: sequence.job for key, sequence in self._sequences.items()}
         # Sequences, not requests: the same request may be started again before the next step.
         self._cancelled.update(key for key, job in jobs.items() if job.request_id == request_id)
+
+    def use_template(self, source: str | None) -> None:
+        template = template_of(self._model, local_time(self._clock), source)
+        self._encoder.use(template)
+        self._answerer.use(template)
 
     def interrupt(self) -> None:
         """Make a running decode return early; its step has no effect and is repeated. From any thread."""

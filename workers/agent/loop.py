@@ -23,7 +23,7 @@ from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition, OpenedRequest
 from paddler.store.scripts import PoolScripts
-from paddler.wire.agent import CancelRequest, Control, Payload, Poke, decode_payload
+from paddler.wire.agent import Ask, CancelRequest, Control, Payload, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
@@ -36,6 +36,8 @@ from workers.agent.outbox import Outbox
 from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
+from workers.agent.standing import Standing
+from workers.agent.telling import tell
 
 log = get_logger(__name__)
 
@@ -57,11 +59,15 @@ class AgentLoop:
         lease_ms: int,
         snapshot: Mapping[str, Value],
         flush_ms: int = FLUSH_MS,
+        standing: Standing | None = None,
     ) -> None:
+        """`standing` is how it stands to a desired state, if it follows one."""
         self._store = store
         self._pool = pool
         self._clock = clock
         self._name = name
+        self._standing = standing
+        self._info = engine.info
         self._slots = engine.info.slots_total
         self._membership = Membership(
             store,
@@ -114,7 +120,8 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        cancelled = await self._membership.renew(self._observer.snapshot())
+        told: Mapping[str, Value] = {} if self._standing is None else self._standing.fields()
+        cancelled = await self._membership.renew({**self._observer.snapshot(), **told})
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
@@ -141,7 +148,7 @@ class AgentLoop:
 
     async def _begin(self, ticket: Ticket) -> None:
         """Start a request that comes with its payload, and let its opening be confirmed meanwhile."""
-        frame = encode_frame(Opened(self._name, ticket.attempt))
+        frame = self._opening(ticket)
         running = Running(ticket.request_id, ticket.attempt, frame)
         try:
             payload = decode_payload(ticket.payload or b"")
@@ -180,7 +187,7 @@ class AgentLoop:
             self._outbox.put(running)
 
     async def _open(self, ticket: Ticket) -> None:
-        frame = encode_frame(Opened(self._name, ticket.attempt))
+        frame = self._opening(ticket)
         opened = await self._pool.open(self.agent_id, ticket.request_id, ticket.attempt, frame)
         if opened.disposition not in (Disposition.OK, Disposition.CANCELLED):
             return
@@ -192,13 +199,20 @@ class AgentLoop:
             return
         try:
             payload = decode_payload(opened.payload)
-            job = running.job(payload)
+            job = running.job(payload, vocabulary=self._info.vocabulary, weights=self._info.weights)
+        except EngineFailed as error:
+            running.fail(frame_of(error))
+            self._outbox.put(running)
+            return
         except (msgspec.MsgspecError, ValueError) as error:
             log.exception("cannot read a request", request=ticket.request_id)
             running.fail(frame_of(EngineFailed(f"this agent cannot read the request: {error}")))
             self._outbox.put(running)
             return
         self._start(running, payload, job)
+
+    def _opening(self, ticket: Ticket) -> bytes:
+        return encode_frame(Opened(self._name, ticket.attempt, self._info.vocabulary, self._info.weights))
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
         self._observer.began(running.request_id, payload, running.emitted_text)
@@ -320,6 +334,9 @@ class AgentLoop:
                 self.engine.cancel(request_id)
             case Poke(after_ms):
                 self._claimer.note(max(1, after_ms))
+            case Ask():
+                override = None if self._standing is None else self._standing.override
+                await tell(self._pool, message, metadata=self._info.metadata, override=override)
             case _:
                 assert_never(message)
 

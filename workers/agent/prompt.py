@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from paddler.chat_formats.families import THOUGHTS
 from paddler.clock import Clock
+from paddler.engine import ModelError
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate, Message
 from workers.agent.chat_form import Forms, template_variables
@@ -32,6 +33,11 @@ class PromptEncoder:
         self._name = name
         self._max_tokens = max_tokens
         self.forms = Forms(model, template)
+
+    def use(self, template: ChatTemplate | None) -> None:
+        """Make prompts with this template from now on."""
+        self._template = template
+        self.forms = Forms(self._model, template)
 
     def encode(self, payload: Generate) -> TokenArray:
         """Raises `InvalidField`, or `ContextExceeded` when no room is left for one token of output.
@@ -133,11 +139,17 @@ def local_time(clock: Clock) -> Callable[[], datetime]:
     return lambda: datetime.fromtimestamp(clock.wall()).astimezone()
 
 
-def template_of(model: Model, today: Callable[[], datetime]) -> ChatTemplate | None:
-    """The model's own; None when it has none that can be used."""
+def template_of(model: Model, today: Callable[[], datetime], override: str | None = None) -> ChatTemplate | None:
+    """The model's own, unless there is an `override`; None when it has none that can be used. Raises `ModelError` for
+    an override that cannot be."""
+    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
+    if override is not None:
+        try:
+            return ChatTemplate(override, bos=bos, eos=eos, today=today)
+        except TemplateError as error:
+            raise ModelError(str(error), kind="ChatTemplateDoesNotCompile") from error
     if model.chat_template is None:
         return None
-    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
     try:
         return ChatTemplate(model.chat_template, bos=bos, eos=eos, today=today)
     except TemplateError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from paddler.engine import Done, Embedded, Event, Job, Preempted, Progress, Rejected, Retained, Working
-from paddler.errors import leaves
+from paddler.errors import EngineFailed, leaves
 from paddler.store.results import Emission, Outcome
 from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Payload
@@ -14,6 +14,7 @@ from paddler.wire.balancer import (
     Failed,
     Finished,
     FinishReason,
+    Opened,
     Prefilled,
     TokenLogprob,
     Tokens,
@@ -56,29 +57,44 @@ class Running:
         self._final: Finished | Failed | None = None
         self._is_muted = False
 
-    def job(self, payload: Payload) -> Job:
-        """The engine's job, continuing from what earlier attempts have emitted."""
+    def job(self, payload: Payload, *, vocabulary: str = "", weights: str = "") -> Job:
+        """The engine's job, continuing from what earlier attempts have emitted; `vocabulary` and `weights` are those of
+        the engine. Tokens of another vocabulary are worth no more than their text. Raises `EngineFailed` when vectors
+        of another model are there: nobody could compare them with what this one would add."""
         ids: list[int] = []
-        text_length = 0
+        text: list[str] = []
         embedded: list[int] = []
         mu: float | None = None
         vector_size = 0
+        is_foreign = are_others = is_mixed = False
         for frame in decode_frames(bytes(self._journal)):
-            if isinstance(frame, Tokens):
+            if isinstance(frame, Opened):
+                is_foreign = "" not in (frame.vocabulary, vocabulary) and frame.vocabulary != vocabulary
+                are_others = "" not in (frame.weights, weights) and frame.weights != weights
+            elif isinstance(frame, Tokens):
                 ids.extend(frame.ids)
-                text_length += len(frame.text)
+                text.append(frame.text)
                 mu = mu if frame.mu is None else frame.mu
+                is_mixed = is_mixed or (is_foreign and bool(frame.ids))
             elif isinstance(frame, Vectors):
+                if are_others and frame.vectors:
+                    raise EngineFailed(
+                        "the model was changed while this was computed, and vectors of two models do not go together: "
+                        "send it again"
+                    )
                 embedded.extend(frame.num_tokens)
                 vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
+        whole = "".join(text)
         return Job(
             request_id=self.request_id,
             payload=payload,
-            resume_ids=tuple(ids),
-            resume_text_length=text_length,
+            resume_ids=() if is_mixed else tuple(ids),
+            resume_text_length=len(whole),
             embedded=tuple(embedded),
-            resume_mu=mu,
+            resume_mu=None if is_mixed else mu,
             vector_size=vector_size,
+            resume_text=whole if is_mixed else None,
+            num_foreign=len(ids) if is_mixed else 0,
         )
 
     @property

@@ -15,6 +15,7 @@ from workers.agent.grammar import Constraint
 from workers.agent.llama import LogitArray, Model
 from workers.agent.logprobs import token_logprob
 from workers.agent.pictures import Picture, Pictures
+from workers.agent.retelling import retold
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
 from workers.agent.shifting import max_output, num_discarded, window
@@ -45,6 +46,10 @@ class Sequence:
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
+        said: TokenArray = np.array(job.resume_ids, np.int32)
+        if job.resume_text is not None:
+            said = retold(job.resume_text, model, form.pieces)
+        earlier: list[int] = said.tolist()
         self.job = job
         self._payload = payload
         self.num_prompt = len(prompt)
@@ -52,17 +57,20 @@ class Sequence:
         self._model = model
         self._max_tokens = max_tokens
         self._num_kept = num_kept
-        self._max_output = max_tokens - self.num_prompt
+        # Another vocabulary took more or fewer tokens for the same text; a client counts those that were sampled.
+        num_more = len(said) - job.num_resumed
+        self._max_output = max_tokens - self.num_prompt - num_more
         if payload.max_tokens is not None:
             most = self._max_output if num_kept is None else max_output(payload.max_tokens, max_tokens)
             self._max_output = min(most, payload.max_tokens)
-        self._num_output = len(job.resume_ids)
-        tokens = np.concatenate([prompt, np.array(job.resume_ids, np.int32)])
+        self._num_output = job.num_resumed
+        tokens = np.concatenate([prompt, said])
         self.num_gone = 0
         """Tokens that have left the context."""
         if num_kept is not None:
             tokens, self.num_gone = window(tokens, self.num_prompt, num_kept, max_tokens)
-        self._tokens = np.empty(max(min(self.num_prompt + self._max_output, max_tokens), len(tokens)), np.int32)
+        most_tokens = min(self.num_prompt + self._max_output + num_more, max_tokens)
+        self._tokens = np.empty(max(most_tokens, len(tokens)), np.int32)
         self._tokens[: len(tokens)] = tokens
         self.num_reused = 0
         """How many tokens were in the KV cache when it was admitted."""
@@ -77,10 +85,10 @@ class Sequence:
         self._sampler = Sampler(
             payload.sampling, model, prompt=text, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
-        self._sampler.accept(job.resume_ids)
+        self._sampler.accept(earlier)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
-        self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in job.resume_ids)
-        self.finished = self._reason_to_finish(job.resume_ids[-1] if job.resume_ids else None)
+        self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in earlier)
+        self.finished = self._reason_to_finish(earlier[-1] if earlier else None)
 
     @property
     def usage(self) -> Usage:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,34 +19,24 @@ from paddler.engine import Engine, ModelError
 from paddler.issues import Issue, encode_issues, issue_of
 from paddler.logs import get_logger
 from paddler.store.pipe import Value
-from workers.agent.mark import StartMark, Stat, stat_of
+from workers.agent.changes import look, wait_for_change
+from workers.agent.loader import Build, Loader
+from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
-from workers.agent.passing_thread import in_passing_thread
-from workers.agent.phases import Phase, Report
 from workers.agent.retrying import repeat
 
 log = get_logger(__name__)
 
 TELL_S = 0.5
 """Between two reports of progress; leases are renewed no more seldom than at a quarter."""
-LOOK_S = 1.0
-"""Between two looks at files that were no good."""
 MEMORY_RETRY_S = 60.0
-
-Build = Callable[[Report, bool], Engine]
-"""Told whether an earlier start with these files never came to its end."""
-
-
-class LoadStalled(Exception):
-    """The loading has not moved for too long; the process must end."""
 
 
 class Starting:
     """Builds the engine, in the place of `membership`, whose snapshot says `loading` and no slots.
 
     `files` are what the engine is made of. With `waits` False any `ModelError` comes out, else only what the agent
-    would have to be started anew for. `stall_s` bounds the time without progress behind the
-    check, 0 not at all."""
+    would have to be started anew for. `stall_s` as in `Loader`."""
 
     def __init__(
         self,
@@ -61,18 +50,11 @@ class Starting:
         stall_s: float,
     ) -> None:
         self._membership = membership
-        self._mark = mark
+        self._loader = Loader(mark, clock, build, stall_s=stall_s)
         self._clock = clock
-        self._build = build
         self._files = files
         self._waits = waits
-        self._stall_s = stall_s
-        self._phase = Phase.CHECKING
-        self._fraction = 0.0
-        self._moved_at = clock.monotonic()
         self._issues: tuple[Issue, ...] = ()
-        self._is_mark_ours = False
-        """A load is under way that is under no suspicion."""
         self._changed = asyncio.Event()
 
     async def run(self) -> Engine:
@@ -80,24 +62,24 @@ class Starting:
         telling = asyncio.create_task(repeat(self.run_tell_once, self._clock, on_trouble=self._membership.lost_touch))
         try:
             while True:
-                before = _look(self._files)
+                before = look(self._files)
                 loaded = await self._try()
                 if not isinstance(loaded, Issue):
                     return loaded
                 self._issues = (loaded,)
                 self._changed.set()
                 await asyncio.to_thread(gc.collect)  # a half-made engine may be in a cycle with itself
-                await self._wait_for_change(before, MEMORY_RETRY_S if loaded.kind == "SlotCannotStart" else None)
+                limit_s = MEMORY_RETRY_S if loaded.kind == "SlotCannotStart" else None
+                if await wait_for_change(self._files, before, self._clock, limit_s):
+                    log.info("a file of the model has changed, trying again")
                 self._issues = ()
         finally:
             telling.cancel()
             await asyncio.wait({telling})
 
     async def interrupted(self) -> None:
-        """The process ends because it was told to. A mark that says only that is ended too; any other stays: what
-        killed an earlier start, or hung, would do so again."""
-        if self._is_mark_ours:
-            await self._mark.end()
+        """As `Loader.interrupted`."""
+        await self._loader.interrupted()
 
     async def run_tell_once(self) -> None:
         """Publish how far it is, and renew the lease; register first, and again if the lease was over."""
@@ -115,76 +97,26 @@ class Starting:
         """The fields of the agent's hash that change."""
         return {
             "state": "failed" if self._issues else "loading",
-            "phase": self._phase.value,
-            "progress": round(self._fraction, 3),
+            "phase": self._loader.phase.value,
+            "progress": round(self._loader.fraction, 3),
             "issues": encode_issues(self._issues),
         }
 
     async def _try(self) -> Engine | Issue:
         """An engine, or what keeps the agent waiting. Raises `ModelError`, `LoadStalled`."""
         try:
-            return await self._load()
+            return await self._loader.run()
         except ModelError as error:
             path = str(self._files[0]) if self._files else ""
             issue = issue_of(error.kind, str(error), path, waits=self._waits)
             log.error("the model cannot be served", **msgspec.structs.asdict(issue))
             if not self._waits or error.kind == "SettingsInvalid":
                 raise
-            _let_go(error)
+            let_go(error)
             return issue
 
-    async def _load(self) -> Engine:
-        began = self._moved_at = self._clock.monotonic()
-        self._report(Phase.CHECKING, 0.0)
-        is_suspect = await self._mark.begin()
-        self._is_mark_ours = not is_suspect
-        if is_suspect:
-            log.warning("an earlier start with this model never came to its end; looking at it in full")
-        loading = asyncio.create_task(in_passing_thread(partial(self._build, self._report, is_suspect)))
-        while not loading.done():
-            await asyncio.wait({loading}, timeout=TELL_S)
-            still_s = self._clock.monotonic() - self._moved_at
-            # A check says nothing of how far it is, and has limits of its own that may be longer.
-            is_told = self._phase is not Phase.CHECKING
-            if not loading.done() and is_told and 0 < self._stall_s < still_s:
-                raise LoadStalled(f"{self._phase} has not moved from {self._fraction:.0%} for {still_s:.0f} s")
-        try:
-            engine = await loading
-        except Exception as error:
-            self._is_mark_ours = False
-            if not is_suspect:
-                await self._mark.end()
-            if isinstance(error, ModelError):
-                raise
-            log.exception("loading failed in a way that nobody has foreseen")
-            raise ModelError(f"loading failed: {type(error).__name__}: {error}") from error
-        self._is_mark_ours = False
-        await self._mark.end()
-        log.info("the model is ready to serve", seconds=round(self._clock.monotonic() - began, 2))
-        return engine
 
-    def _report(self, phase: Phase, fraction: float) -> None:
-        if (phase, fraction) != (self._phase, self._fraction):
-            self._phase, self._fraction, self._moved_at = phase, fraction, self._clock.monotonic()
-
-    async def _wait_for_change(self, before: list[Stat | None], limit_s: float | None) -> None:
-        """`before`: the files as they were when the load began. For `limit_s` at most."""
-        began = self._clock.monotonic()
-        while _look(self._files) == before:
-            if limit_s is not None and self._clock.monotonic() - began >= limit_s:
-                return
-            await self._clock.sleep(LOOK_S)
-        while (seen := _look(self._files)) != before:  # a copy under way grows with every look
-            before = seen
-            await self._clock.sleep(LOOK_S)
-        log.info("a file of the model has changed, trying again")
-
-
-def _look(files: Sequence[Path]) -> list[Stat | None]:
-    return [stat_of(path) for path in files]
-
-
-def _let_go(error: BaseException | None) -> None:
+def let_go(error: BaseException | None) -> None:
     """Of the model that its frames hold: the thread of the load may still have the error in its hands, and memory is
     what the next try needs."""
     while error is not None:

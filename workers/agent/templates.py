@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from paddler.chat_formats.fallback import rewritten, tool_object, tools_text
 from paddler.chat_formats.families import TemplateKind, kind_of
 from paddler.chat_formats.syntax import has_call
+from paddler.engine import ModelError
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate, Message, Tool, ToolCall
 from workers.agent.chat_messages import as_mapping
@@ -49,8 +50,10 @@ class ChatTemplate:
         environment.filters["tojson"] = _tojson
         try:
             self._template = environment.from_string(source)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"the chat template does not compile: line {error.lineno}: {error.message}") from error
         except (jinja2.TemplateError, RecursionError) as error:
-            raise TemplateError(f"the model's chat template cannot be compiled: {error}") from error
+            raise TemplateError(f"the chat template does not compile: {error}") from error
         self._takes_objects = self._takes_system = True
         self.kind, self._wants_parts = TemplateKind(), False
         self._wants_parts = not self._shows_text() and self._shows_text(wants_parts=True)
@@ -151,6 +154,14 @@ class ChatTemplate:
 
     def _strftime_now(self, format: str) -> str:
         return self._today().strftime(format)
+
+
+def check_template(source: str) -> None:
+    """Whether it compiles. Raises `ModelError`."""
+    try:
+        ChatTemplate(source, bos="", eos="", today=lambda: datetime.fromtimestamp(0).astimezone())
+    except TemplateError as error:
+        raise ModelError(str(error), kind="ChatTemplateDoesNotCompile") from error
 
 
 _ASKED = Message("user", "asked")

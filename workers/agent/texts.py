@@ -31,6 +31,9 @@ class Texts:
         self._encoder = PromptEncoder(model, template, name=name, max_tokens=MAX_QUESTION_BYTES + 1)
         self._can_see = can_see
 
+    def use(self, template: ChatTemplate | None) -> None:
+        self._encoder.use(template)
+
     def answer(self, question: Question) -> Answer:
         """Raises `PaddlerError`."""
         check_payload(question)

@@ -1,0 +1,282 @@
+"""Agents that follow their pool: what they serve changes, and nobody who asks them for something notices."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fleet_harness import Fleet
+from following_harness import SLOTS, FollowingFleet, scripted
+
+from paddler.desired.schema import ChatTemplate, InferenceParameters
+from paddler.engine import Engine, ModelError
+from paddler.engine_settings import EngineSettings
+from paddler.jobs.gateway import Gateway
+from paddler.store.desired_keys import DesiredKeys
+from paddler.store.turn_keys import turns_key
+from paddler.testing.script import whole
+from paddler.testing.scripted import ScriptedEngine
+from paddler.testing.waiting import wait_until
+from paddler.wire.agent import Generate
+from paddler.wire.balancer import Finished, Opened, Tokens
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def following(fleet: Fleet, tmp_path: Path) -> AsyncIterator[FollowingFleet]:
+    made = FollowingFleet(fleet, tmp_path)
+    yield made
+    await made.close()
+    keys = DesiredKeys(fleet.pool.keys.base)
+    await fleet.pool.redis.delete(keys.desired(), keys.history(), turns_key(fleet.pool.keys))
+
+
+class Told:
+    def __init__(self) -> None:
+        self.text = ""
+        self.agents: list[str] = []
+        self.is_done = False
+
+
+async def tell(gateway: Gateway, payload: Generate, told: Told | None = None) -> Told:
+    """Ask, and check that the answer is that of an uninterrupted run."""
+    told = told or Told()
+    async with await gateway.submit("default", payload) as reply:
+        async for frame in reply:
+            match frame:
+                case Opened(agent_name=name):
+                    told.agents.append(name)
+                case Tokens(text=text):
+                    told.text += text
+                case Finished():
+                    told.is_done = True
+                case _:
+                    pass
+    assert told.text == whole(payload).text
+    return told
+
+
+def story(name: str, tokens: int = 20) -> Generate:
+    return Generate(prompt=f"{name} [[tokens={tokens}]]")
+
+
+async def test_it_waits_in_the_pool_until_a_model_is_wanted(following: FollowingFleet) -> None:
+    """Scale from zero by a state: the request waits, then the model comes."""
+    agent = following.agent()
+    gateway = await following.fleet.gateway()
+    pending = asyncio.create_task(tell(gateway, story("early")))
+    told = await agent.is_told(state="waiting", state_application_status="Fresh", issues="[]", slots=0)
+    assert (told["desired_slots"], told["desired_version"], told["model_path"]) == (str(SLOTS), "0", "")
+    await wait_until(following.fleet.num_waiting)
+    version = await following.put(following.model("first"))
+    assert (await pending).is_done
+    told = await agent.serves("first", version)
+    assert told["model_path"].endswith("first.gguf")
+    assert told["slots"] == str(SLOTS)
+
+
+async def test_a_swap_under_load_loses_nothing_and_leaves_half(following: FollowingFleet) -> None:
+    """Two agents, streams without a break, one model after the other: every answer is whole, and at no time are fewer
+    than half of the slots ready. What runs when its agent's turn comes goes on elsewhere, or here, from its text."""
+    await following.put(following.model("m0"))
+    agents = [following.agent(name) for name in ("one", "two")]
+    for agent in agents:
+        await agent.serves("m0", 1)
+    gateway = await following.fleet.gateway(buffered_request_timeout_ms=60_000)
+    over, fewest, answers = asyncio.Event(), [2 * SLOTS], list[Told]()
+
+    async def client(number: int) -> None:
+        turn = 0
+        while not over.is_set() or turn < 3:
+            turn += 1
+            answers.append(await tell(gateway, story(f"client {number} turn {turn}", tokens=25)))
+
+    async def watch() -> None:
+        while not over.is_set():
+            fewest[0] = min(fewest[0], await following.num_ready_slots())
+            await asyncio.sleep(0.005)
+
+    clients = [asyncio.create_task(client(number)) for number in range(4)]
+    watching = asyncio.create_task(watch())
+    for number in (1, 2):
+        version = await following.put(following.model(f"m{number}"))
+        for agent in agents:
+            await agent.serves(f"m{number}", version)
+    over.set()
+    await asyncio.gather(*clients, watching)
+    assert len(answers) >= 12
+    assert all(answer.is_done for answer in answers)
+    assert fewest[0] == SLOTS
+    assert any(len(answer.agents) > 1 for answer in answers), "some were handed over"
+    assert await following.fleet.is_idle()
+
+
+async def test_one_agent_alone_changes_and_what_waits_is_served_then(following: FollowingFleet) -> None:
+    await following.put(following.model("old"))
+    agent = following.agent(step_s=0.02)
+    await agent.serves("old", 1)
+    gateway = await following.fleet.gateway(buffered_request_timeout_ms=60_000)
+    running = [Told(), Told()]
+    telling = [asyncio.create_task(tell(gateway, story(f"s{n}", 150), told)) for n, told in enumerate(running)]
+    await wait_until(lambda: all(told.text for told in running))
+    version = await following.put(following.model("new"))
+    waiting = asyncio.create_task(tell(gateway, story("waits")))
+    await agent.serves("new", version)
+    assert not any(told.is_done for told in running)
+    await asyncio.gather(*telling, waiting)
+    assert [len(told.agents) for told in running] == [2, 2]
+
+
+async def test_within_the_grace_time_what_runs_ends_where_it_is(following: FollowingFleet) -> None:
+    await following.put(following.model("old"))
+    agent = following.agent(grace_ms=60_000, step_s=0.02)
+    await agent.serves("old", 1)
+    gateway = await following.fleet.gateway()
+    told = Told()
+    telling = asyncio.create_task(tell(gateway, story("s", 60), told))
+    await wait_until(lambda: told.text)
+    version = await following.put(following.model("new"))
+    await agent.is_told(state="leaving")
+    await agent.serves("new", version)
+    assert telling.done(), "it had its time"
+    assert (await telling).agents == ["one"]
+
+
+async def test_the_engine_of_before_is_gone_before_the_next_is_made(following: FollowingFleet) -> None:
+    """Two models rarely fit."""
+    alive: list[int] = []
+
+    def make(settings: EngineSettings) -> Engine:
+        alive.append(sum(one() is not None for one in following.agents[0].engines))
+        return scripted(settings, step_s=0.0)
+
+    await following.put(following.model("m1"))
+    agent = following.agent(make=make)
+    await agent.serves("m1", 1)
+    for number in (2, 3):
+        await following.put(following.model(f"m{number}"))
+        await agent.serves(f"m{number}", number)
+    assert alive == [0, 0, 0]
+
+
+async def test_a_state_that_cannot_be_had_leaves_the_model_that_serves(following: FollowingFleet) -> None:
+    await following.put(following.model("good"))
+    agent = following.agent()
+    before = await agent.serves("good", 1)
+    await following.put(following.model("bad", b"<html>"))
+    told = await agent.is_told(state_application_status="AttemptedAndNotAppliable", desired_version=2)
+    assert (told["id"], told["state"], told["applied_version"]) == (before["id"], "ready", "1")
+    assert "ModelCannotBeLoaded" in told["issues"]
+    assert "goes on serving" in told["issues"]
+    gateway = await following.fleet.gateway()
+    assert (await tell(gateway, story("still"))).is_done
+    (following.folder / "bad.gguf").write_bytes(b"GGUF after all")
+    await agent.serves("bad", 2)
+
+
+async def test_what_cannot_be_loaded_costs_one_try_and_the_old_one_comes_back(following: FollowingFleet) -> None:
+    loads: list[str] = []
+
+    def make(settings: EngineSettings) -> Engine:
+        loads.append(Path(settings.model_path).stem)
+        if loads[-1] == "heavy":
+            raise ModelError("no room for its context", kind="SlotCannotStart")
+        return scripted(settings, step_s=0.0)
+
+    await following.put(following.model("light"))
+    agent = following.agent(make=make)
+    await agent.serves("light", 1)
+    await following.put(following.model("heavy"))
+    told = await agent.is_told(state="ready", state_application_status="AttemptedAndNotAppliable")
+    assert (told["model"], told["applied_version"], told["desired_version"]) == ("light", "1", "2")
+    gateway = await following.fleet.gateway()
+    for number in range(3):
+        await tell(gateway, story(f"still {number}"))
+    assert loads == ["light", "heavy", "light"]
+    await following.put(following.model("other"))
+    await agent.serves("other", 3)
+
+
+async def test_what_needs_no_reload_is_applied_at_once(following: FollowingFleet) -> None:
+    """Sampling is the balancer's; a template is changed between two steps."""
+    templates: list[str | None] = []
+
+    class Engine_(ScriptedEngine):
+        def use_template(self, source: str | None) -> None:
+            if source == "unloved":
+                raise ModelError("line 1: no", kind="ChatTemplateDoesNotCompile")
+            templates.append(source)
+
+    model = following.model("one")
+    await following.put(model)
+    agent = following.agent(make=lambda settings: Engine_(slots=settings.slots, model="one"))
+    before = await agent.serves("one", 1)
+    await following.put(model, inference_parameters=InferenceParameters(temperature=1.5))
+    await agent.serves("one", 2)
+    override = {"chat_template_override": ChatTemplate("{{ messages }}"), "use_chat_template_override": True}
+    await following.put(model, **override)
+    told = await agent.serves("one", 3)
+    assert (told["id"], told["uses_chat_template_override"]) == (before["id"], "1")
+    await following.put(model, chat_template_override=ChatTemplate("unloved"), use_chat_template_override=True)
+    told = await agent.is_told(desired_version=4, state_application_status="AttemptedAndNotAppliable")
+    assert (told["id"], told["applied_version"], told["uses_chat_template_override"]) == (before["id"], "3", "1")
+    await following.put(model)
+    assert (await agent.serves("one", 5))["uses_chat_template_override"] == "0"
+    assert templates == ["{{ messages }}", None]
+    await following.put(model, inference_parameters=InferenceParameters(context_size=256))
+    assert (await agent.serves("one", 6))["id"] != before["id"]
+
+
+@pytest.mark.parametrize("rollout", ["rolling", "all_at_once"])
+async def test_while_one_loads_the_other_serves_unless_all_change_at_once(
+    following: FollowingFleet, rollout: str
+) -> None:
+    loading, go_on = threading.Semaphore(0), threading.Event()
+
+    def make(settings: EngineSettings) -> Engine:
+        if "slow" in settings.model_path:
+            loading.release()
+            assert go_on.wait(30)
+        return scripted(settings, step_s=0.0)
+
+    await following.put(following.model("quick"))
+    agents = [following.agent(name, make) for name in ("one", "two")]
+    for agent in agents:
+        await agent.serves("quick", 1)
+    await following.put(following.model("slow"), rollout=rollout)
+    assert await asyncio.to_thread(loading.acquire, timeout=30)
+    if rollout == "rolling":
+        assert await following.num_ready_slots() == SLOTS
+        gateway = await following.fleet.gateway()
+        for number in range(3):
+            await tell(gateway, story(f"meanwhile {number}"))
+        assert await following.num_ready_slots() == SLOTS, "it waits for its turn"
+    else:
+        assert await asyncio.to_thread(loading.acquire, timeout=30), "the other has gone, too"
+        assert await following.num_ready_slots() == 0
+    go_on.set()
+    for agent in agents:
+        await agent.serves("slow", 2)
+
+
+async def test_when_no_model_is_wanted_any_more_none_is_served(following: FollowingFleet) -> None:
+    await following.put(following.model("one"))
+    agent = following.agent()
+    await agent.serves("one", 1)
+    await following.put(None)
+    told = await agent.is_told(state="waiting", state_application_status="Applied")
+    assert (told["slots"], told["model_path"]) == ("0", "")
+    await following.put(following.model("two"))
+    await agent.serves("two", 3)
+
+
+async def test_one_that_joins_takes_the_newest(following: FollowingFleet) -> None:
+    await following.put(following.model("one"))
+    await following.put(following.model("two"))
+    agent = following.agent()
+    await agent.serves("two", 2)
+    assert len(agent.engines) == 1

@@ -1,0 +1,24 @@
+"""What an agent tells of itself when a balancer asks on its control channel (`wire.agent.Ask`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import msgspec
+
+from paddler.jobs.enquiry import answer
+from paddler.store.scripts import PoolScripts
+from paddler.wire.agent import Ask
+
+
+async def tell(pool: PoolScripts, ask: Ask, *, metadata: Mapping[str, str] | None, override: str | None) -> None:
+    """Answer in the JSON of Paddler 4; `null` for what there is none of. Raises what Redis raises."""
+    match ask.what:
+        case "model_metadata":
+            told = None if metadata is None else {"metadata": metadata}
+        case "chat_template_override":
+            told = None if override is None else {"content": override}
+        case _:
+            assert_never(ask.what)
+    await answer(pool, ask.question_id, msgspec.json.encode(told))
