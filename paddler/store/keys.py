@@ -4,6 +4,8 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
+What operators ask of agents has its key in `drain_keys.py`.
+
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 
@@ -142,9 +144,9 @@ class PoolKeys:
 
     def agent(self, agent_id: str) -> str:
         """hash · an agent's snapshot: name, model, slots, state (`loading`, `failed`, `ready`, `leaving`), phase,
-        progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, ... · register and renew
-        write · deleted by leave and
-        reap."""
+        progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, running_tokens (JSON:
+        tokens of each running request), ...; and `drain`, which an operator set and which bars it in any state ·
+        register, renew and order write · deleted by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
 
     def starting(self, digest: str) -> str:

@@ -72,7 +72,8 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
         agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS, on_model_error="exit")
-        specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
+        command = _paddler("agent", *agent, *shared)
+        specs.append(Spec(name=name, command=command, awaits=awaits, stop_stage=1, may_end=True))
     specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
     return specs
 

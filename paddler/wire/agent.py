@@ -254,7 +254,14 @@ class CancelRequest(Struct, frozen=True, array_like=True, tag="cancel"):
     request_id: str
 
 
-Control = Poke | CancelRequest
+class OperatorOrder(Struct, frozen=True, array_like=True, tag="order"):
+    """What an operator asked of this agent: `drain`, `undrain` or `remove`. What bars it is in Redis already; `renew`
+    says `remove` too."""
+
+    what: str
+
+
+Control = Poke | CancelRequest | OperatorOrder
 
 _payload_encoder = msgspec.msgpack.Encoder()
 _payload_decoder = msgspec.msgpack.Decoder(Payload)

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from paddler.wire.agent import (
     ApplyTemplate,
     CancelRequest,
+    Control,
     CountTokens,
     Detokenize,
     Embed,
     Generate,
     ImagePart,
     Message,
+    OperatorOrder,
     Poke,
     Question,
     Rerank,
@@ -267,9 +269,14 @@ def test_an_older_agent_skips_fields_it_does_not_know() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "golden"), [(Poke(7), "92a4706f6b6507"), (CancelRequest("p.1"), "92a663616e63656ca3702e31")]
+    ("message", "golden"),
+    [
+        (Poke(7), "92a4706f6b6507"),
+        (CancelRequest("p.1"), "92a663616e63656ca3702e31"),
+        (OperatorOrder("drain"), "92a56f72646572a5647261696e"),
+    ],
 )
-def test_control(message: Poke | CancelRequest, golden: str) -> None:
+def test_control(message: Control, golden: str) -> None:
     assert encode_control(message).hex() == golden
     assert decode_control(bytes.fromhex(golden)) == message
 

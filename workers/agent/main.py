@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.engine import Engine, ModelError
 from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
+from paddler.ids import new_process_id
 from paddler.logs import get_logger
 from paddler.model_facts import encode_facts
 from paddler.settings import log_options, option, pool_option, redis_options
@@ -66,6 +68,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
+    process: str = ""
 
 
 async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
@@ -81,7 +84,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         loop.add_signal_handler(number, on_signal)
     stop = asyncio.create_task(stopping.wait())
     try:
-        engine = await _start(store, build, settings, clock, stop)
+        engine = await _start(store, build, settings, clock, stop, on_removed=stopping.set)
     except ModelError as error:
         # EX_CONFIG: starting again would change nothing, and `paddler up` stops with this line.
         print(f"paddler agent: {error}", file=sys.stderr)
@@ -97,7 +100,16 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         **_origin(settings),
     }
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
-    agent = AgentLoop(store, store.pool(settings.pool), engine, clock, name=settings.name, snapshot=snapshot, **times)
+    agent = AgentLoop(
+        store,
+        store.pool(settings.pool),
+        engine,
+        clock,
+        name=settings.name,
+        snapshot=snapshot,
+        on_removed=stopping.set,
+        **times,
+    )
     agent.engine.start_thread()
     while not stopping.is_set():
         try:
@@ -134,11 +146,20 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
     return code
 
 
-async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clock, stop: asyncio.Task[Any]) -> Engine:
+async def _start(
+    store: Store,
+    build: Build,
+    settings: AgentSettings,
+    clock: Clock,
+    stop: asyncio.Task[Any],
+    *,
+    on_removed: Callable[[], None],
+) -> Engine:
     """Load the engine, visibly. Raises `ModelError`. A signal ends the process: the loading cannot be interrupted."""
     snapshot = {"state": "loading", "slots": 0, "name": settings.name, **_origin(settings)}
     pool = store.pool(settings.pool)
     membership = Membership(store, pool, clock, lease_ms=settings.lease_ms, model="", snapshot=snapshot)
+    membership.on_removed = on_removed
     stall_s = settings.hang_ms * LOAD_STALL_FACTOR / 1000
     mark = StartMark(store, pool.keys, origin=f"{socket.gethostname()} {settings.name}", files=settings.files)
     starting = Starting(membership, mark, clock, build, files=settings.files, waits=settings.waits, stall_s=stall_s)
@@ -167,7 +188,7 @@ def _die_hanging() -> NoReturn:
 
 def _origin(settings: AgentSettings) -> dict[str, str | int]:
     path = str(settings.files[0]) if settings.files else ""
-    told = {"desired_slots": settings.slots, "model_path": path}
+    told = {"desired_slots": settings.slots, "model_path": path, "process": settings.process}
     return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 
@@ -307,5 +328,6 @@ def command(
         waits=on_model_error == "wait",
         files=files,
         slots=slots,
+        process=new_process_id("process"),
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))
