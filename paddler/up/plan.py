@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from paddler import engine_flags
+from paddler.cors_options import cors_flags
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import ENV_PREFIX, Address, env_name
 from paddler.up.supervisor import Spec
@@ -50,6 +51,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_buffered_requests: int
     inference_item_timeout: int
     share_prefix_cache: bool = False
+    management_cors_allowed_host: tuple[str, ...] = ()
+    inference_cors_allowed_host: tuple[str, ...] = ()
     log_level: str
     log_format: str
 
@@ -67,6 +70,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         inference_item_timeout=settings.inference_item_timeout,
         share_prefix_cache=settings.share_prefix_cache,
     )
+    balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
