@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
-
-import msgspec
 import rich_click as click
-from msgspec import Struct
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from paddler.clock import SystemClock
 from paddler.jobs.endings import CANCELLED_FRAME
-from paddler.jobs.overview import Overview, pools_of
+from paddler.jobs.overview import Overview
 from paddler.queue_cli import tables
-from paddler.settings import POOL, REDIS_PREFIX, REDIS_URL, option, redis_options
-from paddler.store.client import TROUBLE, Store, connect
+from paddler.redis_cli import (
+    Server,
+    each_request,
+    ids_argument,
+    print_blocks,
+    print_json,
+    run,
+    server_of,
+    server_options,
+)
+from paddler.settings import POOL, option, redis_options
+from paddler.store.client import Store
 from paddler.store.results import Cancelled, Requeued
-from paddler.up.plan import without_password
-
-_T = TypeVar("_T")
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 CANCELLED = {
     Cancelled.CANCELLED: "cancelled",
@@ -36,13 +36,6 @@ REQUEUED = {
 }
 
 
-class Server(Struct, frozen=True):
-    """Which Redis, and what its keys begin with."""
-
-    url: str
-    prefix: str
-
-
 @click.group(name="queue", invoke_without_command=True)
 @option("--pool", type=POOL, help="Only this pool; by default all.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -52,31 +45,16 @@ def command(ctx: click.Context, *, pool: str | None, as_json: bool, redis_url: s
     """Show the queue: what waits, who works, what died. Subcommands look closer and change it."""
     ctx.obj = Server(redis_url, redis_prefix)
     if ctx.invoked_subcommand is None:
-        _run(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
+        run(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
     elif pool or as_json:
         raise click.UsageError(f"Put --pool and --json behind {ctx.invoked_subcommand}.")
-
-
-_ids = click.argument("ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]  # as settings.option
-
-
-def _server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's."""
-    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, help="As before the subcommand.")(function)
-    return function
-
-
-def _server(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
-    before: Server = ctx.obj
-    return Server(url or before.url, prefix or before.prefix)
 
 
 @command.command(name="waiting")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, from the front.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def waiting_command(
     ctx: click.Context, *, pool: str, limit: int, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -86,17 +64,17 @@ def waiting_command(
     async def act(store: Store) -> None:
         found = await Overview(store).waiting(pool, limit)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
-            _print([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
+            print_blocks([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
 
-    _run(_server(ctx, redis_url, redis_prefix), act)
+    run(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="dead")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def dead_command(
     ctx: click.Context, *, pool: str, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -106,17 +84,17 @@ def dead_command(
     async def act(store: Store) -> None:
         found = await Overview(store).dead_letters(pool)
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
             now_ms = SystemClock().wall() * 1000
-            _print([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
+            print_blocks([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
 
-    _run(_server(ctx, redis_url, redis_prefix), act)
+    run(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="cancel")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Cancel requests by id, waiting or running."""
@@ -125,12 +103,12 @@ def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | No
         outcome = await store.pool(pool).cancel(request_id, CANCELLED_FRAME)
         return CANCELLED[outcome], outcome is not Cancelled.GONE
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 @command.command(name="requeue")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Give dead letters another chance, from the beginning and under the same id. Fix what killed them first."""
@@ -139,12 +117,12 @@ def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | N
         outcome = await store.pool(pool).requeue(request_id)
         return REQUEUED[outcome].replace("{id}", request_id), outcome is Requeued.REQUEUED
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 @command.command(name="drop")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def drop_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Forget dead letters."""
@@ -153,7 +131,7 @@ def drop_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None
         is_dropped = await store.pool(pool).drop(request_id)
         return "dropped" if is_dropped else "is no dead letter", is_dropped
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 async def _show(store: Store, only: str | None, *, as_json: bool) -> None:
@@ -164,61 +142,9 @@ async def _show(store: Store, only: str | None, *, as_json: bool) -> None:
     pools = [await overview.pool(name) for name in names if only in (None, name)]
     has_worker = await overview.is_worker_running()
     if as_json:
-        _print_json({"worker": has_worker, "pools": pools})
+        print_json({"worker": has_worker, "pools": pools})
         return
     blocks: list[RenderableType] = [] if has_worker else [f"[yellow]{tables.NO_WORKER}[/]"]
     for queue in pools:
         blocks += ["", *tables.pool_block(queue)] if blocks else tables.pool_block(queue)
-    _print(blocks)
-
-
-def _each(
-    ctx: click.Context,
-    redis_url: str | None,
-    redis_prefix: str | None,
-    ids: Iterable[str],
-    one: Callable[[Store, str, str], Awaitable[tuple[str, bool]]],
-) -> None:
-    """Do `one` to each id and say what became of it; the exit code is 1 when any was in vain."""
-    try:
-        pools = pools_of(list(ids))
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from None
-
-    async def act(store: Store) -> bool:
-        is_well = True
-        for request_id, pool in pools.items():
-            said, is_done = await one(store, pool, request_id)
-            click.echo(f"{request_id}: {said}")
-            is_well = is_well and is_done
-        return is_well
-
-    if not _run(_server(ctx, redis_url, redis_prefix), act):
-        ctx.exit(1)
-
-
-def _run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        store = connect(server.url, server.prefix)
-        try:
-            return await act(store)
-        finally:
-            await store.close()
-
-    try:
-        return asyncio.run(run())
-    except TROUBLE as error:
-        raise click.ClickException(
-            f"Redis at {without_password(server.url)} cannot be used: {error or type(error).__name__} "
-            "Give another one with --redis-url."
-        ) from None
-
-
-def _print(blocks: Iterable[RenderableType]) -> None:
-    console = Console(highlight=False)
-    for block in blocks:
-        console.print(block)
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    print_blocks(blocks)
