@@ -10,6 +10,7 @@ import rich_click as click
 import uvloop
 from msgspec import Struct
 
+from api.cors import allow_origins
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -21,6 +22,7 @@ from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
 from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
+from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
@@ -53,6 +55,8 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     max_stored: int
     keepalive: Keepalive = Keepalive.COMMENTS
     state_database: StateDatabase = MEMORY
+    management_cors: tuple[str, ...] = ()
+    inference_cors: tuple[str, ...] = ()
 
 
 @click.command()
@@ -74,6 +78,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=None,
     help="Start a service with the OpenAI and Anthropic routes alone, upstream's is 127.0.0.1:8070.",
 )
+@cors_options
 @waiting_options
 @option(
     "--max-body",
@@ -105,6 +110,8 @@ def command(
     inference_addr: Address,
     management_addr: Address,
     compat_openai_addr: Address | None,
+    management_cors_allowed_host: tuple[str, ...],
+    inference_cors_allowed_host: tuple[str, ...],
     buffered_request_timeout: int,
     max_buffered_requests: int,
     inference_item_timeout: int,
@@ -157,6 +164,8 @@ def command(
         max_file=max_file,
         max_stored=max_stored,
         state_database=state_database,
+        management_cors=management_cors_allowed_host,
+        inference_cors=inference_cors_allowed_host,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -217,5 +226,10 @@ def _services(
     if settings.compat_openai_addr is not None:
         app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
+    for name, _, _, app in apps:
+        if name == "management":
+            allow_origins(app, settings.management_cors, flag=MANAGEMENT_CORS, guards_changes=True)
+        else:
+            allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
     sockets = {"inference": WebSockets(settings.max_body)}
     return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]

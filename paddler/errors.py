@@ -8,6 +8,8 @@ PaddlerError
 │   ├── MultimodalNotSupported 400 multimodal_not_supported
 │   ├── ModelNotFound         404 model_not_found
 │   ├── RequestNotFound       404 request_not_found
+│   ├── AgentNotFound         404 agent_not_found
+│   ├── PoolNotFound          404 pool_not_found
 │   ├── FileNotFound          404 file_not_found
 │   ├── BatchNotFound         404 batch_not_found
 │   ├── StateNotFound         404 state_not_found
@@ -99,6 +101,18 @@ class RequestNotFound(RequestError):
     """No request of this id is known; it may have ended too long ago."""
 
     code, status = "request_not_found", 404
+
+
+class AgentNotFound(RequestError):
+    """No agent of this id is in any pool; it registers under a new one after each loss of its lease."""
+
+    code, status = "agent_not_found", 404
+
+
+class PoolNotFound(RequestError):
+    """No pool of this name has ever had an agent or a balancer."""
+
+    code, status = "pool_not_found", 404
 
 
 class FileNotFound(RequestError):

@@ -1,20 +1,34 @@
-"""What commands have in common that look into Redis and go: `paddler queue`, `paddler model`."""
+"""What commands share that look into Redis: which server, one connection for one command, what they print.
+
+A group takes the server before its subcommand (`redis_options`) and each subcommand behind it (`server_options`)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import rich_click as click
 from msgspec import Struct
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 
+from paddler.clock import SystemClock
+from paddler.jobs.overview import pools_of
+from paddler.settings import REDIS_PREFIX, REDIS_URL, option
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.up.plan import without_password
 
+WATCH_S = 1.0
+
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+Draw = Callable[[Store], Awaitable[list[RenderableType]]]
+Act = Callable[[Store, str, str], Awaitable[tuple[str, bool]]]
+"""Given a pool and a request id: what to say of it, and whether it went well."""
 
 
 class Server(Struct, frozen=True):
@@ -24,10 +38,27 @@ class Server(Struct, frozen=True):
     prefix: str
 
 
-def run_with_store(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
-    """Raises `click.ClickException` where Redis cannot be used."""
+ids_argument = click.argument("ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]  # as settings.option
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+watch_option = option("--watch", is_flag=True, help="Draw it anew every second, until Ctrl-C.")
 
-    async def run() -> _T:
+
+def server_options(function: _F) -> _F:
+    """Subcommands take the server, too; without it they use the group's."""
+    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
+        function = option(flag, type=kind, help="As before the subcommand.")(function)
+    return function
+
+
+def server_of(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
+    before: Server = ctx.obj
+    return Server(url or before.url, prefix or before.prefix)
+
+
+def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
+    """Raises `ClickException` naming the server where Redis cannot be used."""
+
+    async def connected() -> _T:
         store = connect(server.url, server.prefix)
         try:
             return await act(store)
@@ -35,12 +66,49 @@ def run_with_store(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
             await store.close()
 
     try:
-        return asyncio.run(run())
+        return asyncio.run(connected())
     except TROUBLE as error:
         raise click.ClickException(
             f"Redis at {without_password(server.url)} cannot be used: {error or type(error).__name__} "
             "Give another one with --redis-url."
         ) from None
+
+
+def show(server: Server, draw: Draw, *, watch: bool = False) -> None:
+    """Print what `draw` makes, once or until Ctrl-C."""
+
+    async def act(store: Store) -> None:
+        console = Console(highlight=False)
+        if not watch:
+            print_blocks(await draw(store))
+            return
+        clock = SystemClock()
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(Group(*await draw(store)), refresh=True)
+                await clock.sleep(WATCH_S)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run(server, act)
+
+
+def each_request(ctx: click.Context, server: Server, ids: Iterable[str], one: Act) -> None:
+    """Do `one` to each request, given its pool, and say what became of it; the exit code is 1 when any was in vain."""
+    try:
+        pools = pools_of(list(ids))
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+
+    async def act(store: Store) -> bool:
+        is_well = True
+        for request_id, pool in pools.items():
+            said, is_done = await one(store, pool, request_id)
+            click.echo(f"{request_id}: {said}")
+            is_well = is_well and is_done
+        return is_well
+
+    if not run(server, act):
+        ctx.exit(1)
 
 
 def print_blocks(blocks: Iterable[RenderableType]) -> None:

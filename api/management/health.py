@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from api.body import AnyRequest
 from api.management.objects import FleetHealth, HealthTrouble
 from api.management.operations import HEALTH
-from api.management.snapshots import num_slots
+from api.management.snapshots import num_idle, num_slots
 from api.management.view import PoolWatch
 from paddler.errors import QueueUnavailable
 
@@ -26,10 +26,10 @@ def health_route(watch: PoolWatch) -> HTTPRouteHandler:
         except QueueUnavailable as error:
             trouble: HealthTrouble = {"status": "error", "error_message": error.message}
             return Response(trouble, status_code=503)
-        total, processing = num_slots(pool)
+        idle, (_, processing) = num_idle(pool), num_slots(pool)
         told: FleetHealth = {
-            "status": "ok" if total > processing else "no slot available",
-            "slots_idle": total - processing,
+            "status": "ok" if idle else "no slot available",
+            "slots_idle": idle,
             "slots_processing": processing,
             "requests_buffered": sum(pool.waiting.values()),
             "agents": len(pool.lanes),

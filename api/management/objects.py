@@ -7,7 +7,22 @@ from typing import Literal, TypedDict
 from api.management.issue_objects import AgentIssue
 
 
+class IssueDetail(TypedDict):
+    """`action` is what Paddler does about it, `remedy` what its operator can do. `kind` may be one of ours, which
+    `issues` has as one of Paddler 4.1's."""
+
+    kind: str
+    detail: str
+    action: str
+    remedy: str
+
+
 class AgentObject(TypedDict):
+    """What is Paddler 4.1's, then what is ours. `state` is `ready`, `loading`, `failed`, `draining`, `drained`,
+    `leaving` or `lost` (its lease is over; whoever meets it reaps it); `is_draining` holds in any of them. `progress`
+    is 0 to 1. Speeds are measured, `cache_hit_ratio` is of the tokens of all prompts since its start. `version` is
+    Paddler's, `build` that of what computes, `desired_version` of the desired state that it has."""
+
     id: str
     name: str | None
     desired_slots_total: int
@@ -16,11 +31,26 @@ class AgentObject(TypedDict):
     model_path: str | None
     download_current: int
     download_total: int
-    download_filename: None
+    download_filename: str | None
     download_indeterminate: bool
     issues: list[AgentIssue]
     state_application_status: str
     uses_chat_template_override: bool
+    state: str
+    is_draining: bool
+    phase: str | None
+    progress: float | None
+    model: str | None
+    desired_version: int | None
+    context_size: int | None
+    tokens_per_second: float | None
+    prefill_tokens_per_second: float | None
+    cache_hit_ratio: float | None
+    version: str | None
+    build: str | None
+    host: str | None
+    pid: int | None
+    issue_details: list[IssueDetail]
 
 
 class AgentList(TypedDict):

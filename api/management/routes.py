@@ -19,7 +19,7 @@ from paddler.clock import Clock
 def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -> list[HTTPRouteHandler]:
     @get("/api/v1/agents", operation=AGENTS)
     async def get_agents() -> ASGIApp:
-        return _json(agents_object(await watch.pool()))
+        return _json(await watch.made(agents_object))
 
     @get("/api/v1/agents/stream", operation=AGENTS_STREAM)
     async def stream_agents() -> ASGIApp:
@@ -27,7 +27,7 @@ def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -
 
     @get("/api/v1/buffered_requests", operation=BUFFERED)
     async def get_buffered_requests() -> ASGIApp:
-        return _json(buffered_object(await watch.pool()))
+        return _json(await watch.made(buffered_object))
 
     @get("/api/v1/buffered_requests/stream", operation=BUFFERED_STREAM)
     async def stream_buffered_requests() -> ASGIApp:

@@ -6,9 +6,11 @@ import msgspec
 
 from api.management.issue_objects import issue_object
 from api.management.objects import AgentList, AgentObject, BufferedRequests
-from paddler.jobs.overview import Lane, PoolQueue
+from paddler.jobs.lanes import Lane
+from paddler.jobs.overview import PoolQueue
 
-_STATUSES = {"ready": "Applied", "leaving": "Applied", "loading": "Fresh", "failed": "AttemptedAndRetrying"}
+_STATUSES = {"loading": "Fresh", "?": "Fresh", "failed": "AttemptedAndRetrying"}
+"""Of an agent that tells none of its own: any other serves what it should."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,6 +31,11 @@ def num_slots(pool: PoolQueue) -> tuple[int, int]:
     return sum(lane.slots for lane in pool.lanes), sum(min(lane.requests, lane.slots) for lane in pool.lanes)
 
 
+def num_idle(pool: PoolQueue) -> int:
+    """Slots that a request could be given to now."""
+    return sum(lane.num_idle for lane in pool.lanes)
+
+
 def metrics_text(pool: PoolQueue) -> str:
     """Prometheus' text format."""
     total, processing = num_slots(pool)
@@ -44,6 +51,7 @@ def metrics_text(pool: PoolQueue) -> str:
 
 
 def _agent(lane: Lane) -> AgentObject:
+    download = lane.download
     return {
         "id": lane.agent,
         "name": lane.name or None,
@@ -51,11 +59,33 @@ def _agent(lane: Lane) -> AgentObject:
         "slots_total": lane.slots,
         "slots_processing": min(lane.requests, lane.slots),
         "model_path": lane.model_path or lane.model or None,
-        "download_current": 0,
-        "download_total": 0,
-        "download_filename": None,
-        "download_indeterminate": False,
+        "download_current": download.current,
+        "download_total": download.total,
+        "download_filename": download.filename,
+        "download_indeterminate": download.is_indeterminate,
         "issues": [issue_object(issue) for issue in lane.issues],
-        "state_application_status": _STATUSES.get(lane.state, "Fresh"),
-        "uses_chat_template_override": False,
+        "state_application_status": lane.state_application_status or _STATUSES.get(lane.state, "Applied"),
+        "uses_chat_template_override": lane.uses_chat_template_override,
+        "state": "lost" if lane.is_lost else lane.state,
+        "is_draining": lane.is_draining,
+        "phase": lane.phase if lane.state == "loading" else None,
+        "progress": lane.progress if lane.state == "loading" else None,
+        "model": lane.model or None,
+        "desired_version": lane.desired_version,
+        "context_size": lane.context_size or None,
+        "tokens_per_second": _significant(lane.rate),
+        "prefill_tokens_per_second": _significant(lane.prefill),
+        "cache_hit_ratio": _significant(lane.cache_hit_ratio),
+        "version": lane.version or None,
+        "build": lane.build or None,
+        "host": lane.host or None,
+        "pid": lane.pid or None,
+        "issue_details": [
+            {"kind": one.kind, "detail": one.detail, "action": one.action, "remedy": one.remedy} for one in lane.issues
+        ],
     }
+
+
+def _significant(value: float | None) -> float | None:
+    """Three figures: a stream of snapshots must not tell every tremor of an average."""
+    return None if value is None else float(f"{value:.3g}")

@@ -41,13 +41,13 @@ class SnapshotStream:
         await run_while_connected(self._snapshots(out), receive, out, self._clock, _Keepalive(out))
 
     async def _snapshots(self, out: Outgoing) -> None:
-        told = self._make(await self._watch.pool())
+        told = await self._watch.made(self._make)
         await out.start(200, _HEADERS)
         await out.write(b"data: " + told + b"\n\n")
         while not self._stopping.is_set():
             await self._clock.sleep(REFRESH_S)
             with contextlib.suppress(QueueUnavailable):
-                new = self._make(await self._watch.pool(max_age_s=REFRESH_S / 2))
+                new = await self._watch.made(self._make, max_age_s=REFRESH_S / 2)
                 if new != told:
                     told = new
                     await out.write(b"data: " + told + b"\n\n")

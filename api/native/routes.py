@@ -14,6 +14,7 @@ from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from litestar.types import ASGIApp
 
 from api.body import AnyRequest, read_json_body
+from api.cors import is_allowed_origin
 from api.native.calls import Read, read_conversation, read_raw_prompt, receive_call
 from api.native.embeddings import EmbeddingLines, read_embedding_batch
 from api.native.enabled import check_embeddings, check_generation
@@ -73,7 +74,7 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
 
     @websocket("/api/v1/inference_socket")
     async def inference_socket(socket: AnySocket) -> None:
-        if not is_own_origin(socket.headers):
+        if not (is_own_origin(socket.headers) or is_allowed_origin(socket.scope)):
             await socket.close()
             return
         if events := refusal(socket.headers):

@@ -18,6 +18,7 @@ from api.openai.batches import batch_routes
 from api.openai.errors import error_handlers
 from api.openai.files import file_routes
 from api.openai.routes import openai_routes
+from api.ready import Readiness, ready_route
 from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
@@ -32,6 +33,7 @@ def create_openai_app(
         *batch_routes(shelf.files, shelf.batches, clock),
         *anthropic_routes(gateway, clock),
         *request_routes(gateway, clock),
+        ready_route(Readiness(gateway.store, gateway.stopping, clock)),
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     reader = partial(KeepaliveReader, keepalive=keepalive)

@@ -16,6 +16,7 @@ from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
 
 REFRESH_S = 1.0
 DEFAULT_BYTES_PER_TOKEN = 4.0
+_FIELDS = ("slots", "rate", "bytes_per_token", "abilities", "state", "model", "facts", "drain")
 
 
 class PoolView(Struct, frozen=True):
@@ -77,7 +78,7 @@ class FleetView:
         agent_ids = [one.decode() for one in await self._store.redis.zrange(keys.agents(), 0, -1)]
         pipe = self._store.redis.pipeline(transaction=False)
         for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), "slots", "rate", "bytes_per_token", "abilities", "state", "model", "facts")
+            pipe.hmget(keys.agent(agent_id), *_FIELDS)
         pipe.scard(keys.aside())
         pipe.mget(*map(keys.backlog, SIDES))
         for request_class in CLASSES:
@@ -90,10 +91,12 @@ class FleetView:
         told = [row[3].decode() for row in rows if row[3]]
         each = [frozenset((row[3] or b"").decode().split()) for row in rows]
         ratios = [float(row[2]) for row in rows if row[2]]
+        # One that an operator drains could serve again, but nothing is to be expected of it.
+        active = [row for row in rows if not row[7]]
         return PoolView(
             num_agents=len(rows),
-            slots_total=sum(int(row[0] or 0) for row in rows),
-            rate=sum(float(row[1] or 0) for row in rows),
+            slots_total=sum(int(row[0] or 0) for row in active),
+            rate=sum(float(row[1] or 0) for row in active),
             # Without agents the last known ratio is still the best guess.
             bytes_per_token=sum(ratios) / len(ratios) if ratios else last.bytes_per_token,
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,

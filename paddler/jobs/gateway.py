@@ -306,6 +306,10 @@ class Gateway:
         """For how long an agent may be silent."""
         return self._settings.inference_item_timeout_ms
 
+    @property
+    def store(self) -> Store:
+        return self._store
+
     async def health(self) -> bool:
         """Is Redis there?"""
         return self._inbox.is_subscribed()

@@ -5,42 +5,13 @@ A pool is read in two transactions, its lists and then its agents; between them 
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
 from paddler.ids import pool_of
-from paddler.issues import Issue, decode_issues
+from paddler.jobs.lanes import Lane, read_lanes
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES, PoolKeys, worker_key
-
-_LANE_FIELDS = (
-    *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
-    *("desired_slots", "model_path"),
-)
-
-
-class Lane(Struct, frozen=True, kw_only=True):
-    """One agent. `requests` have been given to it; `prefill` and `rate` are measured tokens/s, None before that.
-    `lease_left_ms` is negative when it is lost and not yet reaped. While `state` is `loading`, `phase` says with what
-    it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why.
-    `desired_slots` is what it has, or will have once it serves the file `model_path`; older agents do not tell."""
-
-    agent: str
-    name: str
-    model: str
-    state: str
-    slots: int
-    requests: int
-    prefill: float | None
-    rate: float | None
-    lease_left_ms: int
-    phase: str | None = None
-    progress: float | None = None
-    issues: tuple[Issue, ...] = ()
-    desired_slots: int = 0
-    model_path: str = ""
 
 
 class PoolQueue(Struct, frozen=True, kw_only=True):
@@ -118,7 +89,7 @@ class Overview:
             demand=demand,
             demand_batch=demand_batch,
             backlog_tokens=sum(int(tokens or 0) for tokens in backlog),
-            lanes=await self._lanes(keys, [(agent.decode(), expiry) for agent, expiry in agents], now),
+            lanes=await read_lanes(self._store, keys, [(agent.decode(), expiry) for agent, expiry in agents], now),
             dead_letters=dead,
             counters={field.decode(): int(number) for field, number in sorted(counters.items())},
         )
@@ -167,35 +138,6 @@ class Overview:
             )
             for request_id, (entry, fields), row in zip(ids, entries, rows, strict=True)
         ]
-
-    async def _lanes(self, keys: PoolKeys, agents: list[tuple[str, float]], now: float) -> list[Lane]:
-        pipe = self._store.redis.pipeline(transaction=True)
-        for agent_id, _ in agents:
-            pipe.hmget(keys.agent(agent_id), *_LANE_FIELDS)
-            pipe.xlen(keys.lane(agent_id))
-        answers: list[Any] = await pipe.execute() if agents else []
-        lanes: list[Lane] = []
-        for (agent_id, expiry), row, requests in zip(agents, answers[::2], answers[1::2], strict=True):
-            name, model, state, slots, prefill, rate, phase, progress, issues, desired, path = row
-            lanes.append(
-                Lane(
-                    agent=agent_id,
-                    name=(name or b"").decode(),
-                    model=(model or b"").decode(),
-                    state=(state or b"?").decode(),
-                    slots=int(slots or 0),
-                    requests=requests,
-                    prefill=float(prefill) if prefill else None,
-                    rate=float(rate) if rate else None,
-                    lease_left_ms=round(expiry - now),
-                    phase=phase.decode() if phase else None,
-                    progress=float(progress) if progress else None,
-                    issues=decode_issues(issues),
-                    desired_slots=int(desired or slots or 0),
-                    model_path=(path or b"").decode(),
-                )
-            )
-        return sorted(lanes, key=lambda lane: (lane.name, lane.agent))
 
     async def _requests(self, keys: PoolKeys, ids: list[str], *fields: str) -> list[list[bytes | None]]:
         pipe = self._store.redis.pipeline(transaction=False)

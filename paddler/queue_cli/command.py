@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
-
 import rich_click as click
 from rich.console import RenderableType
 
 from paddler.clock import SystemClock
 from paddler.jobs.endings import CANCELLED_FRAME
-from paddler.jobs.overview import Overview, pools_of
+from paddler.jobs.overview import Overview
 from paddler.queue_cli import tables
-from paddler.redis_cli import Server, print_blocks, print_json, run_with_store
-from paddler.settings import POOL, REDIS_PREFIX, REDIS_URL, option, redis_options
+from paddler.redis_cli import (
+    Server,
+    each_request,
+    ids_argument,
+    print_blocks,
+    print_json,
+    run,
+    server_of,
+    server_options,
+)
+from paddler.settings import POOL, option, redis_options
 from paddler.store.client import Store
 from paddler.store.results import Cancelled, Requeued
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 CANCELLED = {
     Cancelled.CANCELLED: "cancelled",
@@ -41,31 +45,16 @@ def command(ctx: click.Context, *, pool: str | None, as_json: bool, redis_url: s
     """Show the queue: what waits, who works, what died. Subcommands look closer and change it."""
     ctx.obj = Server(redis_url, redis_prefix)
     if ctx.invoked_subcommand is None:
-        run_with_store(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
+        run(ctx.obj, lambda store: _show(store, pool, as_json=as_json))
     elif pool or as_json:
         raise click.UsageError(f"Put --pool and --json behind {ctx.invoked_subcommand}.")
-
-
-_ids = click.argument("ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]  # as settings.option
-
-
-def _server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's."""
-    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, help="As before the subcommand.")(function)
-    return function
-
-
-def _server(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
-    before: Server = ctx.obj
-    return Server(url or before.url, prefix or before.prefix)
 
 
 @command.command(name="waiting")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, from the front.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def waiting_command(
     ctx: click.Context, *, pool: str, limit: int, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -79,13 +68,13 @@ def waiting_command(
         else:
             print_blocks([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
 
-    run_with_store(_server(ctx, redis_url, redis_prefix), act)
+    run(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="dead")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def dead_command(
     ctx: click.Context, *, pool: str, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -100,12 +89,12 @@ def dead_command(
             now_ms = SystemClock().wall() * 1000
             print_blocks([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
 
-    run_with_store(_server(ctx, redis_url, redis_prefix), act)
+    run(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="cancel")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Cancel requests by id, waiting or running."""
@@ -114,12 +103,12 @@ def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | No
         outcome = await store.pool(pool).cancel(request_id, CANCELLED_FRAME)
         return CANCELLED[outcome], outcome is not Cancelled.GONE
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 @command.command(name="requeue")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Give dead letters another chance, from the beginning and under the same id. Fix what killed them first."""
@@ -128,12 +117,12 @@ def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | N
         outcome = await store.pool(pool).requeue(request_id)
         return REQUEUED[outcome].replace("{id}", request_id), outcome is Requeued.REQUEUED
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 @command.command(name="drop")
-@_ids
-@_server_options
+@ids_argument
+@server_options
 @click.pass_context
 def drop_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Forget dead letters."""
@@ -142,7 +131,7 @@ def drop_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None
         is_dropped = await store.pool(pool).drop(request_id)
         return "dropped" if is_dropped else "is no dead letter", is_dropped
 
-    _each(ctx, redis_url, redis_prefix, ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
 
 
 async def _show(store: Store, only: str | None, *, as_json: bool) -> None:
@@ -159,28 +148,3 @@ async def _show(store: Store, only: str | None, *, as_json: bool) -> None:
     for queue in pools:
         blocks += ["", *tables.pool_block(queue)] if blocks else tables.pool_block(queue)
     print_blocks(blocks)
-
-
-def _each(
-    ctx: click.Context,
-    redis_url: str | None,
-    redis_prefix: str | None,
-    ids: Iterable[str],
-    one: Callable[[Store, str, str], Awaitable[tuple[str, bool]]],
-) -> None:
-    """Do `one` to each id and say what became of it; the exit code is 1 when any was in vain."""
-    try:
-        pools = pools_of(list(ids))
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from None
-
-    async def act(store: Store) -> bool:
-        is_well = True
-        for request_id, pool in pools.items():
-            said, is_done = await one(store, pool, request_id)
-            click.echo(f"{request_id}: {said}")
-            is_well = is_well and is_done
-        return is_well
-
-    if not run_with_store(_server(ctx, redis_url, redis_prefix), act):
-        ctx.exit(1)

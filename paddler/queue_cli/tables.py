@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from paddler.issues import Issue
+from paddler.jobs.lanes import Lane
 from paddler.jobs.models import DEFAULT_POOL
-from paddler.jobs.overview import DeadLetter, Lane, PoolQueue, Waiting
+from paddler.jobs.overview import DeadLetter, PoolQueue, Waiting
 
 NO_WORKER = "No worker runs: what dead agents and balancers leave may stay behind. Start `paddler worker`."
 NO_AGENT = "no agent; what waits is served by the first to come: paddler agent"

@@ -5,7 +5,7 @@ A script declares the pool's base as its only key and builds the rest from it; `
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
 Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
-that change their model.
+that change their model, `drain_keys.py` about what operators ask of agents.
 
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
@@ -148,7 +148,9 @@ class PoolKeys:
     def agent(self, agent_id: str) -> str:
         """hash · an agent's snapshot: name, model, slots, state (`waiting` for a model, `loading`, `failed`, `ready`,
         `leaving`), phase, progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, what
-        `paddler.agent_status` says of a desired state, ... · register and renew write · deleted by leave and reap."""
+        `workers.agent.standing` says of a desired state, running_tokens (JSON: tokens of each running request), ...; and
+        `drain`, which an operator set and which bars it in any state · register, renew and order write · deleted by
+        leave and reap."""
         return f"{self.base}:agent:{agent_id}"
 
     def starting(self, digest: str) -> str:

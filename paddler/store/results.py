@@ -125,12 +125,30 @@ class Cancelled(StrEnum):
 
 
 class Renewed(Struct, frozen=True):
-    """`is_alive` False: the lease is over, drop all slots and register under a new id."""
+    """`is_alive` False: the lease is over, drop all slots and register under a new id. `asked` is what an operator
+    wants of the agent: nothing, `drain` or `remove`."""
 
     is_alive: bool
     cancelled: tuple[str, ...] = ()
     expired_agents: tuple[str, ...] = ()
     steal_after_ms: int = 0
+    asked: str = ""
+
+
+class Order(StrEnum):
+    """What an operator tells an agent. `DRAIN`: take no more requests, and stay; `REMOVE`: and end once those that run
+    have been handed over."""
+
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    REMOVE = "remove"
+
+
+class Ordered(Struct, frozen=True):
+    """`is_obeyed` False: the agent leaves, and neither drains nor stays. `num_running` requests have not ended yet."""
+
+    is_obeyed: bool
+    num_running: int = 0
 
 
 class Reaped(Struct, frozen=True):

@@ -27,6 +27,8 @@ from paddler.store.results import (
     Emission,
     Mended,
     OpenedRequest,
+    Order,
+    Ordered,
     Outcome,
     Placed,
     Reaped,
@@ -49,6 +51,7 @@ NAMES = (
     "register",
     "renew",
     "drain",
+    "order",
     "reap",
     "attach",
     "hold",
@@ -67,7 +70,7 @@ NAMES = (
     "end_turn",
     "write_desired",
 )
-PRELUDE = ("common", "queue", "choice", "place")
+PRELUDE = ("common", "queue", "choice", "place", "draining")
 
 BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep", "write_desired")
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
@@ -226,7 +229,7 @@ class PoolScripts:
         snapshot: Mapping[str, Value],
         now_ms: float = 0,
     ) -> Claimed:
-        """Enter the pool, with a lane."""
+        """Enter the pool, with a lane; `num_given` -1: its process was removed, and does not come back."""
         return Claimed(*await self._call("register", now_ms, agent_id, lease_ms, model, seen_s, *_flat(snapshot)))
 
     async def renew(
@@ -236,13 +239,19 @@ class PoolScripts:
         status, *rest = await self._call("renew", now_ms, agent_id, lease_ms, *_flat(snapshot or {}))
         if status == b"lost":
             return Renewed(is_alive=False)
-        cancelled, expired, steal_after_ms = rest
+        cancelled, expired, steal_after_ms, asked = rest
         return Renewed(
             is_alive=True,
             cancelled=tuple(item.decode() for item in cancelled),
             expired_agents=tuple(item.decode() for item in expired),
             steal_after_ms=steal_after_ms,
+            asked=asked.decode(),
         )
+
+    async def order(self, agent_id: str, order: Order, *, now_ms: float = 0) -> Ordered | None:
+        """Tell an agent to take no more work, to take it again, or to end. None: it is not in this pool."""
+        status, *num_running = await self._call("order", now_ms, agent_id, order)
+        return None if status == b"gone" else Ordered(status == b"ok", *num_running)
 
     async def drain(self, agent_id: str, *, now_ms: float = 0) -> int:
         """Take no more work; tickets not begun go back. Returns how many requests still run."""

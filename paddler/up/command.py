@@ -18,6 +18,7 @@ import rich_click as click
 
 from paddler import logs
 from paddler.clock import Clock, SystemClock
+from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
 from paddler.settings import (
@@ -64,6 +65,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
+@cors_options
 @waiting_options
 @sharing_options
 @state_database_option

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from paddler import engine_flags
+from paddler.cors_options import cors_flags
 from paddler.desired.database import MEMORY, StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import ENV_PREFIX, Address, env_name
@@ -52,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     inference_item_timeout: int
     share_prefix_cache: bool = False
     state_database: StateDatabase = MEMORY
+    management_cors_allowed_host: tuple[str, ...] = ()
+    inference_cors_allowed_host: tuple[str, ...] = ()
     log_level: str
     log_format: str
 
@@ -75,6 +78,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         share_prefix_cache=settings.share_prefix_cache,
         state_database=settings.state_database,
     )
+    balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
@@ -82,7 +86,8 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         agent = agent_flags(settings, name) + flags(
             grace=AGENT_GRACE_MS, on_model_error=None if settings.follows else "exit"
         )
-        specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
+        command = _paddler("agent", *agent, *shared)
+        specs.append(Spec(name=name, command=command, awaits=awaits, stop_stage=1, may_end=True))
     specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
     return specs
 

@@ -28,7 +28,8 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     `awaits` names a child that must have been ready once before this one starts. `stop_stage` orders the stopping.
     `death_signal` is what the child gets when the supervisor itself dies. `keep_fds` stay open in the child. Output
-    lines containing one of `hidden` are not shown.
+    lines containing one of `hidden` are not shown. `may_end`: exit code 0 says that it was told to end (an operator has
+    removed it), and is its end.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     death_signal: int = signal.SIGKILL
     keep_fds: tuple[int, ...] = ()
     hidden: tuple[str, ...] = ()
+    may_end: bool = False
 
 
 class Start(Struct, frozen=True):
@@ -125,6 +127,9 @@ class Supervisor:
         if self.is_stopping:
             child.phase = Phase.GONE
             return self._advance(now)
+        if status == 0 and child.spec.may_end:
+            child.phase = Phase.GONE
+            return [Say(f"{name} has ended, as it was told to; it is not started again")]
         is_refusal = status in REFUSALS or (child.has_waiters and not child.was_ready)
         child.num_refusals = child.num_refusals + 1 if is_refusal else 0
         if child.num_refusals >= MAX_REFUSALS:

@@ -264,7 +264,14 @@ class Ask(Struct, frozen=True, array_like=True, tag="ask"):
     what: AskedOfAgent
 
 
-Control = Poke | CancelRequest | Ask
+class OperatorOrder(Struct, frozen=True, array_like=True, tag="order"):
+    """What an operator asked of this agent: `drain`, `undrain` or `remove`. What bars it is in Redis already; `renew`
+    says `remove` too."""
+
+    what: str
+
+
+Control = Poke | CancelRequest | Ask | OperatorOrder
 
 _payload_encoder = msgspec.msgpack.Encoder()
 _payload_decoder = msgspec.msgpack.Decoder(Payload)

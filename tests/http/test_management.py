@@ -17,7 +17,8 @@ from paddler_client.error import HttpError
 from api.management.issue_objects import issue_object
 from api.management.snapshots import agents_object
 from paddler.issues import all_kinds, encode_issues, issue_of
-from paddler.jobs.overview import Lane, PoolQueue
+from paddler.jobs.lanes import Lane
+from paddler.jobs.overview import PoolQueue
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio

@@ -112,6 +112,14 @@ class QueueMachine(RuleBasedStateMachine):
     def drain(self, which: int, again: bool) -> None:
         self.act(self.driver.drain(which), again)
 
+    @rule(which=NUMBERS, how=NUMBERS, again=st.booleans())
+    def order(self, which: int, how: int, again: bool) -> None:
+        self.act(self.driver.order(which, how), again)
+
+    @rule(which=NUMBERS, again=st.booleans())
+    def come_back(self, which: int, again: bool) -> None:
+        self.act(self.driver.come_back(which), again)
+
     @rule(which=NUMBERS, again=st.booleans())
     def leave(self, which: int, again: bool) -> None:
         self.act(self.driver.reap(which, is_leaving=True), again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,15 +19,30 @@ from workers.agent.loop import AgentLoop
 class RunningAgent:
     """An agent whose loops run here. `kill` is what SIGKILL does to it, as far as Redis can tell."""
 
-    def __init__(self, store: Store, engine: Engine, lease_ms: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        lease_ms: int,
+        process: str = "",
+        on_removed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.store = store
         facts = engine.info.facts
         snapshot = {
             "abilities": " ".join(engine.info.abilities),
             "facts": "" if facts is None else encode_facts(facts),
+            **({"process": process} if process else {}),
         }
         self.loop = AgentLoop(
-            store, store.pool("default"), engine, SystemClock(), name="test", lease_ms=lease_ms, snapshot=snapshot
+            store,
+            store.pool("default"),
+            engine,
+            SystemClock(),
+            name="test",
+            lease_ms=lease_ms,
+            snapshot=snapshot,
+            on_removed=on_removed,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,10 +91,17 @@ class Fleet:
         return gateway
 
     async def agent(
-        self, *, slots: int = 2, step_s: float = 0.0, lease_ms: int = 1000, engine: Engine | None = None
+        self,
+        *,
+        slots: int = 2,
+        step_s: float = 0.0,
+        lease_ms: int = 1000,
+        engine: Engine | None = None,
+        process: str = "",
+        on_removed: Callable[[], None] = lambda: None,
     ) -> RunningAgent:
         engine = engine or ScriptedEngine(slots=slots, step_s=step_s)
-        agent = RunningAgent(connect(self.url, self.prefix), engine, lease_ms)
+        agent = RunningAgent(connect(self.url, self.prefix), engine, lease_ms, process, on_removed)
         await agent.start()
         self.agents.append(agent)
         return agent

@@ -15,12 +15,14 @@ from story_harness import Command
 CHAT = "/v1/chat/completions"
 SLOTS = "16"
 FAILED = "[[fail]]"
+SPARE = "spare"
 
 
 @contextmanager
 def fuzzed_balancer(redis_url: str, prefix: str, folder: Path) -> Generator[dict[str, str]]:
     """A balancer and a scripted agent, each a process; gives the URLs of the services."""
     started: list[Command] = []
+    expendable: list[Command] = []
 
     def start(*arguments: str) -> Command:
         where = ("--redis-url", redis_url, "--redis-prefix", prefix)
@@ -33,6 +35,10 @@ def fuzzed_balancer(redis_url: str, prefix: str, folder: Path) -> Generator[dict
         balancer = start("balancer", *anywhere, "--max-buffered-requests", "1000")
         agent = start("agent", "--engine", "scripted", "--slots", SLOTS, "--context-size", "4096", "--grace", "0")
         await agent.logged("registered")
+        # Random requests drain, undrain and remove this one; it is in a pool of its own.
+        spare = start("agent", "--engine", "scripted", "--slots", "1", "--pool", SPARE, "--model-name", SPARE)
+        await spare.logged("registered")
+        expendable.append(spare)
         return {
             name: f"http://{(await balancer.logged('listening', service=name))['address']}"
             for name in ("inference", "openai", "management")
@@ -42,7 +48,7 @@ def fuzzed_balancer(redis_url: str, prefix: str, folder: Path) -> Generator[dict
         yield asyncio.run(ready())
         logs = "\n".join(one.text for one in started)
         assert '"level": "error"' not in logs, logs[-4000:]
-        assert all(one.is_running for one in started), "a process ended"
+        assert all(one.is_running for one in started if one not in expendable), "a process ended"
     finally:
         for one in started:
             one.process.terminate()
@@ -56,6 +62,7 @@ class Known(NamedTuple):
     requests: list[str]
     responses: list[str]
     agents: list[str]
+    spare_agents: list[str]
     files: list[str]
     batches: list[str]
 
@@ -64,6 +71,7 @@ def known_ids(urls: dict[str, str]) -> Known:
     """Requests of each kind, each in another state."""
     url = urls["inference"]
     agents = httpx.get(f"{urls['management']}/api/v1/agents", trust_env=False).json()["agents"]
+    spare = httpx.get(f"{urls['management']}/api/v1/pools/{SPARE}/agents", trust_env=False).json()["agents"]
     with httpx.Client(base_url=url, timeout=20, trust_env=False) as http:
 
         def ask(path: str, body: dict[str, Any]) -> str:
@@ -108,6 +116,7 @@ def known_ids(urls: dict[str, str]) -> Known:
             [*requests, *responses],
             [f"resp_{one}" for one in (*responses, requests[0], unknown)],
             [*(one["id"] for one in agents), "nobody"],
+            [*(one["id"] for one in spare), "nobody"],
             files,
             batches,
         )
@@ -126,9 +135,13 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
             if "previous_response_id" in schema["properties"]:
                 schema["properties"]["previous_response_id"] = {"enum": [None, *known.responses]}
     for methods in found["paths"].values():
-        for operation in methods.values():
+        for method, operation in methods.items():
             for parameter in operation.get("parameters", []):
-                if parameter["in"] == "path" and parameter["name"].endswith("_id"):
+                if parameter["name"] == "agent_id" and method != "get":
+                    parameter["schema"] = {"enum": known.spare_agents}
+                elif parameter["in"] == "path" and parameter["name"] == "name":
+                    parameter["schema"] = {"enum": ["default", SPARE, "nobody"]}
+                elif parameter["in"] == "path" and parameter["name"].endswith("_id"):
                     parameter["schema"] = {"enum": ids[parameter["name"]]}
                 elif parameter["in"] == "path" and parameter["name"].startswith("model"):
                     parameter["schema"] = {"enum": ["default", "scripted", "nobody"]}

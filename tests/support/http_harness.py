@@ -13,6 +13,7 @@ import httpx
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
+from api.cors import allow_origins
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -177,6 +178,7 @@ async def http_balancer(
     *,
     folder: Path | None = None,
     keepalive: Keepalive = Keepalive.COMMENTS,
+    cors: tuple[str, ...] = (),
     web_sockets: WebSockets | None = None,
     **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
@@ -192,6 +194,8 @@ async def http_balancer(
         "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive),
         "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive),
     }
+    for name, app in apps.items():
+        allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {
         name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))

@@ -18,7 +18,7 @@ from queue_seen import Seen, check_integrity, look
 
 from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME, MAX_DEATHS, START_TIMEOUT_FRAME
 from paddler.store.keys import CLASSES
-from paddler.store.results import Admission, Disposition, Emission, Outcome, Submission
+from paddler.store.results import Admission, Disposition, Emission, Order, Ordered, Outcome, Submission
 from paddler.store.scripts import PoolScripts
 from paddler.wire.balancer import Opened, Tokens, encode_frame
 
@@ -42,6 +42,8 @@ WEIGHTS = {
     "repair": 1,
     "expire": 2,
     "drain": 1,
+    "order": 4,
+    "return": 2,
     "leave": 1,
     "reap": 1,
     "die": 2,
@@ -111,21 +113,44 @@ class QueueDriver:
             was_given = seen.requests[submission.request_id].state == "assigned"
             assert answer.admission is (Admission.ASSIGNED if was_given else Admission.WAITING)
 
-    async def register(self, slots: int) -> None:
+    async def register(self, slots: int, process: str = "") -> None:
+        """An agent of a new process, or of one that was here before under another id."""
         if len(self.model.agents) >= MAX_AGENTS:
             return
         self.num_agents += 1
         agent_id = f"a{self.num_agents}"
         num = 1 + slots % 3
-        snapshot = {"slots": num, "state": "ready", "prefill": 1000.0}
-        self.model.agents[agent_id] = Agent(agent_id, num, self.model.now + LEASE)
-        await self._call(
+        agent = Agent(agent_id, num, self.model.now + LEASE, process=process or f"p{self.num_agents}")
+        snapshot = {"slots": num, "state": "ready", "prefill": 1000.0, "process": agent.process}
+        is_taken = self.model.register(agent)
+        answer = await self._call(
             lambda: self.pool.register(
                 agent_id, lease_ms=LEASE, model="m", seen_s=1, snapshot=snapshot, now_ms=self.model.now
             ),
             compare=None,
         )
+        assert (answer.num_given >= 0) == is_taken, "a removed process does not come back"
+        if not is_taken:
+            assert await self.pool.redis.exists(*self._agent_keys(agent_id)) == 0
         await self.check()
+
+    async def come_back(self, which: int) -> None:
+        """An agent has lost its lease and registers anew, as what it was told to be."""
+        if agent_id := self._agent(which):
+            process = self.model.agents[agent_id].process
+            await self.reap(which, is_leaving=True)
+            await self.register(which, process)
+
+    async def order(self, which: int, how: int) -> None:
+        if agent_id := self._agent(which):
+            order = (Order.DRAIN, Order.UNDRAIN, Order.UNDRAIN, Order.DRAIN, Order.REMOVE)[how % 5]
+            expected = self.model.order(agent_id, order)
+            call = self.pool.order
+            answer = await self._call(lambda: call(agent_id, order, now_ms=self.model.now), compare=None)
+            if order is Order.UNDRAIN and answer and answer.is_obeyed:
+                answer = Ordered(True, expected.num_running if expected else -1)  # it may have been given some at once
+            assert answer == expected
+            await self.check()
 
     async def claim(self, which: int) -> None:
         """Of an agent that has got a slot more, behind the scripts' back: else they have given it all there is."""
@@ -287,6 +312,7 @@ class QueueDriver:
                     agent.expiry = self.model.now + lease
                     stopping = {one.id for one in self.model.lane(agent.id) if one.is_stopping}
                     assert set(renewed.cancelled) == stopping
+                    assert renewed.asked == agent.wish
         await self.check()
         self.model.now += pause
         await self.check()
@@ -324,6 +350,10 @@ class QueueDriver:
                 await self.expire()
             case "drain":
                 await self.drain(one)
+            case "order":
+                await self.order(one, two)
+            case "return":
+                await self.come_back(one)
             case "leave":
                 await self.reap(one, is_leaving=True)
             case "reap":
@@ -363,6 +393,7 @@ class QueueDriver:
         for agent_id, agent in model.agents.items():
             assert len(seen.agents[agent_id].lane) <= agent.slots
             assert (seen.agents[agent_id].solo or None) == agent.solo
+            assert seen.agents[agent_id].wish == agent.wish
             if model.is_leased(agent_id):  # whoever meets another skips and removes it
                 assert seen.agents[agent_id].free == model.num_free(agent_id)
         self._check_nobody_waits_in_vain(seen)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from queue_seen import Seen, SeenRequest
 
-from paddler.store.results import Cancelled, Disposition, Outcome, Repair
+from paddler.store.results import Cancelled, Disposition, Order, Ordered, Outcome, Repair
 
 WINDOW = 64
 MAX_DEATHS = 3
@@ -55,6 +55,8 @@ class Agent:
     expiry: int
     is_leaving: bool = False
     solo: str | None = None
+    process: str = ""
+    wish: str = ""
 
 
 @dataclass
@@ -66,6 +68,7 @@ class QueueModel:
     ever_held: set[str] = field(default_factory=set[str])
     reserving: set[str] = field(default_factory=set[str])
     dead: list[str] = field(default_factory=list[str])
+    wishes: dict[str, str] = field(default_factory=dict[str, str])
 
     # What the model knows.
 
@@ -81,7 +84,7 @@ class QueueModel:
 
     def num_free(self, agent_id: str) -> int:
         agent = self.agents[agent_id]
-        if not self.is_leased(agent_id) or agent.is_leaving or agent.solo or agent_id in self.reserving:
+        if not self.is_leased(agent_id) or agent.is_leaving or agent.wish or agent.solo or agent_id in self.reserving:
             return 0
         return max(agent.slots - len(self.lane(agent_id)), 0)
 
@@ -170,10 +173,34 @@ class QueueModel:
             self._end(request, "failed", frame)
         return len(late)
 
+    def register(self, agent: Agent) -> bool:
+        """False: its process was removed."""
+        agent.wish = self.wishes.get(agent.process, "")
+        if agent.wish == "remove":
+            return False
+        self.agents[agent.id] = agent
+        return True
+
+    def order(self, agent_id: str, order: Order) -> Ordered | None:
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            return None
+        if order is not Order.REMOVE and (agent.is_leaving or agent.wish == "remove"):
+            return Ordered(False)
+        if order is Order.UNDRAIN:
+            agent.wish = ""
+            self.wishes.pop(agent.process, None)
+            return Ordered(True, len(self.lane(agent_id)))
+        agent.wish = self.wishes[agent.process] = order.value
+        return Ordered(True, self._take_back(agent_id))
+
     def drain(self, agent_id: str) -> int:
         if agent_id not in self.agents:
             return 0
         self.agents[agent_id].is_leaving = True
+        return self._take_back(agent_id)
+
+    def _take_back(self, agent_id: str) -> int:
         self.reserving.discard(agent_id)
         for request in self.lane(agent_id):
             if request.state == "assigned":
@@ -262,6 +289,7 @@ class QueueModel:
         assert self.is_leased(found.agent), "given to an agent whose lease is over"
         agent = self.agents[found.agent]
         assert not agent.is_leaving, "given to a leaving agent"
+        assert not agent.wish, "given to a drained agent"
         assert found.avoid != found.agent, "given to the agent that had to give it up"
         request.state, request.agent = "assigned", found.agent
         request.attempt += 1

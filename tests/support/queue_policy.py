@@ -161,13 +161,13 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
 
 async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting]) -> AgentView:
     redis, keys = pool.redis, pool.keys
-    slots, state, solo, prefill, claims = await redis.hmget(
-        keys.agent(agent_id), "slots", "state", "solo", "prefill", "claims"
+    slots, state, solo, prefill, claims, wish = await redis.hmget(
+        keys.agent(agent_id), "slots", "state", "solo", "prefill", "claims", "drain"
     )
     num_busy = await redis.xlen(keys.lane(agent_id))
     return AgentView(
         id=agent_id,
-        num_free=int(slots) - num_busy if state == b"ready" and not solo else 0,
+        num_free=int(slots) - num_busy if state == b"ready" and not solo and not wish else 0,
         held=await redis.smembers(keys.held(agent_id)),
         prefill_tokens_per_s=float(prefill or 0),
         num_claims=int(claims or 0),

@@ -40,7 +40,8 @@ local requests = take(function(id)
 end)
 local agents = take(function(agent)
   return {ids(P .. ':lane:' .. agent), redis.call('ZSCORE', P .. ':free', agent) or '0',
-    redis.call('HMGET', P .. ':agent:' .. agent, 'reserved', 'solo'), redis.call('TTL', P .. ':held:' .. agent)}
+    redis.call('HMGET', P .. ':agent:' .. agent, 'reserved', 'solo', 'drain'),
+    redis.call('TTL', P .. ':held:' .. agent)}
 end)
 local queued = {{}, {}}
 for i = at - 1, #ARGV do
@@ -89,6 +90,7 @@ class SeenAgent:
     free: int
     reserved: str
     solo: str
+    wish: str
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,8 @@ async def look(pool: PoolScripts, ids: Collection[str], agents: Collection[str],
     return Seen(
         requests={key: _request(*row) for key, row in zip(ids, requests, strict=True)},
         agents={
-            key: SeenAgent(_texts(lane), int(free), _text(reserved), _text(solo))
-            for key, (lane, free, (reserved, solo), _) in zip(agents, lanes, strict=True)
+            key: SeenAgent(_texts(lane), int(free), _text(reserved), _text(solo), _text(wish))
+            for key, (lane, free, (reserved, solo, wish), _) in zip(agents, lanes, strict=True)
         },
         queued={side: _texts(ids) for side, ids in zip(SIDES, queued, strict=True)},
         aside=_texts(aside),

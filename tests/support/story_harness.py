@@ -102,6 +102,9 @@ class Queue:
         """Requests in the lanes of all agents: as many slots are taken."""
         return sum([await self.redis.xlen(self._keys.lane(agent)) for agent in await self.agents()])
 
+    async def num_given_to(self, agent_id: str) -> int:
+        return await self.redis.xlen(self._keys.lane(agent_id))
+
     async def demand(self) -> int:
         """Unfinished requests, waiting or running: what an autoscaler reads."""
         return await self.redis.xlen(self._keys.demand())
@@ -209,7 +212,7 @@ class CommandFleet:
         self._started: list[Command] = []
         self._agents: list[Command] = []
         self._worker: Command | None = None
-        self.balancer_url = ""
+        self.balancer_url = self.management_url = ""
         self.impatient_url = ""
 
     def _start(self, *arguments: str) -> Command:
@@ -227,6 +230,7 @@ class CommandFleet:
         self.start_worker()
         records = [await one.logged("listening", service="inference") for one in (patient, impatient)]
         self.balancer_url, self.impatient_url = (f"http://{record['address']}" for record in records)
+        self.management_url = f"http://{(await patient.logged('listening', service='management'))['address']}"
 
     def start_worker(self) -> None:
         # An agent that stops renewing is given up after its lease: two seconds, so that nobody here waits for five, and

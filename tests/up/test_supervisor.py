@@ -198,3 +198,16 @@ def test_how_an_end_is_told() -> None:
     assert describe(3) == "exited with code 3"
     assert describe(-11) == "was killed by SIGSEGV"
     assert describe(-200) == "was killed by signal 200"
+
+
+def test_an_agent_that_was_told_to_end_is_not_started_again() -> None:
+    """An operator has removed it: code 0. Any other end of it is a crash, and code 0 of any other child is one."""
+    specs = [Spec(name="balancer", command=("b",)), Spec(name="agent-1", command=("a",), stop_stage=1, may_end=True)]
+    supervisor = Supervisor(specs)
+    supervisor.on_begin(0.0)
+    assert "not started again" in said(supervisor.on_exit("agent-1", 0, 1.0))
+    assert supervisor.next_time() is None
+    assert supervisor.running == ["balancer"]
+    supervisor.on_exit("balancer", 0, 2.0)
+    assert supervisor.next_time() == 2.0 + FIRST_DELAY_S
+    assert not supervisor.is_stopping

@@ -21,6 +21,7 @@ from paddler.wire.agent import (
     Generate,
     ImagePart,
     Message,
+    OperatorOrder,
     Poke,
     Question,
     Rerank,
@@ -275,6 +276,7 @@ def test_an_older_agent_skips_fields_it_does_not_know() -> None:
         (Poke(7), "92a4706f6b6507"),
         (CancelRequest("p.1"), "92a663616e63656ca3702e31"),
         (Ask("q", "model_metadata"), "93a361736ba171ae6d6f64656c5f6d65746164617461"),
+        (OperatorOrder("drain"), "92a56f72646572a5647261696e"),
     ],
 )
 def test_control(message: Control, golden: str) -> None:

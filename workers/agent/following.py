@@ -122,6 +122,7 @@ class Follower:
         snapshot = {"state": "waiting", "slots": 0, "name": self._settings.name, **self._settings.origin(())}
         lease_ms = self._settings.lease_ms
         membership = Membership(self._store, self._pool, self._clock, lease_ms=lease_ms, model="", snapshot=snapshot)
+        membership.on_removed = self._signals.stopping.set
         self._turn.agent_id = lambda: membership.agent_id
         self._standing.serves_nothing()
         anteroom = Anteroom(self._store, self._pool, membership, self._clock, self._standing)

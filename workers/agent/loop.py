@@ -21,9 +21,9 @@ from paddler.errors import EngineFailed, frame_of
 from paddler.logs import get_logger
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
-from paddler.store.results import Disposition, OpenedRequest
+from paddler.store.results import Disposition, OpenedRequest, Order
 from paddler.store.scripts import PoolScripts
-from paddler.wire.agent import Ask, CancelRequest, Control, Payload, Poke, decode_payload
+from paddler.wire.agent import Ask, CancelRequest, Control, OperatorOrder, Payload, Poke, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
@@ -60,8 +60,10 @@ class AgentLoop:
         snapshot: Mapping[str, Value],
         flush_ms: int = FLUSH_MS,
         standing: Standing | None = None,
+        on_removed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`standing` is how it stands to a desired state, if it follows one."""
+        """`standing` is how it stands to a desired state, if it follows one. `on_removed` is called, more than once
+        perhaps, when an operator wants the process to end."""
         self._store = store
         self._pool = pool
         self._clock = clock
@@ -84,6 +86,7 @@ class AgentLoop:
         self._next_net = 0.0
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
+        self._membership.on_removed = on_removed
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally)
         self.engine = EngineThread(engine, self._on_events)
@@ -215,7 +218,7 @@ class AgentLoop:
         return encode_frame(Opened(self._name, ticket.attempt, self._info.vocabulary, self._info.weights))
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
-        self._observer.began(running.request_id, payload, running.emitted_text)
+        self._observer.began(running.request_id, payload, running.emitted_text, len(job.resume_ids))
         self.engine.start(job)
         if running.request_id in self._early_cancels:
             self.engine.cancel(running.request_id)
@@ -337,6 +340,10 @@ class AgentLoop:
             case Ask():
                 override = None if self._standing is None else self._standing.override
                 await tell(self._pool, message, metadata=self._info.metadata, override=override)
+            case OperatorOrder(what):
+                log.info("an operator's order", order=what, agent=self.agent_id)
+                if what == Order.REMOVE:
+                    self._membership.on_removed()
             case _:
                 assert_never(message)
 

@@ -22,6 +22,7 @@ from paddler.clock import SystemClock
 from paddler.desired.store import DesiredStates
 from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
+from paddler.ids import new_process_id
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
 from workers.agent.builds import (
@@ -187,6 +188,7 @@ def command(
         waits=on_model_error == "wait",
         files=(),
         slots=slots,
+        process=new_process_id("process"),
     )
     values = {one: given[one] for one in NAMES}
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}

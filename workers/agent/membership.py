@@ -12,6 +12,7 @@ from paddler.jobs.reaping import ReapGate, reap_agent
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
 from paddler.store.pipe import Value
+from paddler.store.results import Order
 from paddler.store.scripts import PoolScripts
 from paddler.store.tally import Tally
 
@@ -22,7 +23,7 @@ class Membership:
     """`agent_id` is new with every registration, so that whoever lost its lease can never pass for its old self.
 
     `snapshot` may have a `state` of its own; the agent takes requests in `ready` alone. `on_hint` is told after how
-    many ms something that waits may be stolen."""
+    many ms something that waits may be stolen; `on_removed` that an operator wants the process to end."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Membership:
         self._changing = asyncio.Lock()
         self.tally = Tally(store)
         self.on_hint: Callable[[int], None] = lambda _steal_after_ms: None
+        self.on_removed: Callable[[], None] = lambda: None
 
     @property
     def lane_key(self) -> str:
@@ -69,6 +71,10 @@ class Membership:
                 seen_s=int(self._clock.wall()),
                 snapshot=self._snapshot,
             )
+        if claimed.num_given < 0:
+            log.warning("not registered again: an operator has removed this agent")
+            self.on_removed()
+            return
         is_ready = self._snapshot["state"] == "ready"
         log.info("registered" if is_ready else "entered the pool, not ready yet", agent=self.agent_id, **self._snapshot)
         self.on_hint(claimed.steal_after_ms)
@@ -80,6 +86,8 @@ class Membership:
         self._gate.answered(now)
         if not renewed.is_alive:
             return None
+        if renewed.asked == Order.REMOVE:
+            self.on_removed()
         self.on_hint(renewed.steal_after_ms)
         for agent_id in renewed.expired_agents if self._gate.is_open(now) else ():
             await reap_agent(self._pool, agent_id)

@@ -46,7 +46,8 @@ LOAD_STALL_FACTOR = 10
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
     """What an agent is apart from its engine. `files` are what that is made of, the model first; `waits` is False if a
-    model that cannot be served ends the agent. `slots` is what it will have."""
+    model that cannot be served ends the agent. `slots` is what it will have. `process` stays the same while the agent
+    registers again and again."""
 
     pool: str
     name: str
@@ -57,6 +58,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
+    process: str = ""
 
     @property
     def load_stall_s(self) -> float:
@@ -69,7 +71,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     def origin(self, files: tuple[Path, ...] | None = None) -> dict[str, str | int]:
         """Fields of the agent's hash that say where it is and what it serves; `files` if not its own."""
         files = self.files if files is None else files
-        told = {"desired_slots": self.slots, "model_path": str(files[0]) if files else ""}
+        path = str(files[0]) if files else ""
+        told = {"desired_slots": self.slots, "model_path": path, "process": self.process}
         return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 
@@ -120,7 +123,17 @@ async def serve_engine(
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
     snapshot = _snapshot(engine, settings, files)
     pool = store.pool(settings.pool)
-    agent = AgentLoop(store, pool, engine, clock, name=settings.name, snapshot=snapshot, standing=standing, **times)
+    agent = AgentLoop(
+        store,
+        pool,
+        engine,
+        clock,
+        name=settings.name,
+        snapshot=snapshot,
+        standing=standing,
+        on_removed=signals.stopping.set,
+        **times,
+    )
     agent.engine.start_thread()
     while not signals.stopping.is_set():
         try:
@@ -189,6 +202,7 @@ async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clo
     snapshot = {"state": "loading", "slots": 0, "name": settings.name, **settings.origin()}
     pool = store.pool(settings.pool)
     membership = Membership(store, pool, clock, lease_ms=settings.lease_ms, model="", snapshot=snapshot)
+    membership.on_removed = signals.stopping.set
     mark = StartMark(store, pool.keys, origin=settings.mark_origin, files=settings.files)
     stall_s = settings.load_stall_s
     starting = Starting(membership, mark, clock, build, files=settings.files, waits=settings.waits, stall_s=stall_s)

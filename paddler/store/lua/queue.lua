@@ -1,11 +1,14 @@
 -- Key map: that of common.lua, which comes before this part of every script.
 -- Moves of tickets between buffer and lanes, journals, fences and ends.
 
+-- `Vectors` without any: an agent that is still computing, and has said nothing yet.
+local SIGN_OF_LIFE = '\0\0\0\011\147\167vectors\144\144'
+
 -- Slots in which an agent could begin something now, the request that it keeps them for, if any, and its claims.
 local function num_free(agent)
-  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo', 'reserved', 'claims')
+  local fields = redis.call('HMGET', agent_key(agent), 'slots', 'state', 'solo', 'reserved', 'claims', 'drain')
   local room = 0
-  if fields[1] and fields[2] == 'ready' and not fields[3] and is_leased(agent) then
+  if fields[1] and fields[2] == 'ready' and not fields[3] and not fields[6] and is_leased(agent) then
     room = tonumber(fields[1]) - redis.call('XLEN', lane_key(agent))
   end
   return math.max(room, 0), fields[4], fields[5]
@@ -161,6 +164,8 @@ local function put_back(id)
   local fields = redis.call('HMGET', key, 'tenant', 'queue', 'score', 'accepted', 'deadline', 'cost', 'class',
     'background')
   redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HINCRBY', key, 'returns', 1)
+  redis.call('HSET', key, 'returned', now)
   redis.call('HDEL', key, 'agent')
   enter_buffer(id, side_of(fields[7], fields[8]), fields[1], fields[2], fields[3], fields[4], tonumber(fields[5]),
     fields[6])

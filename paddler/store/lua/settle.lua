@@ -5,7 +5,7 @@ local agent, id, attempt, offset, frames = ARGV[2], ARGV[3], tonumber(ARGV[4]), 
 local outcome, prompt_tokens, completion_tokens, cached_tokens = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local fields = redis.call('HMGET', request_key(id), 'state', 'agent', 'attempt', 'entry', 'tenant', 'cost', 'weight',
-  'class', 'demand', 'fruitless', 'queue')
+  'class', 'demand', 'fruitless', 'queue', 'first')
 if not fields[1] then return {'gone', 0, 0, 0} end
 if fields[2] ~= agent or tonumber(fields[3]) ~= attempt then
   count('fenced')
@@ -19,6 +19,8 @@ if status == 'repeated' then frames = '' end
 leave_lane(agent, fields[4])
 -- The tenant was charged an estimate; from now on it stands where puts it what was computed, however it ended.
 local real = tonumber(prompt_tokens) - tonumber(cached_tokens) + tonumber(completion_tokens)
+-- What says all at its end has its first token then.
+if not fields[12] and tonumber(completion_tokens) > 0 then redis.call('HSET', request_key(id), 'first', now) end
 correct(fields[11], fields[5], real - tonumber(fields[6]), tonumber(fields[7]))
 finish(id, outcome, frames, fields[8], fields[9], 'prompt_tokens', prompt_tokens,
   'completion_tokens', completion_tokens, 'cached_tokens', cached_tokens)

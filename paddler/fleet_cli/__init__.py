@@ -1,0 +1,1 @@
+"""`paddler pools`, `paddler agents` and `paddler requests`: the fleet as an operator sees it, over Redis."""

@@ -1,0 +1,146 @@
+"""Agents as an operator sees them: what each has told of itself, and what is true of it in Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from paddler.issues import Issue, decode_issues
+from paddler.store.client import Store
+from paddler.store.keys import PoolKeys
+
+_FIELDS = (
+    *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
+    *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
+    *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
+    *("download_current", "download_total", "download_filename", "download_indeterminate"),
+)
+
+
+class Download(Struct, frozen=True, kw_only=True):
+    """Of a model's file, in bytes. `is_indeterminate`: nobody knows how many there will be."""
+
+    current: int = 0
+    total: int = 0
+    filename: str | None = None
+    is_indeterminate: bool = False
+
+
+class Lane(Struct, frozen=True, kw_only=True):
+    """One agent. `requests` have been given to it; `prefill` and `rate` are measured tokens/s, None before that.
+    `lease_left_ms` is negative when it is lost and not yet reaped. While `state` is `loading`, `phase` says with what
+    it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why.
+    `desired_slots` is what it has, or will have once it serves the file `model_path`; older agents do not tell.
+
+    `state` is `loading`, `failed`, `ready`, `leaving`, or of a ready one that an operator drains `draining` while it
+    has requests and `drained` from then on. `is_draining` is true in any state, since `drained_at_ms`. `prompt_tokens`
+    are those of the prompts that it has done since its start, `cached_tokens` how many it had in its cache."""
+
+    agent: str
+    name: str
+    model: str
+    state: str
+    slots: int
+    requests: int
+    prefill: float | None
+    rate: float | None
+    lease_left_ms: int
+    phase: str | None = None
+    progress: float | None = None
+    issues: tuple[Issue, ...] = ()
+    desired_slots: int = 0
+    model_path: str = ""
+    is_draining: bool = False
+    drained_at_ms: int | None = None
+    version: str = ""
+    build: str = ""
+    host: str = ""
+    pid: int = 0
+    context_size: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    state_application_status: str = ""
+    desired_version: int | None = None
+    uses_chat_template_override: bool = False
+    download: Download = Download()
+
+    @property
+    def is_lost(self) -> bool:
+        """Its lease is over; whoever meets it reaps it."""
+        return self.lease_left_ms <= 0
+
+    @property
+    def num_idle(self) -> int:
+        """Slots that a request could be given to now."""
+        return 0 if self.is_lost or self.state != "ready" else max(self.slots - self.requests, 0)
+
+    @property
+    def cache_hit_ratio(self) -> float | None:
+        """Of the prompts' tokens, 0 to 1; None before the first."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+
+async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float]], now: float) -> list[Lane]:
+    """By name. `agents` are ids with the ends of their leases (ms), `now` as those."""
+    pipe = store.redis.pipeline(transaction=True)
+    for agent_id, _ in agents:
+        pipe.hmget(keys.agent(agent_id), *_FIELDS)
+        pipe.xlen(keys.lane(agent_id))
+    answers: list[Any] = await pipe.execute() if agents else []
+    each = zip(agents, answers[::2], answers[1::2], strict=True)
+    lanes = [_lane(agent_id, expiry - now, row, requests) for (agent_id, expiry), row, requests in each]
+    return sorted(lanes, key=lambda lane: (lane.name, lane.agent))
+
+
+def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests: int) -> Lane:
+    told = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value and name != "issues"}
+
+    def number(name: str) -> int:
+        return int(float(told.get(name, 0)))
+
+    def measured(name: str) -> float | None:
+        return float(told[name]) if name in told else None
+
+    return Lane(
+        agent=agent_id,
+        name=told.get("name", ""),
+        model=told.get("model", ""),
+        state=_state(told.get("state", "?"), told.get("drain"), requests),
+        slots=number("slots"),
+        requests=requests,
+        prefill=measured("prefill"),
+        rate=measured("rate"),
+        lease_left_ms=round(lease_left_ms),
+        phase=told.get("phase"),
+        progress=measured("progress"),
+        issues=decode_issues(row[_FIELDS.index("issues")]),
+        desired_slots=number("desired_slots") or number("slots"),
+        model_path=told.get("model_path", ""),
+        is_draining="drain" in told,
+        drained_at_ms=number("drained_at") or None,
+        version=told.get("version", ""),
+        build=told.get("build", ""),
+        host=told.get("host", ""),
+        pid=number("pid"),
+        context_size=number("context_size"),
+        prompt_tokens=number("prompt_tokens"),
+        cached_tokens=number("cached_tokens"),
+        state_application_status=told.get("state_application_status", ""),
+        desired_version=number("desired_version") if "desired_version" in told else None,
+        uses_chat_template_override=told.get("uses_chat_template_override", "0") not in ("0", "False", "false"),
+        download=Download(
+            current=number("download_current"),
+            total=number("download_total"),
+            filename=told.get("download_filename"),
+            is_indeterminate=told.get("download_indeterminate", "0") not in ("0", "False", "false"),
+        ),
+    )
+
+
+def _state(state: str, asked: str | None, requests: int) -> str:
+    if state != "ready" or asked is None:
+        return state
+    if asked == "remove":
+        return "leaving"
+    return "draining" if requests else "drained"
