@@ -4,10 +4,14 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
+What belongs to tenants and not to pools (API keys, limits, usage) is in `tenant_keys.py`.
+
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 
 from __future__ import annotations
+
+from paddler.store.tenant_keys import api_keys_key
 
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
@@ -287,6 +291,7 @@ class PoolKeys:
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
                 batch_jobs_key(self.prefix),
+                api_keys_key(self.prefix),
                 FileKeys(self.prefix).open_batches(),
             }
         )

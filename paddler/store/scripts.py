@@ -63,10 +63,14 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "change_key",
+    "reserve",
+    "adjust",
+    "account",
 )
-PRELUDE = ("common", "queue", "choice", "place")
+PRELUDE = ("common", "queue", "choice", "place", "limits")
 
-BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep")
+BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep", "change_key", "reserve")
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 
 LARGE = 64 * 1024
@@ -147,6 +151,7 @@ class PoolScripts:
             submission.fingerprint,
             submission.label,
             submission.journal,
+            submission.api_key,
             is_large=len(submission.payload) + len(submission.journal) > LARGE,
         )
         return Submitted(Admission(status.decode()), number, request_id.decode())
