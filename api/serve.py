@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import socket
+from collections.abc import Mapping
 
 import rich_click as click
 import uvloop
 from msgspec import Struct
 
+from api.exposure import Exposed, check_exposure, exposed_flags
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -27,6 +30,7 @@ from paddler.settings import (
     ADDRESS,
     Address,
     admission_options,
+    insecure_option,
     log_options,
     option,
     redis_options,
@@ -35,6 +39,9 @@ from paddler.settings import (
     waiting_options,
 )
 from paddler.store.client import Store, connect
+from paddler.tenants.keys import ApiKeys
+from paddler.tenants.ring import KeyRing
+from paddler.tenants.watch import TenantWatch
 
 
 class BalancerSettings(Struct, frozen=True, kw_only=True):
@@ -50,6 +57,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     file_store: str
     max_file: int
     max_stored: int
+    is_insecure: bool = False
     keepalive: Keepalive = Keepalive.COMMENTS
 
 
@@ -92,6 +100,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     is_flag=True,
     help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
 )
+@insecure_option
 @sharing_options
 @storage_options
 @balancer_file_options
@@ -109,6 +118,7 @@ def command(
     tenant_share: float,
     max_batch_requests: int,
     cancel_on_stop: bool,
+    insecure: bool,
     share_prefix_cache: bool,
     response_ttl: int,
     max_stored_responses: int,
@@ -152,11 +162,12 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        is_insecure=insecure,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             code = runner.run(serve(settings))
-        except AddressError as error:
+        except (AddressError, Exposed) as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(2) from None
     raise SystemExit(code)
@@ -164,7 +175,7 @@ def command(
 
 async def serve(settings: BalancerSettings) -> int:
     """Serve until a stop signal, or until the gateway fails. Returns the exit code. Raises `AddressError` before
-    anything starts when an address cannot be bound.
+    anything starts when an address cannot be bound, and `Exposed`.
 
     Redis need not be there: requests are answered with 503 until it is.
     """
@@ -173,12 +184,24 @@ async def serve(settings: BalancerSettings) -> int:
     gateway = Gateway(store, settings.gateway, clock)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
-    services = _services(settings, store, gateway, clock, shelf)
+    listeners = {flag: bind(flag, address) for flag, address in _addresses(settings).items()}
+    exposed = [] if settings.is_insecure else exposed_flags(listeners)
+    try:
+        await check_exposure(exposed, ApiKeys(store, clock))
+    except Exposed:
+        for listener in listeners.values():
+            listener.close()
+        await store.close()
+        raise
+    tenants = TenantWatch(store, clock, is_required=bool(exposed))
+    services = _services(settings, store, gateway, clock, shelf, tenants.ring, listeners)
+    await tenants.start()
     await gateway.start()
     _shorten_gc_pauses()
     try:
         await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
     finally:
+        await tenants.close()
         await gateway.close()
         await store.close()
     return int(gateway.failed.is_set())
@@ -193,22 +216,31 @@ def _shorten_gc_pauses() -> None:
     gc.set_threshold(2_000, 10, 50)
 
 
-def _services(
-    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf
-) -> list[Service]:
-    """One service for each address, management first, as its address says that the balancer is up."""
-    management = create_management_app(store, gateway.stopping, clock, settings.max_body)
-    apps = [
-        ("management", "--management-addr", settings.management_addr, management),
-        (
-            "inference",
-            "--inference-addr",
-            settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive),
-        ),
-    ]
+def _addresses(settings: BalancerSettings) -> dict[str, Address]:
+    """By flag, management first, as its address says that the balancer is up."""
+    found = {"--management-addr": settings.management_addr, "--inference-addr": settings.inference_addr}
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
-        apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
-    sockets = {"inference": WebSockets(settings.max_body)}
-    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]
+        found["--compat-openai-addr"] = settings.compat_openai_addr
+    return found
+
+
+def _services(
+    settings: BalancerSettings,
+    store: Store,
+    gateway: Gateway,
+    clock: SystemClock,
+    shelf: Shelf,
+    ring: KeyRing,
+    listeners: Mapping[str, socket.socket],
+) -> list[Service]:
+    """One service for each address."""
+    max_body, keepalive = settings.max_body, settings.keepalive
+    apps = {
+        "--management-addr": create_management_app(store, gateway.stopping, clock, max_body, ring=ring),
+        "--inference-addr": create_inference_app(gateway, clock, max_body, shelf, keepalive, ring=ring),
+    }
+    if "--compat-openai-addr" in listeners:
+        apps["--compat-openai-addr"] = create_openai_app(gateway, clock, max_body, shelf, keepalive, ring=ring)
+    names = {"--management-addr": "management", "--inference-addr": "inference", "--compat-openai-addr": "openai"}
+    sockets = {"--inference-addr": WebSockets(max_body)}
+    return [Service(names[flag], app, listeners[flag], sockets.get(flag)) for flag, app in apps.items()]

@@ -25,6 +25,7 @@ from paddler.settings import (
     REDIS_PREFIX,
     REDIS_URL,
     Address,
+    insecure_option,
     log_options,
     option,
     sharing_options,
@@ -58,6 +59,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @waiting_options
+@insecure_option
 @sharing_options
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
 @option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")

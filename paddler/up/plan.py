@@ -50,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_buffered_requests: int
     inference_item_timeout: int
     share_prefix_cache: bool = False
+    insecure: bool = False
     log_level: str
     log_format: str
 
@@ -66,6 +67,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,
         share_prefix_cache=settings.share_prefix_cache,
+        insecure=settings.insecure,
     )
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")
