@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import socket
-from collections.abc import Mapping
 
 import rich_click as click
 import uvloop
 from msgspec import Struct
 
-from api.exposure import Exposed, check_exposure, exposed_flags
+from api.exposure import Exposed, guard_exposed
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -184,17 +182,10 @@ async def serve(settings: BalancerSettings) -> int:
     gateway = Gateway(store, settings.gateway, clock)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
-    listeners = {flag: bind(flag, address) for flag, address in _addresses(settings).items()}
-    exposed = [] if settings.is_insecure else exposed_flags(listeners)
-    try:
-        await check_exposure(exposed, ApiKeys(store, clock))
-    except Exposed:
-        for listener in listeners.values():
-            listener.close()
-        await store.close()
-        raise
-    tenants = TenantWatch(store, clock, is_required=bool(exposed))
-    services = _services(settings, store, gateway, clock, shelf, tenants.ring, listeners)
+    tenants = TenantWatch(store, clock)
+    services = _services(settings, store, gateway, clock, shelf, tenants.ring)
+    if not settings.is_insecure:
+        await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
     await tenants.start()
     await gateway.start()
     _shorten_gc_pauses()
@@ -216,31 +207,22 @@ def _shorten_gc_pauses() -> None:
     gc.set_threshold(2_000, 10, 50)
 
 
-def _addresses(settings: BalancerSettings) -> dict[str, Address]:
-    """By flag, management first, as its address says that the balancer is up."""
-    found = {"--management-addr": settings.management_addr, "--inference-addr": settings.inference_addr}
-    if settings.compat_openai_addr is not None:
-        found["--compat-openai-addr"] = settings.compat_openai_addr
-    return found
-
-
 def _services(
-    settings: BalancerSettings,
-    store: Store,
-    gateway: Gateway,
-    clock: SystemClock,
-    shelf: Shelf,
-    ring: KeyRing,
-    listeners: Mapping[str, socket.socket],
+    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf, ring: KeyRing
 ) -> list[Service]:
-    """One service for each address."""
-    max_body, keepalive = settings.max_body, settings.keepalive
-    apps = {
-        "--management-addr": create_management_app(store, gateway.stopping, clock, max_body, ring=ring),
-        "--inference-addr": create_inference_app(gateway, clock, max_body, shelf, keepalive, ring=ring),
-    }
-    if "--compat-openai-addr" in listeners:
-        apps["--compat-openai-addr"] = create_openai_app(gateway, clock, max_body, shelf, keepalive, ring=ring)
-    names = {"--management-addr": "management", "--inference-addr": "inference", "--compat-openai-addr": "openai"}
-    sockets = {"--inference-addr": WebSockets(max_body)}
-    return [Service(names[flag], app, listeners[flag], sockets.get(flag)) for flag, app in apps.items()]
+    """One service for each address, management first, as its address says that the balancer is up."""
+    management = create_management_app(store, gateway.stopping, clock, settings.max_body, ring=ring)
+    apps = [
+        ("management", "--management-addr", settings.management_addr, management),
+        (
+            "inference",
+            "--inference-addr",
+            settings.inference_addr,
+            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring),
+        ),
+    ]
+    if settings.compat_openai_addr is not None:
+        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring)
+        apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
+    sockets = {"inference": WebSockets(settings.max_body)}
+    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]

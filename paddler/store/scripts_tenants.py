@@ -6,6 +6,7 @@ Like those of pools they are idempotent; see the `.lua` files for what each retu
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
@@ -68,8 +69,9 @@ class TenantScripts:
 
     async def change_key(self, key: str, key_id: str, *, expected: bytes, record: bytes, max_num: int) -> KeyChanged:
         """Replace the record of an API key in the hash `key`, if it is still `expected` (empty: there is none); an
-        empty record forgets it."""
-        return KeyChanged((await self._caller.call("change_key", key, 0, key_id, expected, record, max_num)).decode())
+        empty record forgets it. Who has read the hash sees by its empty field that it has changed."""
+        arguments = (key_id, expected, record, max_num, secrets.token_hex(8))
+        return KeyChanged((await self._caller.call("change_key", key, 0, *arguments)).decode())
 
     async def reserve(
         self,

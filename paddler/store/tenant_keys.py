@@ -16,8 +16,8 @@ USED_KEEP_S = 30 * 86_400
 
 
 def api_keys_key(prefix: str) -> str:
-    """hash · key id -> its record (`paddler.tenants.records`), and under the empty name how often the hash has
-    changed · `change_key` writes, balancers and workers read · no TTL · at most `MAX_KEYS` keys."""
+    """hash · key id -> its record (`paddler.tenants.records`), and under the empty name that of the last change ·
+    `change_key` writes, balancers and workers read · no TTL · at most `MAX_KEYS` keys."""
     return f"{prefix}:keys"
 
 

@@ -18,8 +18,9 @@ from paddler.tenants.records import NAME_PATTERN, NAME_RULE, SCOPES, ApiKey, Lim
 
 MAX_KEYS = 10_000
 MAX_TRIES = 20
-CHANGES = b""
-"""The field that counts changes."""
+LAST_CHANGE = b""
+"""The field that has another value after any change. (A count could come to the same again in a Redis that has lost
+its last second.)"""
 
 _NAME = re.compile(NAME_PATTERN.strip("^$"))
 
@@ -74,15 +75,15 @@ class ApiKeys:
         """The oldest first."""
         return sorted((await self.snapshot())[1].values(), key=lambda key: (key.created_ms, key.id))
 
-    async def snapshot(self) -> tuple[int, dict[str, ApiKey]]:
-        """All keys by id, and how often they have changed."""
+    async def snapshot(self) -> tuple[bytes, dict[str, ApiKey]]:
+        """All keys by id, and their version: another one after any change."""
         found: dict[bytes, bytes] = await self._redis.hgetall(self._hash)
-        version = int(found.pop(CHANGES, 0))
+        version = found.pop(LAST_CHANGE, b"")
         return version, {key_id.decode(): decode_key(record) for key_id, record in found.items()}
 
-    async def version(self) -> int:
-        """How often keys have changed; 0 while there was never one."""
-        return int(await self._redis.hget(self._hash, CHANGES) or 0)
+    async def version(self) -> bytes:
+        """As `snapshot`; empty while there was never a key."""
+        return await self._redis.hget(self._hash, LAST_CHANGE) or b""
 
     async def num_keys(self) -> int:
         """Of all there are, revoked and expired ones included."""

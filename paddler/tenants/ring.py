@@ -1,7 +1,8 @@
 """The API keys as a balancer knows them: all in memory, read anew when one has changed.
 
-A request costs no round trip. Every `POLL_S` the number of changes is read, so that a key which is revoked anywhere is
-refused everywhere within a second. While Redis is away what was known last holds: nothing could be submitted anyway.
+A request costs no round trip. Every `POLL_S` the name of the last change is read, so that a key which is revoked
+anywhere is refused everywhere within a second. While Redis is away what was known last holds: nothing could be
+submitted anyway.
 """
 
 from __future__ import annotations
@@ -27,24 +28,27 @@ UNKNOWN = "This API key is not known; `paddler keys list` has those there are."
 
 
 class KeyRing:
-    def __init__(self, keys: ApiKeys, clock: Clock, *, is_required: bool = False) -> None:
-        """`is_required`: nobody may do without a key, even while there is none at all."""
+    def __init__(self, keys: ApiKeys, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
-        self._is_required = is_required
+        self._is_required = False
         self._known: dict[str, ApiKey] = {}
-        self._version = -1
+        self._version: bytes | None = None
         self._is_loaded = asyncio.Event()
         self._has_keys = asyncio.Event()
 
     @property
     def is_open(self) -> bool:
         """Everybody may do everything: there is no key, and none is required."""
-        return self._version >= 0 and not self._known and not self._is_required
+        return self._version is not None and not self._known and not self._is_required
+
+    def require(self) -> None:
+        """Nobody may do without a key from now on, even while there is none at all."""
+        self._is_required = True
 
     async def wait_loaded(self) -> None:
         """Until keys have been read once. Raises `QueueUnavailable` after a few seconds without Redis."""
-        if self._version >= 0:
+        if self._version is not None:
             return
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -86,7 +90,7 @@ class KeyRing:
     async def refresh_once(self) -> None:
         """Raises what Redis raises."""
         async with asyncio.timeout(READ_S):
-            if self._version >= 0 and await self._keys.version() == self._version:
+            if self._version is not None and await self._keys.version() == self._version:
                 return
             self._version, self._known = await self._keys.snapshot()
         self._is_loaded.set()

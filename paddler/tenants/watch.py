@@ -14,9 +14,8 @@ from paddler.tenants.ring import KeyRing
 class TenantWatch:
     """`start` before use, `close` after."""
 
-    def __init__(self, store: Store, clock: Clock, *, is_required: bool = False) -> None:
-        """`is_required`: nobody is let in without a key, even while there is none."""
-        self.ring = KeyRing(ApiKeys(store, clock), clock, is_required=is_required)
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.ring = KeyRing(ApiKeys(store, clock), clock)
         self._accountant = Accountant(store)
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []

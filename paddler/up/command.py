@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -31,7 +32,8 @@ from paddler.settings import (
     sharing_options,
     waiting_options,
 )
-from paddler.store.client import connect
+from paddler.store.client import TROUBLE, Store, connect
+from paddler.tenants.keys import ApiKeys
 from paddler.up import valkey
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
@@ -127,13 +129,21 @@ async def _announce(
 ) -> None:
     await wait_for_balancer(settings.inference_addr, clock)
     abilities: list[str] = []
-    if settings.agents:
-        store = connect(redis_url, settings.redis_prefix)
-        try:
+    store = connect(redis_url, settings.redis_prefix)
+    try:
+        if settings.agents:
             abilities = await wait_for_agent(store, lambda: runner.pids, clock, output.say)
-        finally:
-            await store.close()
-    output.print(ready_message(settings, redis_url, _program(), clock.monotonic() - began, abilities))
+        has_keys = await _has_keys(store, clock)
+    finally:
+        await store.close()
+    seconds = clock.monotonic() - began
+    output.print(ready_message(settings, redis_url, _program(), seconds, abilities, has_keys=has_keys))
+
+
+async def _has_keys(store: Store, clock: Clock) -> bool:
+    with contextlib.suppress(*TROUBLE):
+        return await ApiKeys(store, clock).num_keys() > 0
+    return False
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:

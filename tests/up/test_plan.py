@@ -172,3 +172,9 @@ def test_the_command_to_try_is_one_that_the_agents_can_do() -> None:
     for abilities, path in given.items():
         message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, abilities)
         assert f"curl 'http://[::1]:3/v1/{path}'" in message
+
+
+def test_where_there_are_keys_the_command_to_try_has_a_place_for_one() -> None:
+    message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, has_keys=True)
+    assert '-H "Authorization: Bearer $PADDLER_API_KEY"' in message
+    assert "PADDLER_API_KEY" not in ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0)
