@@ -24,12 +24,13 @@ def create_service(
     middleware: Sequence[Middleware] = (),
     *,
     title: str,
+    gate: Callable[[ASGIApp], ASGIApp] | None = None,
     front: Callable[[ASGIApp], ASGIApp] | None = None,
     around: Around = NOTHING,
     health: HTTPRouteHandler = health,
 ) -> Litestar:
-    """A Litestar application with `/health`, `/openapi.json` and `routes`; `front` is put around it all, and
-    `around` is what that and `middleware` add to the routes.
+    """A Litestar application with `/health`, `/openapi.json` and `routes`. `gate` is put around it all and `front`
+    around that; `around` is what they and `middleware` add to the routes.
 
     Litestar's own document would not be true: handlers read raw bodies.
     """
@@ -43,6 +44,7 @@ def create_service(
         openapi_config=None,
         logging_config=None,
     )
-    if front is not None:
-        app.asgi_handler = front(app.asgi_handler)
+    for wrap in (gate, front):
+        if wrap is not None:
+            app.asgi_handler = wrap(app.asgi_handler)
     return app

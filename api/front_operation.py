@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from api.access.operation import ERRORS
 from api.keepalive import Keepalive
 from api.openai.objects import ErrorAnswer
 from api.operation import Around, Parameter
@@ -37,6 +38,6 @@ AROUND = Around(
             description="From the request's head to this one.",
         ),
     ),
-    errors=(InvalidField,),
+    errors=(InvalidField, *ERRORS),
     error_body=ErrorAnswer,
 )

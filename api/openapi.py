@@ -17,6 +17,7 @@ from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
 
 import paddler
+from api.access.operation import SCHEMES, SECURITY
 from api.operation import EVENTS, JSON, NOTHING, REF, TEXT, Answer, Around, Operation, Parameter, Stream, operation_of
 
 PATHS = ["/openapi.json", "/schema/openapi.json"]
@@ -65,7 +66,8 @@ def openapi_document(title: str, routes: Iterable[HTTPRouteHandler], around: Aro
         "openapi": "3.2.0",
         "info": {"title": title, "version": paddler.__version__},
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": dict(sorted(components.items()))},
+        "components": {"schemas": dict(sorted(components.items())), "securitySchemes": SCHEMES},
+        "security": SECURITY,
     }
 
 

@@ -12,10 +12,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 from litestar.exceptions import ClientException
 
+from api.access.caller import Caller, caller_of
 from api.body import AnyRequest
 from api.event_ids import LAST_EVENT_ID
 from paddler.errors import InvalidField
@@ -35,14 +37,28 @@ def read_options(
     """Raises `InvalidField`, naming the header."""
     _check_is_new(request)
     key = _idempotency_key(request)
-    return Submit(
-        request_class=_request_class(request),
-        hint=_hint(request, cache_key),
+    caller = caller_of(request.scope)
+    return submit_of(
+        caller,
+        asked_class=_request_class(request),
+        hint=_hint(request, cache_key, caller),
         start_timeout_ms=_start_timeout_ms(request),
         is_background=is_background,
         idempotency_key=key,
         fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
+    )
+
+
+def submit_of(caller: Caller, *, asked_class: str | None = None, **how: Any) -> Submit:
+    """How a request of this caller is treated; `how` are other fields of `Submit`."""
+    weight = 1.0 if caller.account is None else caller.account.key.limits.weight
+    return Submit(
+        request_class=granted_class(asked_class, caller),
+        tenant=caller.tenant,
+        weight=weight,
+        account=caller.account,
+        **how,
     )
 
 
@@ -60,15 +76,19 @@ def _header(request: AnyRequest, name: str) -> str:
     return request.headers.get(name.lower(), "").strip()
 
 
-def _hint(request: AnyRequest, cache_key: str | None) -> str:
-    """A digest of the first that is given: it is only compared. The others are checked all the same."""
+def _hint(request: AnyRequest, cache_key: str | None, caller: Caller) -> str:
+    """A digest of the first that is given, and of its tenant: it is only compared. The others are checked all the
+    same."""
     given = [cache_key]
     for name in _HINTS:
         if len(value := _header(request, name)) > MAX_HINT_LENGTH:
             raise InvalidField(f"`{name}` has more than {MAX_HINT_LENGTH} characters.", param=name)
         given.append(value)
     cache_key = next(filter(None, given), None)
-    return hashlib.sha256(cache_key.encode()).hexdigest()[:16] if cache_key else ""
+    if not cache_key:
+        return ""
+    salt = "" if caller.owner is None else f"{caller.owner}\n"
+    return hashlib.sha256(f"{salt}{cache_key}".encode()).hexdigest()[:16]
 
 
 def _start_timeout_ms(request: AnyRequest) -> int | None:
@@ -81,10 +101,24 @@ def _start_timeout_ms(request: AnyRequest) -> int | None:
     return int(text)
 
 
-def _request_class(request: AnyRequest) -> str:
+def granted_class(asked: str | None, caller: Caller) -> str:
+    """The class that a key gives a request: its default, or what is asked for, if that is not above its highest; then
+    the answer tells of it (`api/access/limit_headers.py`)."""
+    account = caller.account
+    if account is None:
+        return asked or "normal"
+    highest = account.key.limits.max_class
+    wanted = asked or account.key.limits.default_class
+    if CLASSES.index(wanted) >= CLASSES.index(highest):
+        return wanted
+    account.lowered_class = highest if asked else ""
+    return highest
+
+
+def _request_class(request: AnyRequest) -> str | None:
     name = "X-Request-Class"
     if name.lower() not in request.headers:
-        return "normal"
+        return None
     text = _header(request, name).lower()
     if text not in CLASSES:
         raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)

@@ -2,7 +2,7 @@
 
 They are submitted in order, each once an agent has the one before it: of a batch at most one waits, however many slots
 are busy. What finds a free slot waits for nobody. The first is refused as any request; a later one that the buffer has
-no room for is submitted again soon, and whenever one has ended.
+no room for, or the key no place in flight, is submitted again soon, and whenever one has ended.
 
 All are followed at once. The first error is raised, whatever the others do.
 """
@@ -19,7 +19,7 @@ from typing import assert_never
 from litestar.types import Scope
 
 from api.exchange import Submit, check_reason, remember
-from paddler.errors import BufferFull, RequestLost, TenantBufferFull
+from paddler.errors import BufferFull, RequestLost, TenantBufferFull, TooManyInFlight
 from paddler.jobs.gateway import Reply
 from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
@@ -102,7 +102,7 @@ async def follow_parts(
         elif not parts or parts[-1].is_begun:
             try:
                 reply = await submits[len(parts)]()
-            except (BufferFull, TenantBufferFull):
+            except (BufferFull, TenantBufferFull, TooManyInFlight):
                 if not parts:
                     raise
                 # Others may fill the buffer, so that no end of a part of this batch would tell of room.

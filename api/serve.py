@@ -11,6 +11,7 @@ import uvloop
 from msgspec import Struct
 
 from api.cors import allow_origins
+from api.exposure import Exposed, guard_exposed
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -30,6 +31,7 @@ from paddler.settings import (
     ADDRESS,
     Address,
     admission_options,
+    insecure_option,
     log_options,
     option,
     redis_options,
@@ -38,6 +40,9 @@ from paddler.settings import (
     waiting_options,
 )
 from paddler.store.client import Store, connect
+from paddler.tenants.keys import ApiKeys
+from paddler.tenants.ring import KeyRing
+from paddler.tenants.watch import TenantWatch
 
 
 class BalancerSettings(Struct, frozen=True, kw_only=True):
@@ -53,6 +58,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     file_store: str
     max_file: int
     max_stored: int
+    is_insecure: bool = False
     keepalive: Keepalive = Keepalive.COMMENTS
     state_database: StateDatabase = MEMORY
     management_cors: tuple[str, ...] = ()
@@ -99,6 +105,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     is_flag=True,
     help="Cancel the requests of this balancer's clients when it stops, where there is no other to resume them at.",
 )
+@insecure_option
 @sharing_options
 @storage_options
 @balancer_file_options
@@ -119,6 +126,7 @@ def command(
     tenant_share: float,
     max_batch_requests: int,
     cancel_on_stop: bool,
+    insecure: bool,
     share_prefix_cache: bool,
     response_ttl: int,
     max_stored_responses: int,
@@ -166,11 +174,12 @@ def command(
         state_database=state_database,
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
+        is_insecure=insecure,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             code = runner.run(serve(settings))
-        except AddressError as error:
+        except (AddressError, Exposed) as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(2) from None
     raise SystemExit(code)
@@ -178,7 +187,7 @@ def command(
 
 async def serve(settings: BalancerSettings) -> int:
     """Serve until a stop signal, or until the gateway fails. Returns the exit code. Raises `AddressError` before
-    anything starts when an address cannot be bound.
+    anything starts when an address cannot be bound, and `Exposed`.
 
     Redis need not be there: requests are answered with 503 until it is.
     """
@@ -187,7 +196,11 @@ async def serve(settings: BalancerSettings) -> int:
     gateway = Gateway(store, settings.gateway, clock)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
-    services = _services(settings, store, gateway, clock, shelf)
+    tenants = TenantWatch(store, clock)
+    services = _services(settings, store, gateway, clock, shelf, tenants.ring)
+    if not settings.is_insecure:
+        await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
+    await tenants.start()
     await gateway.start()
     if (path := settings.state_database.path) is not None:
         gateway.supervise(FileKeeper(store, path, clock).keep_loop())
@@ -195,6 +208,7 @@ async def serve(settings: BalancerSettings) -> int:
     try:
         await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
     finally:
+        await tenants.close()
         await gateway.close()
         await store.close()
     return int(gateway.failed.is_set())
@@ -210,21 +224,21 @@ def _shorten_gc_pauses() -> None:
 
 
 def _services(
-    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf
+    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf, ring: KeyRing
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
-    management = create_management_app(store, gateway.stopping, clock, settings.max_body)
+    management = create_management_app(store, gateway.stopping, clock, settings.max_body, ring=ring)
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
         (
             "inference",
             "--inference-addr",
             settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive),
+            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring),
         ),
     ]
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
+        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     for name, _, _, app in apps:
         if name == "management":

@@ -42,9 +42,16 @@ SUBMIT_HEADERS = (
 
 REQUEST_ID = Parameter(name="x-request-id", description="The request's id in the queue, for `/v1/requests/{id}`.")
 LIMITS = (
-    Parameter(name="x-ratelimit-limit-requests", type=int, description="How many requests may wait."),
+    Parameter(
+        name="x-ratelimit-limit-requests",
+        type=int,
+        description="How many requests may wait; of a key with a limit, how many it may send in a minute.",
+    ),
     Parameter(name="x-ratelimit-remaining-requests", type=int, description="How many more may."),
-    Parameter(name="x-ratelimit-reset-requests", description="When those that wait may be gone, as `1m30s`."),
+    Parameter(name="x-ratelimit-reset-requests", description="When all of them may again, as `1m30s`."),
+    Parameter(name="x-ratelimit-limit-tokens", type=int, description="Tokens that the key may use in a minute."),
+    Parameter(name="x-ratelimit-remaining-tokens", type=int, description="How many are left."),
+    Parameter(name="x-ratelimit-reset-tokens", description="When all of them are there again, as `1m30s`."),
 )
 ANSWER_HEADERS = (
     REQUEST_ID,
@@ -75,6 +82,7 @@ ANSWER_ERRORS = (
 SUBMIT_ERRORS = (
     *BODY_ERRORS,
     *(errors.ModelNotFound, errors.IdempotencyMismatch, errors.BufferFull, errors.TenantBufferFull),
+    *(errors.RateLimited, errors.TooManyInFlight, errors.BudgetExhausted),
     *ANSWER_ERRORS,
 )
 

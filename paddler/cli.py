@@ -26,6 +26,8 @@ SUMMARIES = {
     "pools": "Show the pools: agents, slots, what waits.",
     "agents": "Show the agents; drain, undrain and remove them.",
     "requests": "Show requests that wait and run, what happened to one, and stop them.",
+    "keys": "Make, list, limit, rotate and revoke API keys.",
+    "usage": "Show what tenants have used, by day, key and model.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""

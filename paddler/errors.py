@@ -6,6 +6,8 @@ PaddlerError
 │   ├── ContextExceeded       400 context_length_exceeded
 │   ├── ImageDecodingFailed   400 image_decoding_failed
 │   ├── MultimodalNotSupported 400 multimodal_not_supported
+│   ├── Unauthorized          401 invalid_api_key
+│   ├── Forbidden             403 insufficient_scope
 │   ├── ModelNotFound         404 model_not_found
 │   ├── RequestNotFound       404 request_not_found
 │   ├── AgentNotFound         404 agent_not_found
@@ -13,6 +15,7 @@ PaddlerError
 │   ├── FileNotFound          404 file_not_found
 │   ├── BatchNotFound         404 batch_not_found
 │   ├── StateNotFound         404 state_not_found
+│   ├── KeyNotFound           404 key_not_found
 │   ├── Conflict              409 conflict
 │   ├── VersionConflict       412 version_conflict
 │   ├── BodyTooLarge          413 body_too_large
@@ -21,6 +24,9 @@ PaddlerError
 └── ServiceError                  the fleet is at fault; the same request may succeed later
     ├── BufferFull            503 buffer_full
     ├── TenantBufferFull      429 tenant_buffer_full
+    ├── RateLimited           429 rate_limit_exceeded
+    ├── TooManyInFlight       429 too_many_in_flight
+    ├── BudgetExhausted       429 daily_budget_exhausted
     ├── StorageFull           507 storage_full
     ├── FileElsewhere         503 file_elsewhere
     ├── QueueUnavailable      503 queue_unavailable
@@ -91,6 +97,18 @@ class MultimodalNotSupported(RequestError):
     code, status = "multimodal_not_supported", 400
 
 
+class Unauthorized(RequestError):
+    """No API key, or none that is known and good."""
+
+    code, status = "invalid_api_key", 401
+
+
+class Forbidden(RequestError):
+    """The API key has not the scope that this route needs."""
+
+    code, status = "insufficient_scope", 403
+
+
 class ModelNotFound(RequestError):
     """No pool serves a model of this name."""
 
@@ -131,6 +149,12 @@ class StateNotFound(RequestError):
     """No desired state of this version is known; the last 100 are."""
 
     code, status = "state_not_found", 404
+
+
+class KeyNotFound(RequestError):
+    """No API key has this id."""
+
+    code, status = "key_not_found", 404
 
 
 class Conflict(RequestError):
@@ -180,6 +204,24 @@ class TenantBufferFull(ServiceError):
     """One tenant has as many requests waiting as its share of the buffer allows."""
 
     code, status = "tenant_buffer_full", 429
+
+
+class RateLimited(ServiceError):
+    """The API key has used up its requests or tokens of this minute."""
+
+    code, status = "rate_limit_exceeded", 429
+
+
+class TooManyInFlight(ServiceError):
+    """As many requests of the API key wait or run as it may have at once."""
+
+    code, status = "too_many_in_flight", 429
+
+
+class BudgetExhausted(ServiceError):
+    """The API key has used up its tokens of this day."""
+
+    code, status, retryable = "daily_budget_exhausted", 429, False
 
 
 class StorageFull(ServiceError):

@@ -180,6 +180,13 @@ admission_options = _all_of(
 )
 """Adds `max_estimated_wait`, `tenant_share` and `max_batch_requests`."""
 
+insecure_option = option(
+    "--insecure",
+    is_flag=True,
+    help="Let other machines use the fleet although there are no API keys: whoever reaches an address may do anything.",
+)
+"""Adds `insecure`."""
+
 sharing_options = _all_of(
     option(
         "--share-prefix-cache",

@@ -50,6 +50,11 @@ class ErrorBody(Struct, frozen=True, tag="error"):
     request_id: str
 
 
+def is_messages_path(path: str) -> bool:
+    """Whether it is one of Anthropic's routes, or meant to be one."""
+    return _PATHS.fullmatch(path) is not None
+
+
 def error_body(error: PaddlerError, request_id: str) -> ErrorBody:
     """The field at fault is in the message: the protocol has no other place for it that people read."""
     param, message = error.param, error.message
@@ -69,7 +74,7 @@ def with_messages_apart(others: ErrorHandlers, max_body: int) -> ErrorHandlers:
 
     def chosen(kind: int | type[Exception]) -> Any:
         def handle(request: AnyRequest, error: Exception) -> Response[Any]:
-            handlers = own if _PATHS.fullmatch(request.scope["path"]) else others
+            handlers = own if is_messages_path(request.scope["path"]) else others
             return handlers[kind](request, error)
 
         return handle
@@ -81,8 +86,8 @@ def _paddler_error(request: AnyRequest, error: PaddlerError) -> Response[Any]:
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if error.status >= 500:
-        # These clients repeat every 5xx unless told; a request that kills agents must not come back by itself.
+    if error.status >= 500 or (error.status == 429 and not error.retryable):
+        # These clients repeat these unless told; a request that kills agents must not come back by itself.
         headers["x-should-retry"] = "true" if error.retryable else "false"
     return _respond(request, error.status, error_body(error, _request_id(request)), headers)
 

@@ -9,6 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
+from api.access.caller import caller_of
 from api.body import AnyRequest
 from api.event_ids import LAST_EVENT_ID, read_offset
 from api.exchange import StreamedAnswer
@@ -24,22 +25,29 @@ from paddler.jobs.gateway import Gateway
 
 def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @get("/v1/requests/{request_id:str}", operation=GET_REQUEST)
-    async def get_request(request_id: FromPath[str]) -> ASGIApp:
-        return JsonAnswer(request_chunks(await gateway.status(_checked(request_id))), clock)
+    async def get_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
+        await check_owner(request, request_id)
+        return JsonAnswer(request_chunks(await gateway.status(request_id)), clock)
 
     @get("/v1/requests/{request_id:str}/stream", operation=STREAM_REQUEST)
     async def stream_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
-        offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), _checked(request_id))
+        await check_owner(request, request_id)
+        offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), request_id)
         return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render, gateway.position, clock)
 
     render = partial(render_any, item_timeout_ms=gateway.item_timeout_ms)
 
     @post("/v1/requests/{request_id:str}/cancel", status_code=200, operation=CANCEL_REQUEST)
-    async def cancel_request(request_id: FromPath[str]) -> ASGIApp:
+    async def cancel_request(request: AnyRequest, request_id: FromPath[str]) -> ASGIApp:
         """Its state afterwards. One that runs stops within a step; one that has ended stays as it is."""
-        await gateway.cancel(_checked(request_id))
+        await check_owner(request, request_id)
+        await gateway.cancel(request_id)
         return JsonAnswer(request_chunks(await gateway.status(request_id)), clock)
+
+    async def check_owner(request: AnyRequest, request_id: str) -> None:
+        """Raises `RequestNotFound` for another tenant's, as if there were none."""
+        await gateway.ownership.check(_checked(request_id), caller_of(request.scope).owner)
 
     return [get_request, stream_request, cancel_request]
 

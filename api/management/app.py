@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from litestar import Litestar
 
+from api.access.gate import Gate
+from api.access.operation import ERRORS
 from api.app import create_service
 from api.management.agent_orders import agent_order_routes
 from api.management.agent_routes import agent_routes
@@ -13,23 +16,41 @@ from api.management.autoscale import autoscale_routes
 from api.management.dead_letters import dead_letter_routes
 from api.management.desired import desired_routes
 from api.management.health import health_route
+from api.management.keys import key_routes
 from api.management.pools import pool_routes
 from api.management.requests import operator_request_routes
 from api.management.routes import management_routes
+from api.management.usage import usage_routes
 from api.management.view import PoolWatches
 from api.openai.errors import error_handlers
+from api.openai.objects import ErrorAnswer
+from api.operation import Around
 from api.ready import Readiness, ready_route
 from paddler.clock import Clock
 from paddler.store.client import Store
+from paddler.tenants.keys import ApiKeys
+from paddler.tenants.ring import KeyRing
 
 
-def create_management_app(store: Store, stopping: asyncio.Event, clock: Clock, max_body: int) -> Litestar:
-    """`stopping` ends its streams."""
+def create_management_app(
+    store: Store, stopping: asyncio.Event, clock: Clock, max_body: int, *, ring: KeyRing | None = None
+) -> Litestar:
+    """`stopping` ends its streams. `ring` None lets everybody in."""
     watches = PoolWatches(store, clock)
     watch = watches.of()
+    keys = ApiKeys(store, clock)
     routes = [*management_routes(watch, stopping, clock), *agent_routes(store), *desired_routes(store)]
     routes += [ready_route(Readiness(store, stopping, clock)), *agent_order_routes(store)]
     routes += [*operator_request_routes(store, clock), *dead_letter_routes(store)]
     routes += [*pool_routes(store, watches, stopping, clock), *autoscale_routes(store, watches)]
+    routes += [*key_routes(keys, clock), *usage_routes(store, keys, clock)]
     handlers = error_handlers(max_body)
-    return create_service(routes, handlers, max_body, title="Paddler: management", health=health_route(watch))
+    return create_service(
+        routes,
+        handlers,
+        max_body,
+        title="Paddler: management",
+        gate=None if ring is None else partial(Gate, ring=ring, clock=clock, scope="management"),
+        around=Around(errors=ERRORS, error_body=ErrorAnswer),
+        health=health_route(watch),
+    )

@@ -78,8 +78,8 @@ class EmbeddingLines:
         self, gateway: Gateway, batch: EmbeddingBatch, tickets: Sequence[Embed], how: Submit, clock: Clock
     ) -> None:
         # Its client knows none of their ids. The deadline is for the call, which has begun with its first ticket.
-        first = replace(how, can_be_resumed=bool(how.idempotency_key))
-        later = replace(first, start_timeout_ms=0)
+        first = replace(how, can_be_resumed=bool(how.idempotency_key), num_parts=len(tickets))
+        later = replace(first, start_timeout_ms=0, num_parts=0)
         self._submits: list[SubmitCall] = []
         for ticket in tickets:
             label = encode_label(EmbeddingLabel(DEFAULT_POOL, first=ticket.first))

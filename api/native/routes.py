@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
 from litestar.types import ASGIApp
 
+from api.access.caller import caller_of
 from api.body import AnyRequest, read_json_body
 from api.cors import is_allowed_origin
 from api.native.calls import Read, read_conversation, read_raw_prompt, receive_call
@@ -83,7 +84,7 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
                 await send(event)
             return
         await socket.accept()
-        await InferenceSocket(gateway, socket.send).run(socket.receive)
+        await InferenceSocket(gateway, socket.send, caller_of(socket.scope)).run(socket.receive)
 
     return [
         continue_from_conversation_history,

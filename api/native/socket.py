@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from litestar.exceptions import WebSocketException
 
+from api.access.caller import ANYBODY, Caller
 from api.exchange import check_reason
 from api.native.calls import Read, read_conversation, read_raw_prompt, receive_call
 from api.native.enabled import check_generation
@@ -24,8 +25,9 @@ from api.native.errors import INVALID, error_line
 from api.native.messages import NotificationMessage, RequestMessage, WrongMessage, receive_message
 from api.native.stream import NativeStream
 from api.openai.label import encode_label
+from api.options import submit_of
 from paddler.errors import RequestLost
-from paddler.jobs.gateway import DEFAULT_POOL, Gateway, Reply, Submit
+from paddler.jobs.gateway import DEFAULT_POOL, Gateway, Reply
 from paddler.wire.balancer import Answered, Finished, Opened, Tokens, Vectors
 
 MAX_IN_FLIGHT = 1024
@@ -44,8 +46,9 @@ ASGIReceive = Callable[[], Awaitable[Any]]
 class InferenceSocket:
     """One accepted connection."""
 
-    def __init__(self, gateway: Gateway, send: ASGISend) -> None:
+    def __init__(self, gateway: Gateway, send: ASGISend, caller: Caller = ANYBODY) -> None:
         self._gateway = gateway
+        self._caller = caller
         self._asgi_send = send
         self._turn = asyncio.Lock()
         self._in_flight: dict[str, asyncio.Task[None]] = {}
@@ -131,7 +134,7 @@ class InferenceSocket:
         call = await receive_call(read, params.pop(), secrets.randbits(32))
         await check_generation(self._gateway)
         # Its client does not know the id that it could be resumed by.
-        how = Submit(label=encode_label(call.label), can_be_resumed=False)
+        how = submit_of(self._caller.renewed(), label=encode_label(call.label), can_be_resumed=False)
         async with await self._gateway.submit(DEFAULT_POOL, call.payload, how) as reply:
             await self._frames(request_id, reply, NativeStream(envelopes, call.label, reply))
 

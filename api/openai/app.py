@@ -7,6 +7,7 @@ from functools import partial
 
 from litestar import Litestar
 
+from api.access.gate import Gate
 from api.anthropic.errors import with_messages_apart
 from api.anthropic.routes import anthropic_routes
 from api.app import create_service
@@ -22,11 +23,19 @@ from api.ready import Readiness, ready_route
 from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
+from paddler.tenants.ring import KeyRing
 
 
 def create_openai_app(
-    gateway: Gateway, clock: Clock, max_body: int, shelf: Shelf, keepalive: Keepalive = Keepalive.COMMENTS
+    gateway: Gateway,
+    clock: Clock,
+    max_body: int,
+    shelf: Shelf,
+    keepalive: Keepalive = Keepalive.COMMENTS,
+    *,
+    ring: KeyRing | None = None,
 ) -> Litestar:
+    """`ring` None lets everybody in."""
     routes = [
         *openai_routes(gateway, clock),
         *file_routes(shelf.files, clock),
@@ -37,7 +46,15 @@ def create_openai_app(
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     reader = partial(KeepaliveReader, keepalive=keepalive)
+    gate = None if ring is None else partial(Gate, ring=ring, clock=clock, scope="inference")
     front = partial(Front, clock=clock)
     return create_service(
-        routes, handlers, max_body, [reader], front=front, around=AROUND, title="Paddler: OpenAI and Anthropic APIs"
+        routes,
+        handlers,
+        max_body,
+        [reader],
+        gate=gate,
+        front=front,
+        around=AROUND,
+        title="Paddler: OpenAI and Anthropic APIs",
     )

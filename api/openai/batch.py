@@ -51,7 +51,8 @@ async def answer_batch(
         timeout_ms = how.start_timeout_ms if not submits else 0
         label = encode_label(call.label(ticket))
         # There is no stream, and the client knows one id of several: only a key brings it back.
-        way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key)
+        num_parts = 0 if submits else len(tickets)
+        way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=has_key, num_parts=num_parts)
         submits.append(partial(gateway.submit, pool, ticket, way))
     return GatheredAnswer(submits, call.gather, clock)
 

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
+from api.access.caller import ANYBODY, Caller, caller_of
 from api.body import AnyRequest, read_json_body
 from api.openai.batch_bodies import ENDPOINTS
 from api.openai.files import read_lifetime
@@ -61,9 +62,10 @@ def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRoute
     @post("/v1/batches", status_code=200, operation=create_batch_operation(_decoder))
     async def create_batch(request: AnyRequest) -> BatchObject:
         asked = decode_body(await read_json_body(request), _decoder, {})
-        batch = read_batch(asked, int(clock.wall()))
+        caller = caller_of(request.scope)
+        batch = read_batch(asked, int(clock.wall()), caller)
         try:
-            record = await files.get(asked.input_file_id)
+            record = await files.get(asked.input_file_id, tenant=caller.tenant)
         except FileNotFound as error:
             raise FileNotFound(error.message, param="input_file_id") from None
         if record.purpose != "batch":
@@ -82,21 +84,22 @@ def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRoute
     @get("/v1/batches", operation=LIST_BATCHES)
     async def list_batches(request: AnyRequest) -> BatchList:
         query = read_query(request, ("after", "limit"))
-        page = await batches.list(after=query.get("after"), limit=read_limit(query, DEFAULT_PAGE, MAX_PAGE))
+        limit = read_limit(query, DEFAULT_PAGE, MAX_PAGE)
+        page = await batches.list(after=query.get("after"), limit=limit, tenant=caller_of(request.scope).tenant)
         return list_fields([batch_object(batch) for batch in page.items], has_more=page.has_more)
 
     @get("/v1/batches/{batch_id:str}", operation=GET_BATCH)
-    async def get_batch(batch_id: FromPath[str]) -> BatchObject:
-        return batch_object(await batches.get(batch_id))
+    async def get_batch(request: AnyRequest, batch_id: FromPath[str]) -> BatchObject:
+        return batch_object(await batches.get(batch_id, tenant=caller_of(request.scope).tenant))
 
     @post("/v1/batches/{batch_id:str}/cancel", status_code=200, operation=CANCEL_BATCH)
-    async def cancel_batch(batch_id: FromPath[str]) -> BatchObject:
-        return batch_object(await batches.cancel(batch_id))
+    async def cancel_batch(request: AnyRequest, batch_id: FromPath[str]) -> BatchObject:
+        return batch_object(await batches.cancel(batch_id, tenant=caller_of(request.scope).tenant))
 
     return [create_batch, list_batches, get_batch, cancel_batch]
 
 
-def read_batch(asked: BatchRequest, now: int) -> Batch:
+def read_batch(asked: BatchRequest, now: int, caller: Caller = ANYBODY) -> Batch:
     """Raises `InvalidField`."""
     if asked.endpoint not in ENDPOINTS:
         raise InvalidField(f"`endpoint` must be one of {', '.join(ENDPOINTS)}.", param="endpoint")
@@ -112,6 +115,8 @@ def read_batch(asked: BatchRequest, now: int) -> Batch:
         expires_at=now + _window_s(asked.completion_window),
         metadata=asked.metadata,
         output_ttl_s=lifetime_s,
+        tenant=caller.tenant,
+        api_key="" if caller.account is None else caller.account.key.id,
     )
 
 

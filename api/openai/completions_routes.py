@@ -66,16 +66,18 @@ def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             return prompt.prompt or ""
         # Only the model knows what its tokens say. In class `batch` it would be waited for without a bound.
         kind = "normal" if how.request_class == "batch" else how.request_class
-        way = replace(how, label=encode_label(QuestionLabel()), request_class=kind, idempotency_key="")
+        way = replace(how, label=encode_label(QuestionLabel()), request_class=kind, idempotency_key="", num_parts=0)
         return (await ask(partial(gateway.submit, pool, Detokenize(tokens=prompt.prompt_ids), way), Detokenized)).text
 
     def several(pool: str, call: CompletionCall, labels: Sequence[CompletionLabel], how: Submit) -> ASGIApp:
         submits: list[SubmitCall] = []
-        for index, payload in enumerate(candidates(call)):
+        payloads = candidates(call)
+        for index, payload in enumerate(payloads):
             # The deadline is for the call, and its client knows one id of several.
             timeout_ms = how.start_timeout_ms if index == 0 else 0
             label = encode_label(labels[index // call.best_of])
-            way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=False)
+            num_parts = 0 if index else len(payloads)
+            way = replace(how, label=label, start_timeout_ms=timeout_ms, can_be_resumed=False, num_parts=num_parts)
             submits.append(partial(gateway.submit, pool, payload, way))
         if not call.stream:
             return GatheredAnswer(submits, partial(render_completions, call=call, labels=labels), clock)

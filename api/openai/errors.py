@@ -53,8 +53,8 @@ def paddler_error(request: AnyRequest, error: PaddlerError) -> Response[Any]:
     if error.limit is not None:
         reset_ms = None if error.retry_after_s is None else error.retry_after_s * 1000
         headers |= limit_headers(error.limit, 0, reset_ms)
-    if error.status >= 500:
-        # OpenAI's clients repeat every 5xx unless told; a request that kills agents must not come back by itself.
+    if error.status >= 500 or (error.status == 429 and not error.retryable):
+        # OpenAI's clients repeat these unless told; a request that kills agents must not come back by itself.
         headers["x-should-retry"] = "true" if error.retryable else "false"
     return _respond(request, error.status, error_object(error), headers)
 

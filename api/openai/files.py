@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from api.access.caller import caller_of
 from api.body import AnyRequest
 from api.connection import Headers, Outgoing, run_while_connected
 from api.forms import discard, read_form
@@ -33,6 +34,7 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
     # Its own limit, which counts what has arrived: `Upload` refuses what is too large.
     @post("/v1/files", status_code=200, request_max_body_size=None, operation=CREATE_FILE)
     async def create_file(request: AnyRequest) -> FileObject:
+        tenant = caller_of(request.scope).tenant
         try:
             upload = await files.begin()
         except PaddlerError:
@@ -45,7 +47,7 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
             if form.filename is None:
                 raise InvalidField("`file` is required.", param="file")
             name = _cleaned(form.filename)
-            record = await files.finish(upload, filename=name, purpose="batch", lifetime_s=lifetime_s)
+            record = await files.finish(upload, filename=name, purpose="batch", lifetime_s=lifetime_s, tenant=tenant)
             is_done = True
         finally:
             if not is_done:
@@ -61,21 +63,22 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
             limit=read_limit(query, MAX_PAGE, MAX_PAGE),
             newest_first=order != "asc",
             purpose=query.get("purpose"),
+            tenant=caller_of(request.scope).tenant,
         )
         return list_fields([file_object(record) for record in page.items], has_more=page.has_more)
 
     @get("/v1/files/{file_id:str}", operation=GET_FILE)
-    async def get_file(file_id: FromPath[str]) -> FileObject:
-        return file_object(await files.get(file_id))
+    async def get_file(request: AnyRequest, file_id: FromPath[str]) -> FileObject:
+        return file_object(await files.get(file_id, tenant=caller_of(request.scope).tenant))
 
     @delete("/v1/files/{file_id:str}", status_code=200, operation=DELETE_FILE)
-    async def delete_file(file_id: FromPath[str]) -> DeletedFile:
-        await files.delete(file_id)
+    async def delete_file(request: AnyRequest, file_id: FromPath[str]) -> DeletedFile:
+        await files.delete(file_id, tenant=caller_of(request.scope).tenant)
         return {"id": file_id, "object": "file", "deleted": True}
 
     @get("/v1/files/{file_id:str}/content", operation=GET_CONTENT)
-    async def get_content(file_id: FromPath[str]) -> ASGIApp:
-        record = await files.get(file_id)
+    async def get_content(request: AnyRequest, file_id: FromPath[str]) -> ASGIApp:
+        record = await files.get(file_id, tenant=caller_of(request.scope).tenant)
         return FileAnswer(record, files.read(record), clock)
 
     return [create_file, list_files, get_file, delete_file, get_content]

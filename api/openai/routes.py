@@ -57,9 +57,9 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
                 raise InvalidField("`Idempotency-Key` needs `n` to be 1.", param="Idempotency-Key")
             first, *others = choice_payloads(call.payload, call.n)
             # As with embeddings: the deadline is for the call, and its client knows one id of several.
-            way = replace(how, can_be_resumed=False)
+            way = replace(how, can_be_resumed=False, num_parts=call.n)
             submits = [partial(gateway.submit, pool, first, way)]
-            way = replace(way, start_timeout_ms=0)
+            way = replace(way, start_timeout_ms=0, num_parts=0)
             submits += [partial(gateway.submit, pool, one, way) for one in others]
             if not call.stream:
                 return GatheredAnswer(submits, partial(render_choices, label=chat_label), clock)

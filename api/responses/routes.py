@@ -13,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from msgspec.structs import replace
 
+from api.access.caller import caller_of
 from api.asking import AskedAnswer
 from api.body import AnyRequest, read_json_body
 from api.exchange import StreamedAnswer, WholeAnswer
@@ -33,7 +34,7 @@ from api.responses.operations import CANCEL, COUNT, CREATE, DELETE, GET, LIST_IT
 from api.responses.query import read_retrieval
 from api.responses.told import ToldAsResponse
 from paddler.clock import Clock
-from paddler.jobs.gateway import Gateway, Reply, Submit
+from paddler.jobs.gateway import Gateway, Reply
 from paddler.wire.agent import CountTokens
 from paddler.wire.answers import Counted
 from paddler.wire.stored import StoredResponse
@@ -44,8 +45,6 @@ PATH = "/v1/responses"
 def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     """As with the other routes, the handlers close over their collaborators."""
     responses = gateway.responses
-    # Clients have no keys yet: all are one tenant.
-    tenant = Submit().tenant
 
     @post(PATH, status_code=200, operation=CREATE)
     async def create_response(request: AnyRequest) -> ASGIApp:
@@ -96,7 +95,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @get(f"{PATH}/{{response_id:str}}", operation=GET)
     async def get_response(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         request_id = request_id_of_response("response_id", response_id)
-        await responses.read(request_id, tenant)
+        await responses.read(request_id, caller_of(request.scope).tenant)
         how = read_retrieval(request, request_id)
         if not how.is_stream:
             return await _status(request_id)
@@ -105,18 +104,18 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         return StreamedAnswer(follow, render, gateway.position, clock, begins_at_once=True)
 
     @post(f"{PATH}/{{response_id:str}}/cancel", status_code=200, operation=CANCEL)
-    async def cancel_response(response_id: FromPath[str]) -> ASGIApp:
+    async def cancel_response(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         """One that has ended stays as it is."""
         request_id = request_id_of_response("response_id", response_id)
-        await responses.read(request_id, tenant)
+        await responses.read(request_id, caller_of(request.scope).tenant)
         await gateway.cancel(request_id)
         return await _status(request_id)
 
     @delete(f"{PATH}/{{response_id:str}}", status_code=200, operation=DELETE)
-    async def delete_response(response_id: FromPath[str]) -> DeletedResponse:
+    async def delete_response(request: AnyRequest, response_id: FromPath[str]) -> DeletedResponse:
         """One that has not ended is cancelled."""
         request_id = request_id_of_response("response_id", response_id)
-        await responses.read(request_id, tenant)
+        await responses.read(request_id, caller_of(request.scope).tenant)
         await gateway.cancel(request_id)
         await responses.forget(request_id)
         return {"id": response_id, "object": "response", "deleted": True}
@@ -125,7 +124,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def list_input_items(request: AnyRequest, response_id: FromPath[str]) -> ASGIApp:
         request_id = request_id_of_response("response_id", response_id)
         page = read_page(request)
-        record = await responses.read(request_id, tenant)
+        record = await responses.read(request_id, caller_of(request.scope).tenant)
         return ASGIResponse(body=page.of(request_id, record), media_type="application/json")
 
     async def _status(request_id: str) -> ASGIApp:

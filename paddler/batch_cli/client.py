@@ -71,12 +71,16 @@ class FileObject(Struct):
 class BatchClient:
     """It, and each call, raises `CannotTalk`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self._url = url
         # An upload is as slow as its network; what must come soon is a connection and the answer's head.
         timeout = httpx.Timeout(TIMEOUT_S, read=300.0, write=None)
         try:
-            self._http = httpx.Client(base_url=url.rstrip("/").removesuffix("/v1"), timeout=timeout)
+            self._http = httpx.Client(
+                base_url=url.rstrip("/").removesuffix("/v1"),
+                timeout=timeout,
+                headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            )
         except httpx.InvalidURL as error:
             raise CannotTalk(f"--url {url} is no URL: {error}") from None
 

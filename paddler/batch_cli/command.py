@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import rich_click as click
+from msgspec import Struct
 from rich.console import Console
 
 from paddler.batch_cli.client import Away, Batch, BatchClient, CannotTalk
@@ -34,6 +35,11 @@ _OUTPUT = click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=P
 _url = option("--url", help="As before the subcommand.")
 
 
+class _Balancer(Struct, frozen=True):
+    url: str
+    api_key: str | None
+
+
 def _shared(function: _F) -> _F:
     """Adds `url` and `as_json`."""
     function = option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
@@ -52,10 +58,11 @@ _input_file = click.argument("file", type=_INPUT)  # pyright: ignore[reportUnkno
 
 @click.group(name="batch")
 @option("--url", default=DEFAULT_URL, help="A balancer's inference or OpenAI service.")
+@option("--api-key", help="Where keys are needed; better by the variable, as others can see command lines.")
 @click.pass_context
-def command(ctx: click.Context, *, url: str) -> None:
+def command(ctx: click.Context, *, url: str, api_key: str | None) -> None:
     """Answer files of requests when there is time: whatever somebody waits for goes first."""
-    ctx.obj = url
+    ctx.obj = _Balancer(url, api_key)
 
 
 @command.command(name="submit")
@@ -248,8 +255,9 @@ def _pair(text: str) -> tuple[str, str]:
 def _talk(url: str | None, act: Callable[[BatchClient], _T]) -> _T:
     context = click.get_current_context()
     assert context is not None
+    balancer: _Balancer = context.obj
     try:
-        with contextlib.closing(BatchClient(url or context.obj)) as client:
+        with contextlib.closing(BatchClient(url or balancer.url, balancer.api_key)) as client:
             return act(client)
     except CannotTalk as error:
         raise click.ClickException(str(error)) from None

@@ -68,23 +68,34 @@ class Batches:
         with contextlib.suppress(*TROUBLE):
             await self._jobs.enqueue(batch)
 
-    async def get(self, batch_id: str) -> Batch:
-        """Raises `BatchNotFound`, `QueueUnavailable`."""
+    async def get(self, batch_id: str, *, tenant: str | None = None) -> Batch:
+        """With `tenant` only one of that tenant. Raises `BatchNotFound`, `QueueUnavailable`."""
         with told_as_unavailable():
-            return self._decoded(batch_id, await self._redis.get(self._keys.batch(batch_id)))
+            batch = self._decoded(batch_id, await self._redis.get(self._keys.batch(batch_id)))
+        if tenant not in (None, batch.tenant):
+            raise _not_found(batch_id)
+        return batch
 
-    async def list(self, *, after: str | None = None, limit: int) -> Page[Batch]:
-        """The newest first. Raises `BatchNotFound` for an unknown `after`, `QueueUnavailable`."""
+    async def list(self, *, after: str | None = None, limit: int, tenant: str | None = None) -> Page[Batch]:
+        """The newest first, with `tenant` only those of that tenant. Raises `BatchNotFound` for an unknown `after`,
+        `QueueUnavailable`."""
+
+        def is_known(batch: Batch) -> bool:
+            return tenant in (None, batch.tenant)
+
         with told_as_unavailable():
-            page = await self._index.page(after=after, limit=limit, newest_first=True, wanted=lambda _: True)
+            page = await self._index.page(
+                after=after, limit=limit, newest_first=True, wanted=is_known, is_known=is_known
+            )
         if page is None:
             raise BatchNotFound(f"`after`: there is no batch {str(after)[:64]!r}.", param="after")
         return page
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, batch_id: str, *, tenant: str | None = None) -> Batch:
         """The worker that has it stops what runs; a batch that nobody has is ended by the first that takes it.
 
-        Raises `BatchNotFound`, `QueueUnavailable`, and `Conflict` for one that has ended."""
+        As `get`. Raises `BatchNotFound`, `QueueUnavailable`, and `Conflict` for one that has ended."""
+        await self.get(batch_id, tenant=tenant)
         now = int(self._clock.wall())
 
         def cancelling(batch: Batch) -> Batch:
@@ -221,8 +232,12 @@ class Batches:
 
     def _decoded(self, batch_id: str, data: bytes | None) -> Batch:
         if data is None:
-            raise BatchNotFound(f"There is no batch {batch_id[:64]!r}; it may have been forgotten.", param="batch_id")
+            raise _not_found(batch_id)
         return decode_batch(data)
+
+
+def _not_found(batch_id: str) -> BatchNotFound:
+    return BatchNotFound(f"There is no batch {batch_id[:64]!r}; it may have been forgotten.", param="batch_id")
 
 
 def _lost(batch_id: str) -> LeaseLost:

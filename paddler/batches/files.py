@@ -14,6 +14,7 @@ from paddler.errors import BodyTooLarge, Conflict, FileElsewhere, FileNotFound, 
 from paddler.ids import new_file_id
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import FileKeys
+from paddler.tenants.records import ANONYMOUS
 
 MAX_FILE = 200 * 1024 * 1024
 MAX_STORED = 2 * 1024**3
@@ -75,7 +76,9 @@ class Files:
         self._index.add(pipe, record.id, self._clock.wall() * 1000)
         await pipe.execute()
 
-    async def finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
+    async def finish(
+        self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int, tenant: str = ANONYMOUS
+    ) -> FileRecord:
         """Raises `FileNotFound` when the upload has taken too long, `StorageFull` when others have had its room
         meanwhile, `QueueUnavailable`."""
         upload.check(upload.num_bytes, await self._room())
@@ -88,6 +91,7 @@ class Files:
             filename=filename,
             purpose=purpose,
             place=self.contents.place,
+            tenant=tenant,
         )
         with told_as_unavailable():
             await upload.flush()
@@ -95,24 +99,36 @@ class Files:
             await self.add(record)
         return record
 
-    async def get(self, file_id: str) -> FileRecord:
-        """Raises `FileNotFound`, `QueueUnavailable`."""
+    async def get(self, file_id: str, *, tenant: str | None = None) -> FileRecord:
+        """With `tenant` only one of that tenant. Raises `FileNotFound`, `QueueUnavailable`."""
         with told_as_unavailable():
             data = await self._redis.get(self._keys.file(file_id)) if _ID.fullmatch(file_id) else None
-        if data is None:
+        record = None if data is None else decode_file(data)
+        if record is None or tenant not in (None, record.tenant):
             raise FileNotFound(f"There is no file {file_id[:64]!r}; it may have expired.", param="file_id")
-        return decode_file(data)
+        return record
 
     async def list(
-        self, *, after: str | None = None, limit: int, newest_first: bool, purpose: str | None = None
+        self,
+        *,
+        after: str | None = None,
+        limit: int,
+        newest_first: bool,
+        purpose: str | None = None,
+        tenant: str | None = None,
     ) -> Page[FileRecord]:
-        """Raises `FileNotFound` for an unknown `after`, `QueueUnavailable`."""
+        """With `tenant` only those of that tenant. Raises `FileNotFound` for an unknown `after`, `QueueUnavailable`."""
+
+        def is_wanted(record: FileRecord) -> bool:
+            return purpose in (None, record.purpose) and tenant in (None, record.tenant)
+
         with told_as_unavailable():
             page = await self._index.page(
                 after=after,
                 limit=limit,
                 newest_first=newest_first,
-                wanted=lambda record: purpose in (None, record.purpose),
+                wanted=is_wanted,
+                is_known=lambda record: tenant in (None, record.tenant),
             )
         if page is None:
             raise FileNotFound(f"`after`: there is no file {str(after)[:64]!r}.", param="after")
@@ -139,9 +155,10 @@ class Files:
                 await self.contents.seal(record.id, record.num_bytes, ttl_s)
             await self._redis.expire(key, ttl_s)
 
-    async def delete(self, file_id: str) -> None:
-        """Raises `FileNotFound`, `QueueUnavailable`, and `Conflict` for the input of a batch that has not ended."""
-        record = await self.get(file_id)
+    async def delete(self, file_id: str, *, tenant: str | None = None) -> None:
+        """As `get`. Raises `FileNotFound`, `QueueUnavailable`, and `Conflict` for the input of a batch that has not
+        ended."""
+        record = await self.get(file_id, tenant=tenant)
         with told_as_unavailable():
             if file_id.encode() in await self._redis.hvals(self._keys.open_batches()):
                 raise Conflict("A batch reads this file; delete it when that has ended, or cancel the batch.")

@@ -38,13 +38,20 @@ class Index(Generic[T]):
         return await self._redis.zcard(self._key)
 
     async def page(
-        self, *, after: str | None, limit: int, newest_first: bool, wanted: Callable[[T], bool]
+        self,
+        *,
+        after: str | None,
+        limit: int,
+        newest_first: bool,
+        wanted: Callable[[T], bool],
+        is_known: Callable[[T], bool],
     ) -> Page[T] | None:
-        """The first records behind `after`; None when nobody knows that one."""
+        """The first records behind `after`; None when there is no such one, or it must not be known to who asks."""
         start = 0
         if after is not None:
             rank = await (self._redis.zrevrank if newest_first else self._redis.zrank)(self._key, after)
-            if rank is None:
+            (data,) = await self._read([after.encode()])
+            if rank is None or (data is not None and not is_known(self._decode(data))):
                 return None
             start = rank + 1
         found: list[T] = []

@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from paddler.tenants.records import ANONYMOUS
+
 Purpose = Literal["batch", "batch_output"]
 
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
@@ -20,7 +22,7 @@ MAX_LINES = 50_000
 
 
 class FileRecord(Struct, frozen=True, kw_only=True):
-    """`place` says where the contents are: `redis`, or the URL of a directory."""
+    """`place` says where the contents are: `redis`, or the URL of a directory; `tenant` whose it is."""
 
     id: str
     num_bytes: int
@@ -29,6 +31,7 @@ class FileRecord(Struct, frozen=True, kw_only=True):
     filename: str
     purpose: Purpose
     place: str
+    tenant: str = ANONYMOUS
 
 
 class LineError(Struct, frozen=True):
@@ -54,7 +57,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     `completed` lines are in the output file, `failed` in the error file, `not_run` of which were not tried. `runs` is
     how many workers have taken it, `fruitless` how many of the last did nothing, `troubles` how many of
     the last ended early for whatever reason. `pools` is which pool each model name
-    stands for, fixed when it is first met: a line's request id begins with it."""
+    stands for, fixed when it is first met: a line's request id begins with it. `tenant` is whose it is, and
+    `api_key` the id of the key whose usage its lines are."""
 
     id: str
     endpoint: str
@@ -85,6 +89,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     output_parts: tuple[Part, ...] = ()
     error_parts: tuple[Part, ...] = ()
     troubles: int = 0
+    tenant: str = ANONYMOUS
+    api_key: str = ""
 
     @property
     def has_ended(self) -> bool:

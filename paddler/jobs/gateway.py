@@ -36,6 +36,7 @@ from paddler.jobs.inbox import Inbox
 from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
+from paddler.jobs.ownership import Ownership
 from paddler.jobs.reply import Reply
 from paddler.jobs.responses import Responses, StorageSettings
 from paddler.jobs.standing import num_waiting_of_tenant, standing_of
@@ -47,6 +48,9 @@ from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
 from paddler.store.tally import Tally
+from paddler.tenants.account import Account
+from paddler.tenants.meter import NOTHING, Meter, Reservation
+from paddler.tenants.records import ANONYMOUS
 from paddler.wire.agent import Generate, Payload, encode_payload
 from paddler.wire.balancer import Frame, decode_placed
 
@@ -95,11 +99,14 @@ class Submit(Struct, frozen=True, kw_only=True):
     one request, unless it failed or was cancelled; their `fingerprint` must be the same. `can_be_resumed` False: its
     client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away.
 
+    `account` is whose limits it is charged to and whose usage it is, None for nobody's; `num_parts` is how many
+    requests its call has, 0 for all but the first of them.
+
     `request_id`, of the same pool, is a name that its client can make again: a request that has been submitted under it
     is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it."""
 
     request_class: str = "normal"
-    tenant: str = "anonymous"
+    tenant: str = ANONYMOUS
     weight: float = 1.0
     hint: str = ""
     start_timeout_ms: int | None = None
@@ -109,6 +116,8 @@ class Submit(Struct, frozen=True, kw_only=True):
     label: bytes = b""
     can_be_resumed: bool = True
     request_id: str = ""
+    account: Account | None = None
+    num_parts: int = 1
 
 
 class Gateway:
@@ -127,7 +136,9 @@ class Gateway:
         self.desired = DesiredView(store, clock)
         self._models = Models(store, clock)
         self.responses = Responses(store, settings.storage)
+        self.ownership = Ownership(store)
         self._leaving = Leaving(store, clock, self._inbox)
+        self._meter = Meter(store)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
         self.failed: asyncio.Event = asyncio.Event()
@@ -154,6 +165,7 @@ class Gateway:
         for mailbox in self._inbox.mailboxes():
             self._leave(mailbox)
         await self._leaving.join(STOP_PATIENCE_S)
+        await self._meter.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -182,8 +194,8 @@ class Gateway:
             self.failed.set()
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
-        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`, and
-        `InvalidField` for what no agent of the pool can do."""
+        """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`,
+        `InvalidField` for what no agent of the pool can do, and what `Meter.reserve` raises."""
         await self._ready(pool)
         how = how or Submit()
         try:
@@ -194,6 +206,7 @@ class Gateway:
                 raise ShuttingDown(STOPPING, retry_after_s=1)
             view.check_able(payload)
             submission = self._submission(pool, payload, how, view)
+            reserved = NOTHING if how.account is None else await self._reserve(submission, how, how.account)
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
@@ -212,13 +225,18 @@ class Gateway:
                 raise QueueUnavailable("Redis is full: it has reached its maxmemory.", retry_after_s=1) from error
             raise QueueUnavailable("Redis cannot be reached or refuses writes.", retry_after_s=1) from error
         if submitted.admission is Admission.KNOWN and how.request_id:
+            reserved.refused()
             self._inbox.close(mailbox)
             return await self.follow(how.request_id)
         if submitted.admission in (Admission.ASSIGNED, Admission.WAITING, Admission.KNOWN):
+            reserved.submitted()
             position = submitted.number if submitted.admission is Admission.WAITING else None
             num_own = await num_waiting_of_tenant(self._store, pool, submission)
             standing = standing_of(submission, submitted, view, num_own)
-            return Reply(mailbox, self._leave, label=how.label, position=position, standing=standing)
+            reply = Reply(mailbox, self._leave, label=how.label, position=position, standing=standing)
+            reply.when_ended = reserved.ended
+            return reply
+        reserved.refused()
         self._inbox.close(mailbox)
         if submitted.admission is Admission.DUPLICATE:
             try:
@@ -370,7 +388,16 @@ class Gateway:
             idempotency_key=how.idempotency_key and hashlib.sha256(how.idempotency_key.encode()).hexdigest()[:32],
             fingerprint=how.fingerprint,
             label=how.label,
+            api_key=how.account.key.id if how.account is not None else "",
         )
+
+    async def _reserve(self, submission: Submission, how: Submit, account: Account) -> Reservation:
+        tokens = submission.prompt_tokens + submission.output_tokens
+        request_id, is_batch = submission.request_id, bool(how.request_id)
+        async with asyncio.timeout(REDIS_PATIENCE_S):
+            return await self._meter.reserve(
+                account, request_id, tokens=tokens, num_parts=how.num_parts, is_batch=is_batch
+            )
 
     async def _refusal(self, pool: str, submitted: Submitted, view: PoolView, side: str) -> PaddlerError:
         if submitted.admission is Admission.MISMATCH:

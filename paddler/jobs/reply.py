@@ -12,7 +12,18 @@ from msgspec import Struct
 from paddler.errors import error_of
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.standing import Standing
-from paddler.wire.balancer import Answered, Failed, Finished, Frame, Opened, Prefilled, TextFormat, Tokens, Vectors
+from paddler.wire.balancer import (
+    Answered,
+    Failed,
+    Finished,
+    Frame,
+    Opened,
+    Prefilled,
+    TextFormat,
+    Tokens,
+    Usage,
+    Vectors,
+)
 
 HIT_SHARE = 0.9
 
@@ -85,6 +96,8 @@ class Reply:
         """`earlier` are the frames before `offset`. `is_over`: there is nothing behind it."""
         self._mailbox = mailbox
         self._leave = leave
+        self.when_ended: Callable[[Usage | None], None] | None = None
+        """Hears of the end before anybody else, with what was used where that is known."""
         self.is_over = is_over
         """There is nothing behind `offset`."""
         self.request_id = mailbox.request_id
@@ -132,15 +145,21 @@ class Reply:
             match frame:
                 case Failed():
                     self.has_failed = True
+                    self._tell_ended(None)
                     raise error_of(frame)
                 case Finished():
                     self.is_over = True
+                    self._tell_ended(frame.usage)
                     yield frame
                     return
                 case Prefilled():
                     pass
                 case _:
                     yield frame
+
+    def _tell_ended(self, usage: Usage | None) -> None:
+        if self.when_ended is not None:
+            self.when_ended(usage)
 
     async def wait_opened(self, timeout_s: float) -> bool:
         """True once the first frame is there, False after `timeout_s`; nothing is consumed.

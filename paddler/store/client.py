@@ -35,6 +35,7 @@ from paddler.store.pipe import RETRIED, Pipe, PipedConnection, pack
 from paddler.store.scripts import PoolScripts, ScriptCaller
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
+from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
 
 COMMAND_TIMEOUT_S = 5.0
@@ -74,6 +75,7 @@ class Store:
         self._caller = ScriptCaller(self.pipe, self._bulk)
         self.batch_scripts = BatchScripts(self._caller)
         self.desired_scripts = DesiredScripts(self._caller)
+        self.tenant_scripts = TenantScripts(self._caller, prefix)
         self._pools: dict[str, PoolScripts] = {}
         self._extra: list[Any] = []
 

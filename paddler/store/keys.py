@@ -5,7 +5,8 @@ A script declares the pool's base as its only key and builds the rest from it; `
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
 Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
-that change their model, `drain_keys.py` about what operators ask of agents.
+that change their model, `drain_keys.py` about what operators ask of agents; what belongs
+to tenants and not to pools (API keys, limits, usage) is in `tenant_keys.py`.
 
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
@@ -13,6 +14,7 @@ that change their model, `drain_keys.py` about what operators ask of agents.
 from __future__ import annotations
 
 from paddler.store.desired_keys import DesiredKeys
+from paddler.store.tenant_keys import api_keys_key
 
 CLASSES = ("interactive", "normal", "batch")
 """Request classes in the order in which they are served."""
@@ -294,6 +296,7 @@ class PoolKeys:
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
                 batch_jobs_key(self.prefix),
+                api_keys_key(self.prefix),
                 FileKeys(self.prefix).open_batches(),
             }
         )

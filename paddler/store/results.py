@@ -12,7 +12,8 @@ class Submission(Struct, frozen=True, kw_only=True):
 
     `chain` is a packed prefix chain (`routing.prefix`); `weight` and `tenant_max_waiting` are the tenant's;
     `rate` is what the fleet computes, tokens/s, 0 when nobody has measured it. `fingerprint` tells whether two requests
-    with one idempotency key ask for the same; `label` is kept with the request for whoever follows it later.
+    with one idempotency key ask for the same; `label` is kept with the request for whoever follows it later; `api_key`
+    is the id of the key it is accounted to, empty for none.
     `journal` holds the frames of a request that is submitted again because Redis forgot it (step 12)."""
 
     request_id: str
@@ -36,6 +37,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     label: bytes = b""
     journal: bytes = b""
+    api_key: str = ""
 
     @property
     def side(self) -> str:

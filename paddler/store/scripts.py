@@ -69,10 +69,17 @@ NAMES = (
     "turn",
     "end_turn",
     "write_desired",
+    "change_key",
+    "reserve",
+    "adjust",
+    "account",
 )
-PRELUDE = ("common", "queue", "choice", "place", "draining")
+PRELUDE = ("common", "queue", "choice", "place", "draining", "limits")
 
-BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep", "write_desired")
+BRINGS_MORE = (
+    *("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep"),
+    *("write_desired", "change_key", "reserve"),
+)
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 
 LARGE = 64 * 1024
@@ -153,6 +160,7 @@ class PoolScripts:
             submission.fingerprint,
             submission.label,
             submission.journal,
+            submission.api_key,
             is_large=len(submission.payload) + len(submission.journal) > LARGE,
         )
         return Submitted(Admission(status.decode()), number, request_id.decode())

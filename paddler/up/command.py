@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -27,12 +28,14 @@ from paddler.settings import (
     REDIS_PREFIX,
     REDIS_URL,
     Address,
+    insecure_option,
     log_options,
     option,
     sharing_options,
     waiting_options,
 )
-from paddler.store.client import connect
+from paddler.store.client import TROUBLE, Store, connect
+from paddler.tenants.keys import ApiKeys
 from paddler.up import valkey
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
@@ -67,6 +70,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @cors_options
 @waiting_options
+@insecure_option
 @sharing_options
 @state_database_option
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
@@ -152,13 +156,21 @@ async def _announce(
 ) -> None:
     await wait_for_balancer(settings.inference_addr, clock)
     abilities: list[str] = []
-    if settings.agents:
-        store = connect(redis_url, settings.redis_prefix)
-        try:
+    store = connect(redis_url, settings.redis_prefix)
+    try:
+        if settings.agents:
             abilities = await wait_for_agent(store, lambda: runner.pids, clock, output.say)
-        finally:
-            await store.close()
-    output.print(ready_message(settings, redis_url, _program(), clock.monotonic() - began, abilities))
+        has_keys = await _has_keys(store, clock)
+    finally:
+        await store.close()
+    seconds = clock.monotonic() - began
+    output.print(ready_message(settings, redis_url, _program(), seconds, abilities, has_keys=has_keys))
+
+
+async def _has_keys(store: Store, clock: Clock) -> bool:
+    with contextlib.suppress(*TROUBLE):
+        return await ApiKeys(store, clock).num_keys() > 0
+    return False
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:

@@ -55,6 +55,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_database: StateDatabase = MEMORY
     management_cors_allowed_host: tuple[str, ...] = ()
     inference_cors_allowed_host: tuple[str, ...] = ()
+    insecure: bool = False
     log_level: str
     log_format: str
 
@@ -77,6 +78,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         inference_item_timeout=settings.inference_item_timeout,
         share_prefix_cache=settings.share_prefix_cache,
         state_database=settings.state_database,
+        insecure=settings.insecure,
     )
     balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.

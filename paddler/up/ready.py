@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from paddler.clock import Clock
-from paddler.settings import DEFAULT_POOL, Address
+from paddler.settings import DEFAULT_POOL, Address, env_name
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import PoolKeys
 from paddler.up.plan import Settings, agent_flags, without_password
@@ -74,7 +74,13 @@ async def wait_for_agent(
 
 
 def ready_message(
-    settings: Settings, redis_url: str, program: str, seconds: float, abilities: Sequence[str] = ()
+    settings: Settings,
+    redis_url: str,
+    program: str,
+    seconds: float,
+    abilities: Sequence[str] = (),
+    *,
+    has_keys: bool = False,
 ) -> str:
     """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted, and asks
     for what the agents can do."""
@@ -86,18 +92,21 @@ def ready_message(
         "agents": _describe_agents(settings),
     }
     table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
-    body = _curl(settings, abilities) if settings.agents else _add_agent(settings, redis_url, program)
+    curl = curl_command(settings.compat_openai_addr, abilities, has_keys=has_keys)
+    body = f"Try it:\n\n{curl}" if settings.agents else _add_agent(settings, redis_url, program, curl)
     kept = "" if settings.redis_url else " Background requests are kept."
     stop = f"Stop with Ctrl-C.{kept}"
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
 
 
-def curl_command(address: Address, abilities: Sequence[str] = ()) -> str:
-    """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing."""
+def curl_command(address: Address, abilities: Sequence[str] = (), *, has_keys: bool = False) -> str:
+    """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing.
+    Where there are API keys, its reader has to have one."""
     path = next((path for ability, path in PATHS.items() if ability in abilities), "chat/completions")
     request = {"model": DEFAULT_POOL, **EXAMPLES[path]}
     url = f"{address.url}/v1/{path}"
-    return f"curl {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+    key = f'-H "Authorization: Bearer ${env_name("--api-key")}" ' if has_keys else ""
+    return f"curl {shlex.quote(url)} {key}-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
 
 
 def agent_command(settings: Settings, redis_url: str, program: str) -> str:
@@ -107,15 +116,11 @@ def agent_command(settings: Settings, redis_url: str, program: str) -> str:
     return f"{program} {shlex.join(['agent', *own, '--redis-url', without_password(redis_url), *prefix])}"
 
 
-def _curl(settings: Settings, abilities: Sequence[str]) -> str:
-    return f"Try it:\n\n{curl_command(settings.compat_openai_addr, abilities)}"
-
-
-def _add_agent(settings: Settings, redis_url: str, program: str) -> str:
+def _add_agent(settings: Settings, redis_url: str, program: str, curl: str) -> str:
     wait = settings.buffered_request_timeout / 1000
     return (
         f"There is no agent: a request waits up to {wait:g} s for one. Start one in another terminal:\n\n"
-        f"{agent_command(settings, redis_url, program)}\n\nThen try it:\n\n{curl_command(settings.compat_openai_addr)}"
+        f"{agent_command(settings, redis_url, program)}\n\nThen try it:\n\n{curl}"
     )
 
 

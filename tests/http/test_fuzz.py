@@ -94,6 +94,7 @@ class World(NamedTuple):
     url: str
     document: Document
     schema: Any
+    headers: dict[str, str]
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +106,7 @@ def worlds(valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
         for service, url in urls.items():
             content = httpx.get(f"{url}/openapi.json", trust_env=False).json()
             schema = schemathesis.openapi.from_dict(narrowed(content, known))
-            found[service] = World(url, Document(content), schema)
+            found[service] = World(url, Document(content), schema, known.headers)
         yield found
 
 
@@ -129,7 +130,7 @@ def test_nothing_is_answered_but_what_the_document_promises(
     )
     @given(case=world.schema[route.path][route.method].as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        answer = case.call(base_url=world.url, timeout=30)
+        answer = case.call(base_url=world.url, timeout=30, headers=world.headers)
         status = answer.status_code
         media = answer.headers.get("content-type", [""])[0]
         # Who gives a slot a millisecond to become free may be told that none did; one of the requests has failed.

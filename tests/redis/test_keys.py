@@ -12,8 +12,12 @@ from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
+from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
+from paddler.store.tenant_keys import LIMITS_KEEP_S, USAGE_KEEP_S, USED_KEEP_S, TenantKeys, used_key
 from paddler.store.turn_keys import question_key, turns_key
+
+SCRIPTS = (PoolScripts, BatchScripts, DesiredScripts, TenantScripts, TurnScripts)
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +50,7 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
     "response_key('x')": lambda keys: keys.response("x"),
     "KEPT": lambda keys: keys.kept(),
     "KEPT_BY_AGE": lambda keys: keys.kept_by_age(),
+    "USED": lambda keys: used_key(keys.base),
     "watchers_key('x')": lambda keys: keys.watchers("x"),
     "demand_key('normal')": lambda keys: keys.demand(),
     "demand_key('interactive')": lambda keys: keys.demand(),
@@ -87,13 +92,29 @@ def test_the_public_keys_of_autoscalers() -> None:
     assert (keys.demand(), keys.demand_batch()) == ("paddler:{default}:demand", "paddler:{default}:demand:batch")
 
 
+TENANT_KEYS: dict[str, Callable[[TenantKeys], str]] = {
+    "limits.key('x')": lambda keys: keys.limits("x"),
+    "limits.open('x')": lambda keys: keys.open("x"),
+    "limits.flight('x')": lambda keys: keys.flight("x"),
+    "limits.reserved('x')": lambda keys: keys.reserved("x"),
+    "limits.usage(20788)": lambda keys: keys.usage(20788),
+    "limits.accounted()": lambda keys: keys.accounted(),
+}
+
+
+async def test_lua_and_python_build_the_same_keys_of_a_tenant(store: Store) -> None:
+    keys = TenantKeys(store.prefix, "alice")
+    parts = source("common"), source("limits"), "begin(KEYS, ARGV)\nreturn {" + ", ".join(TENANT_KEYS) + "}"
+    built = await store.redis.eval("".join(parts), 1, keys.base, 0)
+    assert [item.decode() for item in built] == [build(keys) for build in TENANT_KEYS.values()]
+
+
+async def test_lua_keeps_usage_and_limits_as_long_as_python_says(store: Store) -> None:
+    script = source("common") + source("limits") + "return {limits.KEEP_S, limits.USAGE_KEEP_S, USED_KEEP_S}"
+    assert await store.redis.eval(script, 1, "x", 0) == [LIMITS_KEEP_S, USAGE_KEEP_S, USED_KEEP_S]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_has_a_typed_function(name: str) -> None:
-    others = {
-        "change_batch": BatchScripts,
-        "write_desired": DesiredScripts,
-        "turn": TurnScripts,
-        "end_turn": TurnScripts,
-    }
-    assert inspect.iscoroutinefunction(getattr(others.get(name, PoolScripts), name))
+    assert any(inspect.iscoroutinefunction(getattr(scripts, name, None)) for scripts in SCRIPTS)
     assert "ARGV: now" in source(name), "a script says what its arguments are"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import httpx
 from story_harness import Command
 
+from paddler.testing.waiting import wait_until
+
 CHAT = "/v1/chat/completions"
 SLOTS = "16"
 FAILED = "[[fail]]"
@@ -65,14 +67,20 @@ class Known(NamedTuple):
     spare_agents: list[str]
     files: list[str]
     batches: list[str]
+    keys: list[str]
+    headers: dict[str, str]
+    """Of a key that everything is asked for with: random requests make keys, and then everybody needs one."""
 
 
 def known_ids(urls: dict[str, str]) -> Known:
     """Requests of each kind, each in another state."""
     url = urls["inference"]
-    agents = httpx.get(f"{urls['management']}/api/v1/agents", trust_env=False).json()["agents"]
-    spare = httpx.get(f"{urls['management']}/api/v1/pools/{SPARE}/agents", trust_env=False).json()["agents"]
-    with httpx.Client(base_url=url, timeout=20, trust_env=False) as http:
+    headers = new_key(urls["management"], {})
+    other = new_key(urls["management"], headers)["authorization"].split("-")[1]
+    with httpx.Client(base_url=urls["management"], timeout=20, trust_env=False, headers=headers) as operator:
+        agents = operator.get("/api/v1/agents").json()["agents"]
+        spare = operator.get(f"/api/v1/pools/{SPARE}/agents").json()["agents"]
+    with httpx.Client(base_url=url, timeout=20, trust_env=False, headers=headers) as http:
 
         def ask(path: str, body: dict[str, Any]) -> str:
             return http.post(path, json={"model": "default"} | body).headers["x-request-id"]
@@ -119,14 +127,30 @@ def known_ids(urls: dict[str, str]) -> Known:
             [*(one["id"] for one in spare), "nobody"],
             files,
             batches,
+            [other, "nobody"],
+            headers,
         )
+
+
+def new_key(url: str, headers: dict[str, str]) -> dict[str, str]:
+    """How a key for everything is sent; balancers know it on return."""
+    body = {"name": "fuzz", "scopes": ["inference", "management"]}
+    made = httpx.post(f"{url}/api/v1/keys", json=body, headers=headers, trust_env=False)
+    own = {"authorization": f"Bearer {made.json()['secret']}"}
+
+    def is_needed() -> bool:
+        answers = [httpx.get(f"{url}/api/v1/agents", headers=sent, trust_env=False) for sent in ({}, own)]
+        return [answer.status_code for answer in answers] == [401, 200]
+
+    asyncio.run(wait_until(is_needed, what="the key is known"))
+    return own
 
 
 def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
     """The document as it is for this one fleet: models and ids that it has, where any text is allowed."""
     found = deepcopy(document)
     ids = {"request_id": known.requests, "response_id": known.responses, "agent_id": known.agents}
-    ids |= {"file_id": known.files, "batch_id": known.batches}
+    ids |= {"file_id": known.files, "batch_id": known.batches, "key_id": known.keys}
     for schema in found["components"]["schemas"].values():
         # Requests alone are closed to unknown fields.
         model = schema.get("properties", {}).get("model", {})

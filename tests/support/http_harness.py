@@ -31,6 +31,9 @@ from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.settings import Address
 from paddler.store.client import Store, connect
 from paddler.store.scripts import Disposition, Emission, Outcome
+from paddler.tenants.keys import ApiKeys, NewKey
+from paddler.tenants.records import Limits, Scope
+from paddler.tenants.watch import TenantWatch
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Payload, decode_payload
 from paddler.wire.balancer import Finished, FinishReason, Frame, Opened, Tokens, Usage, encode_frame
@@ -67,7 +70,7 @@ class HandRequest:
 
     async def finish(self, reason: FinishReason = FinishReason.STOP, usage: Usage = USAGE) -> None:
         outcome = Outcome.CANCELLED if reason is FinishReason.CANCELLED else Outcome.DONE
-        await self._settle(Finished(reason, usage), outcome)
+        await self._settle(Finished(reason, usage), outcome, usage)
 
     async def fail(self, error: PaddlerError) -> None:
         await self._settle(frame_of(error), Outcome.FAILED)
@@ -82,8 +85,8 @@ class HandRequest:
         await wait_until(is_asked, timeout_s=3, what="the request is cancelled")
         await self.finish(FinishReason.CANCELLED)
 
-    async def _settle(self, frame: Frame, outcome: Outcome) -> None:
-        placed = await self._agent.pool.settle(self._agent.agent_id, self._emission(frame), outcome, USAGE)
+    async def _settle(self, frame: Frame, outcome: Outcome, usage: Usage = USAGE) -> None:
+        placed = await self._agent.pool.settle(self._agent.agent_id, self._emission(frame), outcome, usage)
         assert placed.disposition is Disposition.OK
 
     def _emission(self, frame: Frame) -> Emission:
@@ -125,9 +128,10 @@ class HandAgent:
 class HttpBalancer:
     """All services of one balancer process, and clients for them."""
 
-    def __init__(self, store: Store, gateway: Gateway, services: dict[str, Service]) -> None:
+    def __init__(self, store: Store, gateway: Gateway, services: dict[str, Service], tenants: TenantWatch) -> None:
         self.store = store
         self.gateway = gateway
+        self.tenants = tenants
         self._services = services
 
     def url(self, service: str = "inference") -> str:
@@ -136,8 +140,16 @@ class HttpBalancer:
     def service(self, service: str = "inference") -> Service:
         return self._services[service]
 
-    def http(self, service: str = "inference") -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False)
+    def http(self, service: str = "inference", key: str | None = None) -> httpx.AsyncClient:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False, headers=headers)
+
+    async def new_key(self, name: str, *scopes: Scope, expires_ms: int | None = None, **limits: Any) -> NewKey:
+        """A key that this balancer knows on return; a tenant of its own name."""
+        keys = ApiKeys(self.store, SystemClock())
+        new = await keys.create(name, scopes=scopes or ("inference",), limits=Limits(**limits), expires_ms=expires_ms)
+        await self.tenants.ring.refresh_once()
+        return new
 
     def openai(self, service: str = "inference") -> AsyncOpenAI:
         return AsyncOpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
@@ -189,10 +201,11 @@ async def http_balancer(
     gateway = Gateway(store, GatewaySettings(**known | settings), clock)
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
     shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
+    tenants = TenantWatch(store, clock)
     apps = {
-        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY),
-        "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive),
-        "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive),
+        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, ring=tenants.ring),
+        "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
+        "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
     }
     for name, app in apps.items():
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
@@ -201,16 +214,18 @@ async def http_balancer(
         name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
         for name, app in apps.items()
     }
+    await tenants.start()
     await gateway.start()
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
     await wait_until(lambda: all(service.started for service in services.values()), what="services start")
     try:
-        yield HttpBalancer(store, gateway, services)
+        yield HttpBalancer(store, gateway, services, tenants)
     finally:
         gateway.stop_accepting()
         for service in services.values():
             service.should_exit = True
         await asyncio.gather(*tasks)
+        await tenants.close()
         await gateway.close()
         await store.close()
 

@@ -185,3 +185,9 @@ def test_agents_without_a_model_follow_and_stay() -> None:
         assert settings.follows == follows
         assert ("--on-model-error" in agent.command) != follows
         assert ("--model" in agent.command) == (model is not None)
+
+
+def test_where_there_are_keys_the_command_to_try_has_a_place_for_one() -> None:
+    message = ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0, has_keys=True)
+    assert '-H "Authorization: Bearer $PADDLER_API_KEY"' in message
+    assert "PADDLER_API_KEY" not in ready_message(SETTINGS, "unix:///s?db=0", "paddler", 1.0)

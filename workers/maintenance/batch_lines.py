@@ -36,6 +36,7 @@ from paddler.jobs.gateway import Gateway, Submit
 from paddler.jobs.heard import Answer, hear
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE
+from paddler.tenants.account import Account
 from workers.maintenance.batch_output import Output
 from workers.maintenance.batch_pools import BatchPools
 
@@ -73,7 +74,9 @@ class Lines:
         pools: BatchPools,
         output: Output,
         clock: Clock,
+        account: Account | None = None,
     ) -> None:
+        self._account = account
         self._batch = batch
         self._gateway = gateway
         self._format = line_format
@@ -207,7 +210,15 @@ class Lines:
         return answers
 
     async def _ask(self, request: LineRequest, request_id: str) -> Answer:
-        how = Submit(request_class="batch", is_background=True, label=request.label, request_id=request_id)
+        how = Submit(
+            request_class="batch",
+            is_background=True,
+            tenant=self._batch.tenant,
+            weight=1.0 if self._account is None else self._account.key.limits.weight,
+            account=self._account,
+            label=request.label,
+            request_id=request_id,
+        )
 
         async def ask_once() -> Answer:
             async with await self._gateway.submit(pool_of(request_id), request.payload, how) as reply:

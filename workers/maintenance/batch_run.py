@@ -27,6 +27,7 @@ from paddler.clock import Clock
 from paddler.errors import FileNotFound
 from paddler.jobs.gateway import Gateway
 from paddler.logs import get_logger
+from paddler.tenants.account import Account
 from workers.maintenance.batch_check import check_lines
 from workers.maintenance.batch_lines import CANCELLED, EXPIRED, Lines
 from workers.maintenance.batch_output import Output
@@ -56,7 +57,10 @@ class BatchRun:
         clock: Clock,
         *,
         lease_ms: int,
+        account: Account | None = None,
     ) -> None:
+        """`account` pays for its lines; None where there are no keys, or its key has been forgotten."""
+        self._account = account
         self._batch = batch
         self._holder = holder
         self._batches = batches
@@ -133,7 +137,7 @@ class BatchRun:
         done = await self._batches.done_lines(self._batch.id)
         output = Output(self._batch, self._holder, self._batches, self._files.contents, self._clock)
         pools = BatchPools(self._batch, self._holder, self._batches, self._gateway, self._clock)
-        self._lines = lines = Lines(self._batch, self._gateway, self._format, pools, output, self._clock)
+        self._lines = lines = Lines(self._batch, self._gateway, self._format, pools, output, self._clock, self._account)
         lines.halted = self._reason_to_halt(self._batch)
         flushing = group.create_task(output.flush_loop())
         line = num_unknown = 0
@@ -219,6 +223,7 @@ class BatchRun:
                 filename=filename,
                 purpose="batch_output",
                 place=self._files.contents.place,
+                tenant=self._batch.tenant,
             )
         )
 

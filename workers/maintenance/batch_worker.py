@@ -17,12 +17,14 @@ from paddler.batches.jobs import FUNCTION, MAX_RUN_S, arq_redis, decode_job
 from paddler.batches.lines import LineFormat, load_format
 from paddler.batches.records import Batch
 from paddler.clock import Clock
-from paddler.errors import BatchNotFound, FileNotFound, PaddlerError
+from paddler.errors import BatchNotFound, FileNotFound, KeyNotFound, PaddlerError
 from paddler.ids import new_process_id
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.logs import get_logger
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connection_pool
 from paddler.store.keys import batch_jobs_key
+from paddler.tenants.account import Account
+from paddler.tenants.keys import ApiKeys
 from workers.maintenance.batch_run import BatchRun
 
 log = get_logger(__name__)
@@ -41,6 +43,7 @@ class BatchRunner:
     def __init__(self, store: Store, contents: Contents, clock: Clock, *, lease_ms: int) -> None:
         self.batches = Batches(store, clock)
         self.files = Files(store, contents, clock)
+        self._keys = ApiKeys(store, clock)
         self._clock = clock
         self._lease_ms = lease_ms
         self._holder = new_process_id("worker")
@@ -108,9 +111,23 @@ class BatchRunner:
     async def _run(self, batch: Batch, holder: str) -> None:
         line_format = await self._start()
         run = BatchRun(
-            batch, holder, self.batches, self.files, self._gateway, line_format, self._clock, lease_ms=self._lease_ms
+            batch,
+            holder,
+            self.batches,
+            self.files,
+            self._gateway,
+            line_format,
+            self._clock,
+            lease_ms=self._lease_ms,
+            account=await self._account(batch),
         )
         await run.run()
+
+    async def _account(self, batch: Batch) -> Account | None:
+        """With the limits that its key has now. A batch that was accepted is run, whatever has become of its key."""
+        with contextlib.suppress(KeyNotFound):
+            return Account(key=await self._keys.get(batch.api_key))
+        return None
 
     async def _start(self) -> LineFormat:
         """With the first batch: a worker without any need not follow anything."""

@@ -4,7 +4,7 @@
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE, USED
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -24,6 +24,7 @@ local function begin(KEYS, ARGV)
     MARKED = P .. ':marked'
     KEPT = P .. ':kept'
     KEPT_BY_AGE = P .. ':kept:age'
+    USED = P .. ':used'
   end
   local clock = redis.call('TIME')
   micros = tonumber(clock[2])
@@ -69,6 +70,8 @@ local MAX_DEAD = 1000
 local SMALL_PAYLOAD = 16384
 -- A tenant's fair-queueing tag is forgotten when it has been idle this long, seconds.
 local TAG_KEEP_S = 3600
+-- What has ended waits so long for whoever accounts it, seconds.
+local USED_KEEP_S = 2592000
 
 local function is_leased(agent)
   local expiry = redis.call('ZSCORE', AGENTS, agent)

@@ -208,6 +208,18 @@ local function forget_response(id, is_over)
   return redis.call('UNLINK', response_key(id))
 end
 
+-- What a request of an API key has used, for whoever accounts it: in the step that ends it, so that no death of a process
+-- costs or doubles it. A dead letter that is requeued ends once more, and is one request all the same.
+local function note_use(id, api_key)
+  local key = request_key(id)
+  local fields = redis.call('HMGET', key, 'tenant', 'agent', 'prompt_tokens', 'completion_tokens', 'cached_tokens')
+  local model = fields[2] and redis.call('HGET', agent_key(fields[2]), 'model')
+  local first = redis.call('HINCRBY', key, 'ends', 1) == 1 and 1 or 0
+  redis.call('XADD', USED, '*', 'id', id, 'tenant', fields[1], 'key', api_key, 'model', model or '', 'prompt',
+    fields[3] or 0, 'cached', fields[5] or 0, 'output', fields[4] or 0, 'first', first)
+  redis.call('EXPIRE', USED, USED_KEEP_S)
+end
+
 -- End a request: final frames, state, ledger, and a TTL on every key it keeps. The caller has taken its ticket out.
 -- `class` and `entry` in the ledger spare a look; what follows them is written with the state.
 local function finish(id, state, frames, class, entry, ...)
@@ -220,8 +232,10 @@ local function finish(id, state, frames, class, entry, ...)
   redis.call('HDEL', key, 'entry', 'chain')
   redis.call('SREM', MARKED, id)
   redis.call('EXPIRE', payload_key(id), KEEP_S)
-  keep_until(id, tonumber(redis.call('HGET', key, 'keep') or KEEP_S))
+  local kept = redis.call('HMGET', key, 'keep', 'api_key')
+  keep_until(id, tonumber(kept[1] or KEEP_S))
   redis.call('DEL', watchers_key(id))
+  if kept[2] then note_use(id, kept[2]) end
 end
 
 local function is_terminal(state)

@@ -4,7 +4,7 @@
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
 -- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s),
 -- fingerprint (what the idempotency key stands for), label (kept with the request), journal (step 12: frames of this
--- very request that Redis has forgotten).
+-- very request that Redis has forgotten), id of the API key that it is accounted to ('' for none).
 -- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`.
 local id, class, tenant, payload, inbox = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local start_timeout, max_waiting = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -12,7 +12,7 @@ local chain, prompt_tokens, output_tokens = ARGV[9], tonumber(ARGV[10]), tonumbe
 local weight, hint, tenant_max = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 local rate, max_wait, background = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
 local idempotency, idempotency_ttl, fingerprint, label = ARGV[18], tonumber(ARGV[19]), ARGV[20], ARGV[21]
-local journal = ARGV[22]
+local journal, api_key = ARGV[22], ARGV[23]
 
 local key = request_key(id)
 if redis.call('EXISTS', key) == 1 then return {'known', 0, id} end
@@ -79,6 +79,7 @@ if chain ~= '' then note('chain', chain) end
 if label ~= '' then note('label', label) end
 if fingerprint ~= '' then note('fingerprint', fingerprint) end
 if background == '1' then note('background', 1) end
+if api_key ~= '' then note('api_key', api_key) end
 if idempotency ~= '' then redis.call('SET', idempotency_key(tenant, idempotency), id, 'EX', idempotency_ttl) end
 redis.call('SET', payload_key(id), payload)
 if journal ~= '' then redis.call('SET', journal_key(id), journal) end

@@ -1,0 +1,1 @@
+"""Who is let in: API keys of every service and protocol, and what answers tell of their limits."""

@@ -1,0 +1,1 @@
+"""`paddler keys` and `paddler usage`: both talk to Redis, so they work while no balancer runs."""
