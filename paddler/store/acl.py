@@ -67,6 +67,27 @@ POOL_KEYS: Mapping[str, str] = {
 }
 """Builders of `PoolKeys`: what agent, balancer, worker and operator do with their keys."""
 
+POOL_SUFFIXES: Mapping[str, str] = {
+    ":desired": "r rw r r",
+    ":desired:history": "- rw r r",
+    ":turns": "rw - - r",
+    ":answer:*": "w rw - -",
+    ":drained:*": "rw rw rw r",
+    ":used": "rw rw rw -",
+}
+"""Keys of a pool that modules of their own build (`desired_keys.py`, ...): the end of them, in the same columns."""
+
+SUFFIXES: Mapping[str, str] = {
+    ":keys": "- rw r -",
+    ":tenants": "- rw rw r",
+    ":tenant:{*}:*": "- rw rw -",
+    ":tenant:{*}:usage:*": "- rw rw r",
+    ":statsd:{*}:*": "- rw rw -",
+}
+"""The same for keys below the prefix, of no pool."""
+
+POOL_CHANNELS = (":control:*", ":desired:changed")
+
 FILE_KEYS: Mapping[str, str] = {
     "files": "- rw rw r",
     "file": "- rw rw -",
@@ -107,13 +128,13 @@ READING = (
 )
 WRITING = (
     *("del", "expire", "hdel", "hset", "psetex", "sadd", "set", "setex", "setrange", "srem", "unlink", "zadd", "zrem"),
-    *("incr", "xadd", "xtrim", "zremrangebyscore"),
+    *("incr", "rpush", "xadd", "xtrim", "zremrangebyscore"),
 )
 CHANNELS = ("subscribe", "unsubscribe", "publish")
 
 _COMMANDS: Mapping[Role, Sequence[str]] = {
     Role.AGENT: (*CHANNELS, "fcall", "xreadgroup"),
-    Role.BALANCER: (*CHANNELS, "fcall", "function|load", "function|list"),
+    Role.BALANCER: (*CHANNELS, "blpop", "fcall", "function|load", "function|list", "pubsub|numsub"),
     Role.WORKER: (
         *(*CHANNELS, "fcall", "function|load", "function|list"),
         *("dbsize", "scan", "srandmember", "zscan"),
@@ -146,6 +167,8 @@ def key_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
     rows = [
         (keys.base, "rw rw rw -"),  # what a function is called with
         *((_pattern(keys, name), access) for name, access in POOL_KEYS.items()),
+        *((keys.base + end, access) for end, access in POOL_SUFFIXES.items()),
+        *((prefix + end, access) for end, access in SUFFIXES.items()),
         *_other_keys(prefix),
     ]
     written = {"r": "%R~{}", "w": "%W~{}", "rw": "~{}"}
@@ -155,7 +178,8 @@ def key_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
 def channel_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
     if role is Role.OPERATOR:
         return []
-    return [f"&{inbox_channel(prefix, '*')}", f"&{PoolKeys(prefix, pool).control('*')}"]
+    base = PoolKeys(prefix, pool).base
+    return [f"&{inbox_channel(prefix, '*')}", *(f"&{base}{end}" for end in POOL_CHANNELS)]
 
 
 def user_name(role: Role, pool: str = "*") -> str:

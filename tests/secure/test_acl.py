@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import redis
 from click.testing import CliRunner
 
 from paddler.doctor.acl_command import command
-from paddler.store.acl import FILE_KEYS, POOL_KEYS, Role, acl_file, acl_user, user_name
+from paddler.store import acl
+from paddler.store.acl import (
+    FILE_KEYS,
+    POOL_KEYS,
+    Role,
+    acl_file,
+    acl_user,
+    channel_patterns,
+    key_patterns,
+    user_name,
+)
 from paddler.store.keys import DEFAULT_PREFIX, FileKeys, PoolKeys
 from paddler.testing.servers import RedisServer
 
 DOC = Path(__file__).parents[2] / "docs" / "acl" / "users.acl"
 NO_KEYS = {"permanent", "control"}
 """Of `PoolKeys`: a set of names, and a channel."""
+OWN = PoolKeys(DEFAULT_PREFIX, "x")
 
 
 @pytest.mark.parametrize(("keys", "table"), [(PoolKeys, POOL_KEYS), (FileKeys, FILE_KEYS)])
@@ -26,6 +41,43 @@ def test_every_key_stands_in_a_table(keys: type, table: dict[str, str]) -> None:
     builders = {name for name, _ in inspect.getmembers(keys, inspect.isfunction) if not name.startswith("_")}
     assert builders - NO_KEYS == set(table)
     assert all(set(row.split()) <= {"r", "w", "rw", "-"} and len(row.split()) == 4 for row in table.values())
+
+
+def _built(module: ModuleType) -> Iterator[str]:
+    """A key or channel of each builder of a module, all of them of the pool `x`, with `x` for whatever else."""
+    known: dict[str, Any] = {
+        "prefix": DEFAULT_PREFIX,
+        "keys": OWN,
+        "base": OWN.base,
+        "pool_base": OWN.base,
+        "pool": "x",
+    }
+
+    def call(function: Callable[..., Any]) -> Any:
+        return function(*(known.get(name, "x") for name in inspect.signature(function).parameters))
+
+    for name, member in vars(module).items():
+        if name.startswith("_") or getattr(member, "__module__", None) != module.__name__:
+            continue
+        built = call(member)
+        if isinstance(built, str):
+            yield built
+        else:
+            methods = [own for own, _ in inspect.getmembers(type(built), inspect.isfunction) if own[0] != "_"]
+            yield from (str(call(getattr(built, own))) for own in methods if own != "permanent")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in Path(acl.__file__).parent.glob("*_keys.py")])
+def test_the_keys_of_other_modules_are_somebodys(name: str) -> None:
+    """`POOL_SUFFIXES`, `SUFFIXES` and `POOL_CHANNELS` have them by their ends."""
+    roles = [role for role in Role if role is not Role.ADMIN]
+    allowed = [
+        one for role in roles for one in (*key_patterns(role, DEFAULT_PREFIX), *channel_patterns(role, DEFAULT_PREFIX))
+    ]
+    patterns = {one.lstrip("%RW").lstrip("~&").replace("{", "[{]") for one in allowed}
+    built = list(_built(import_module(f"paddler.store.{name}")))
+    assert built
+    assert [key for key in built if not any(fnmatchcase(key, pattern) for pattern in patterns)] == []
 
 
 def test_the_file_in_the_docs_is_what_is_printed() -> None:
@@ -83,6 +135,9 @@ def may(admin: redis.Redis, user: str, *call: str) -> bool:
         (AGENT, ("GET", POOL.payload("r"))),
         (AGENT, ("EXPIRE", POOL.response("r"), "1")),
         (AGENT, ("SUBSCRIBE", POOL.control("a"))),
+        (AGENT, ("HGETALL", f"{POOL.base}:desired")),
+        (BALANCER, ("HSET", f"{POOL.base}:desired", "state", "{}")),
+        (BALANCER, ("HSET", f"{DEFAULT_PREFIX}:keys", "id", "{}")),
         (BALANCER, ("FCALL", "f", "1", OTHER.base)),
         (BALANCER, ("FUNCTION", "LOAD", "x")),
         (BALANCER, ("GET", POOL.response("r"))),
@@ -105,6 +160,13 @@ def test_what_each_may_do(admin: redis.Redis, user: str, call: tuple[str, ...]) 
         (AGENT, ("GET", POOL.response("r"))),
         (AGENT, ("GET", POOL.idempotency("t", "k"))),
         (AGENT, ("GET", OTHER.payload("r"))),
+        (AGENT, ("HGETALL", f"{DEFAULT_PREFIX}:keys")),
+        (AGENT, ("HGETALL", f"{DEFAULT_PREFIX}:tenant:{{t}}:usage:1")),
+        (AGENT, ("HSET", f"{POOL.base}:desired", "state", "{}")),
+        (AGENT, ("XADD", f"{POOL.base}:desired:history", "*", "state", "{}")),
+        (OPERATOR, ("HGETALL", f"{DEFAULT_PREFIX}:keys")),
+        (OPERATOR, ("HSET", f"{POOL.base}:desired", "state", "{}")),
+        (WORKER, ("HSET", f"{DEFAULT_PREFIX}:keys", "id", "{}")),
         (AGENT, ("FCALL", "f", "1", OTHER.base)),
         (AGENT, ("SUBSCRIBE", OTHER.control("a"))),
         (AGENT, ("GET", FileKeys(DEFAULT_PREFIX).file("file-1"))),
