@@ -135,7 +135,7 @@ async def examine(question: Question, clock: Clock) -> AsyncIterator[Finding]:
     yield memory
     for flag, address in question.services.items():
         if address is not None:
-            yield await machine_checks.service(flag, address)
+            yield await machine_checks.service(flag, address, question.tls.cert if question.tls else None)
     if question.tls is not None:
         yield _certificate(question.tls, clock.wall())
     if question.model is not None:

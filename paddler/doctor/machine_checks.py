@@ -6,6 +6,7 @@ import asyncio
 import errno
 import platform
 import socket
+import ssl
 import subprocess
 import sys
 from importlib import metadata
@@ -107,8 +108,8 @@ def _cgroup(root: Path) -> tuple[int | None, int]:
     return None, 0
 
 
-async def service(flag: str, address: Address) -> Finding:
-    """Its port is free, or Paddler answers there."""
+async def service(flag: str, address: Address, cert: Path | None = None) -> Finding:
+    """Its port is free, or Paddler answers there. One that wants a certificate of its clients is known by its own."""
     try:
         with socket.create_server((address.host, address.port)):
             return ok(flag, f"{address} is free")
@@ -119,6 +120,8 @@ async def service(flag: str, address: Address) -> Finding:
     for url in (address.url, address.url.replace("http:", "https:", 1)):
         if await asyncio.to_thread(_is_paddler, url):
             return ok(flag, f"Paddler answers at {url}")
+    if cert is not None and await asyncio.to_thread(_shows, address, cert):
+        return ok(flag, f"{address} shows our certificate, and wants one of its clients")
     return fail(
         flag,
         f"another program listens at {address}",
@@ -133,9 +136,24 @@ def _is_paddler(url: str) -> bool:
         with httpx.Client(base_url=url, timeout=PORT_TIMEOUT_S, trust_env=False, verify=False) as client:
             health = client.get("/health")
             return health.text == "OK" and "paddler" in client.get("/openapi.json").text[:2000].lower()
-    except httpx.HTTPError as error:
-        # One that wants a certificate of its clients speaks TLS, and that is all it tells.
-        return "certificate required" in str(error).lower()
+    except httpx.HTTPError:
+        return False
+
+
+def _shows(address: Address, cert: Path) -> bool:
+    host = address.url.removeprefix("http://").rpartition(":")[0].strip("[]")
+    try:
+        shown = ssl.get_server_certificate((host, address.port), timeout=PORT_TIMEOUT_S)
+        return _first_certificate(shown) == _first_certificate(cert.read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _first_certificate(pem: str) -> bytes:
+    """Raises `ValueError`."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    at = pem.index(begin)
+    return ssl.PEM_cert_to_DER_cert(pem[at : pem.index(end, at) + len(end)])
 
 
 def _library() -> Path | None:

@@ -255,13 +255,16 @@ async def test_ports(store: Store, certificates: Certificates) -> None:
     assert elsewhere.level is Level.FAIL
     async with balancer_processes() as start:
         tls = ("--tls-cert", str(certificates.cert), "--tls-key", str(certificates.key))
-        for flags in ((), tls):
+        for flags in ((), tls, (*tls, "--tls-client-ca", str(certificates.ca))):
             balancer = await start(store, *flags)
             for url in balancer.addresses.values():
                 address = Address.parse(url.removeprefix("http://"))
-                found = await machine_checks.service("--any", address)
+                found = await machine_checks.service("--any", address, certificates.cert)
                 assert found.level is Level.OK, found
-                assert found.said == f"Paddler answers at http{'s' if flags else ''}://{address}"
+                scheme = "https" if flags else "http"
+                wanted = "shows our certificate" if len(flags) > 4 else f"Paddler answers at {scheme}://{address}"
+                assert wanted in found.said
+        assert (await machine_checks.service("--any", address, certificates.client)).level is Level.FAIL
 
 
 def test_a_model(tmp_path: Path) -> None:

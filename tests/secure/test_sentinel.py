@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
-from secure_servers import Pair, free_port
+from secure_servers import Certificates, Pair, Sentinel, TlsRedis, free_port
 
 from paddler.store.client import TROUBLE, Store, connect, connection_pool
+from paddler.store.location import with_access
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
@@ -101,3 +102,19 @@ async def test_sentinels_that_do_not_help(pair: Pair, prefix: str) -> None:
     ):
         await wrong.pipe.call("PING")
     await wrong.close()
+
+
+async def test_sentinels_by_tls(tls_redis: TlsRedis, certificates: Certificates, tmp_path: Path, prefix: str) -> None:
+    """They ask for a certificate of their clients, as Redis does, and name it by its address."""
+    sentinel = Sentinel(tls_redis.binary, tmp_path, tls_redis.port, certificates=certificates)
+    try:
+        files = {"tls_ca": certificates.ca, "tls_cert": certificates.client, "tls_key": certificates.client_key}
+        url = with_access(f"rediss+sentinel://localhost:{sentinel.port}/main/0", **files)
+        strict, store = connect(url, prefix), connect(f"{url}&ssl_check_hostname=no", prefix)
+        await wait_until(lambda: _works(store), timeout_s=30, poll_s=0.1, what="the server is found")
+        with pytest.raises(TROUBLE, match=r"IP address mismatch|certificate is not valid for"):
+            await strict.pipe.call("PING")
+        for one in (strict, store):
+            await one.close()
+    finally:
+        await asyncio.to_thread(sentinel.close)

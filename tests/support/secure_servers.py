@@ -44,30 +44,46 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def tls_arguments(port: int, certificates: Certificates) -> dict[str, str]:
+    return {
+        "tls-port": str(port),
+        "tls-cert-file": str(certificates.cert),
+        "tls-key-file": str(certificates.key),
+        "tls-ca-cert-file": str(certificates.ca),
+        "tls-auth-clients": "yes",
+    }
+
+
 class TlsRedis(RedisServer):
     """A server that is also reached by TLS at `port`, and wants a certificate of its clients there."""
 
     def __init__(self, binary: str, certificates: Certificates) -> None:
         super().__init__(binary)
         self.port = free_port()
-        self.arguments = {
-            "tls-port": str(self.port),
-            "tls-cert-file": str(certificates.cert),
-            "tls-key-file": str(certificates.key),
-            "tls-ca-cert-file": str(certificates.ca),
-            "tls-auth-clients": "yes",
-        }
+        self.arguments = tls_arguments(self.port, certificates)
 
 
 class Sentinel:
     """Watches one service, and may decide alone: there is but one."""
 
-    def __init__(self, binary: str, folder: Path, primary_port: int, service: str = "main") -> None:
+    def __init__(
+        self,
+        binary: str,
+        folder: Path,
+        primary_port: int,
+        service: str = "main",
+        certificates: Certificates | None = None,
+    ) -> None:
+        """With `certificates` it speaks TLS alone, to the primary as well."""
         self.port = free_port()
         self.service = service
         config = folder / "sentinel.conf"
+        listening = f"port {self.port}"
+        if certificates is not None:
+            arguments = {"port": "0", **tls_arguments(self.port, certificates), "tls-replication": "yes"}
+            listening = "\n".join(f"{name} {value}" for name, value in arguments.items())
         config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {service} 127.0.0.1 {primary_port} 1\n"
+            f"{listening}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor {service} 127.0.0.1 {primary_port} 1\n"
             f"sentinel down-after-milliseconds {service} 500\nsentinel failover-timeout {service} 5000\n"
         )
         self._log = folder / "sentinel.log"
