@@ -190,7 +190,7 @@ async def serve(settings: BalancerSettings) -> int:
     services = _services(settings, store, gateway, clock, shelf, tls.context if tls else None)
     await gateway.start()
     _shorten_gc_pauses()
-    tasks = [asyncio.create_task(Presence(store, clock, "balancer").run())]
+    tasks: list[asyncio.Task[None]] = [asyncio.create_task(Presence(store, clock, "balancer").run())]
     if tls:
         tasks.append(asyncio.create_task(tls.watch_loop()))
     try:

@@ -86,9 +86,9 @@ async def clock_difference_ms(store: Store, clock: Clock) -> float:
 async def processes(store: Store) -> list[Process]:
     """Those that said so within the last minute, by kind and name. Raises what Redis raises."""
     keys: list[bytes] = [key async for key in store.redis.scan_iter(process_key(store.prefix, "*"), count=1000)]
-    found = [one for one in (await store.redis.mget(keys) if keys else []) if one is not None]
+    found: list[bytes | None] = await store.redis.mget(keys) if keys else []
     read: list[Process] = []
-    for one in found:
+    for one in filter(None, found):
         with contextlib.suppress(msgspec.DecodeError):  # of another version
             read.append(msgspec.json.decode(one, type=Process))
     return sorted(read, key=lambda process: (process.kind, process.name, process.host, process.pid))

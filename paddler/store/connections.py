@@ -200,7 +200,7 @@ class _Tls(_Tcp):
 
     def __init__(self, *, tls: Tls, **options: Any) -> None:
         self._tls = tls
-        super().__init__(**options)
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]  # untyped
 
     def _connection_arguments(self) -> dict[str, Any]:
         return {"host": self.host, "port": self.port, "ssl": tls_context(self._tls)}

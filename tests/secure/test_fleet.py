@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import redis
 from batch_harness import chat_line, counts, submit, until_ended
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from secure_servers import Certificates, TlsRedis
 from story_harness import SCRIPTED, Command, Told
 
@@ -100,7 +99,7 @@ async def client(fleet: SecureFleet) -> AsyncIterator[AsyncOpenAI]:
     port = told["address"].rpartition(":")[2]
     context = ssl.create_default_context(cafile=fleet.files.ca)
     async with (
-        httpx.AsyncClient(verify=context, timeout=60, trust_env=False) as http,
+        DefaultAsyncHttpxClient(verify=context, timeout=60, trust_env=False) as http,
         AsyncOpenAI(base_url=f"https://localhost:{port}/v1", api_key="none", max_retries=0, http_client=http) as client,
     ):
         yield client

@@ -108,8 +108,12 @@ async def test_sentinels_by_tls(tls_redis: TlsRedis, certificates: Certificates,
     """They ask for a certificate of their clients, as Redis does, and name it by its address."""
     sentinel = Sentinel(tls_redis.binary, tmp_path, tls_redis.port, certificates=certificates)
     try:
-        files = {"tls_ca": certificates.ca, "tls_cert": certificates.client, "tls_key": certificates.client_key}
-        url = with_access(f"rediss+sentinel://localhost:{sentinel.port}/main/0", **files)
+        url = with_access(
+            f"rediss+sentinel://localhost:{sentinel.port}/main/0",
+            tls_ca=certificates.ca,
+            tls_cert=certificates.client,
+            tls_key=certificates.client_key,
+        )
         strict, store = connect(url, prefix), connect(f"{url}&ssl_check_hostname=no", prefix)
         await wait_until(lambda: _works(store), timeout_s=30, poll_s=0.1, what="the server is found")
         with pytest.raises(TROUBLE, match=r"IP address mismatch|certificate is not valid for"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_metadata(address: str = "127.0.0.1", *, is_enabled: bool = True) -> Iterator[FakeMetadata]:
+def fake_metadata(address: str = "127.0.0.1", *, is_enabled: bool = True) -> Generator[FakeMetadata]:
     server = FakeMetadata(address, is_enabled=is_enabled)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
