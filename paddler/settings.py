@@ -14,6 +14,7 @@ with `option`, and everything below it is given plain values. Durations on flags
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -32,6 +33,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_REDIS_PREFIX = "paddler"
 DEFAULT_POOL = "default"
 ENV_PREFIX = "PADDLER_"
+AWS_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 _AWS_ENDPOINT = "paddler.aws-metadata-endpoint"
 
 LOG_LEVELS = ("error", "warning", "info", "debug")
@@ -217,12 +219,12 @@ def _keep_endpoint(ctx: click.Context, _param: click.Parameter, value: str) -> N
 aws_options = _all_of(
     option(
         "--aws-metadata-endpoint",
-        default=DEFAULT_ENDPOINT,
-        envvar=[env_name("--aws-metadata-endpoint"), "AWS_EC2_METADATA_SERVICE_ENDPOINT"],
+        default=lambda: os.environ.get(AWS_VARIABLE, DEFAULT_ENDPOINT),
+        show_default=DEFAULT_ENDPOINT,
         is_eager=True,  # before the addresses, which ask there
         expose_value=False,
         callback=_keep_endpoint,
-        help=f"Who is asked for an address that is {LOCAL_IPV4}[:port].",
+        help=f"Who is asked for an address that is {LOCAL_IPV4}; {AWS_VARIABLE} names it too.",
     )
 )
 """Adds nothing: for commands that have flags of type `ADDRESS`."""

@@ -110,6 +110,7 @@ def _other_keys(prefix: str) -> Iterator[tuple[str, str]]:
     yield batch_jobs_key(prefix), "- rw rw r"
     yield f"{upkeep_key(prefix)}:health-check", "- - rw -"
     yield f"{batch_jobs_key(prefix)}:health-check", "- - rw -"
+    yield "arq:abort", "- - rw -"  # one for all that use arq in this Redis
     for kind in ("job", "in-progress", "retry", "result"):
         yield f"arq:{kind}:{prefix}:*", "- rw rw -"
     own = FileKeys(prefix)
