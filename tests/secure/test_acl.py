@@ -84,6 +84,21 @@ def test_the_file_in_the_docs_is_what_is_printed() -> None:
     assert CliRunner().invoke(command, []).output == DOC.read_text() == acl_file(DEFAULT_PREFIX, ["default"])
 
 
+@pytest.mark.parametrize("name", ["valkey", "redis7"])
+def test_a_server_takes_the_file(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Redis 7.0, too, which refuses a file with one command that it does not know."""
+    file = tmp_path / "users.acl"
+    file.write_text(DOC.read_text().replace("user default off", "user default on nopass ~* &* +@all"))
+    running: RedisServer = request.getfixturevalue(name)
+    server = RedisServer(running.binary)
+    server.arguments = {"aclfile": str(file)}
+    server.start()
+    client = redis.Redis.from_url(server.url)
+    assert len(client.execute_command("ACL", "LIST")) == len(DOC.read_text().splitlines())
+    client.close()
+    server.close()
+
+
 def test_passwords_are_printed_as_hashes(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("very secret\n")
