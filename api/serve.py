@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import ssl
+from pathlib import Path
 
 import rich_click as click
 import uvloop
@@ -18,6 +20,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
+from api.tls import ServingTls
 from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
@@ -27,10 +30,12 @@ from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
+from paddler.presence import Presence
 from paddler.settings import (
     ADDRESS,
     Address,
     admission_options,
+    aws_options,
     insecure_option,
     log_options,
     option,
@@ -43,6 +48,7 @@ from paddler.store.client import Store, connect
 from paddler.tenants.keys import ApiKeys
 from paddler.tenants.ring import KeyRing
 from paddler.tenants.watch import TenantWatch
+from paddler.tls_options import TlsFiles, tls_files, tls_options
 
 
 class BalancerSettings(Struct, frozen=True, kw_only=True):
@@ -63,6 +69,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     state_database: StateDatabase = MEMORY
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
 
 
 @click.command()
@@ -84,6 +91,8 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=None,
     help="Start a service with the OpenAI and Anthropic routes alone, upstream's is 127.0.0.1:8070.",
 )
+@aws_options
+@tls_options
 @cors_options
 @waiting_options
 @option(
@@ -119,6 +128,9 @@ def command(
     compat_openai_addr: Address | None,
     management_cors_allowed_host: tuple[str, ...],
     inference_cors_allowed_host: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     buffered_request_timeout: int,
     max_buffered_requests: int,
     inference_item_timeout: int,
@@ -175,6 +187,7 @@ def command(
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
         is_insecure=insecure,
+        tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -197,7 +210,8 @@ async def serve(settings: BalancerSettings) -> int:
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
     tenants = TenantWatch(store, clock)
-    services = _services(settings, store, gateway, clock, shelf, tenants.ring)
+    tls = ServingTls(settings.tls, clock) if settings.tls else None
+    services = _services(settings, store, gateway, clock, shelf, tenants.ring, tls.context if tls else None)
     if not settings.is_insecure:
         await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
     await tenants.start()
@@ -205,9 +219,16 @@ async def serve(settings: BalancerSettings) -> int:
     if (path := settings.state_database.path) is not None:
         gateway.supervise(FileKeeper(store, path, clock).keep_loop())
     _shorten_gc_pauses()
+    tasks: list[asyncio.Task[None]] = [asyncio.create_task(Presence(store, clock, "balancer").run())]
+    if tls:
+        tasks.append(asyncio.create_task(tls.watch_loop()))
     try:
-        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
+        on_hangup = tls.reload if tls else None
+        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed, on_hangup=on_hangup)
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await tenants.close()
         await gateway.close()
         await store.close()
@@ -224,7 +245,13 @@ def _shorten_gc_pauses() -> None:
 
 
 def _services(
-    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf, ring: KeyRing
+    settings: BalancerSettings,
+    store: Store,
+    gateway: Gateway,
+    clock: SystemClock,
+    shelf: Shelf,
+    ring: KeyRing,
+    tls: ssl.SSLContext | None,
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     management = create_management_app(store, gateway.stopping, clock, settings.max_body, ring=ring)
@@ -246,4 +273,4 @@ def _services(
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
     sockets = {"inference": WebSockets(settings.max_body)}
-    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]
+    return [Service(name, app, bind(flag, address), sockets.get(name), tls) for name, flag, address, app in apps]

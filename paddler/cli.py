@@ -29,6 +29,8 @@ SUMMARIES = {
     "keys": "Make, list, limit, rotate and revoke API keys.",
     "usage": "Show what tenants have used, by day, key and model.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
+    "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",
+    "acl": "Print ACL users for Redis with what each kind of process needs, and no more.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 

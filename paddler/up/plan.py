@@ -56,6 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     management_cors_allowed_host: tuple[str, ...] = ()
     inference_cors_allowed_host: tuple[str, ...] = ()
     insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     log_level: str
     log_format: str
 
@@ -63,6 +66,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     def follows(self) -> bool:
         """Whether its agents serve what the pool's desired state wants."""
         return self.model is None and self.engine == "llama"
+
+    def url(self, address: Address) -> str:
+        """Where a service can be called."""
+        return address.url if self.tls_cert is None else address.url.replace("http:", "https:", 1)
 
 
 def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
@@ -79,6 +86,9 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         share_prefix_cache=settings.share_prefix_cache,
         state_database=settings.state_database,
         insecure=settings.insecure,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        tls_client_ca=settings.tls_client_ca,
     )
     balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from paddler.clock import Clock
-from paddler.settings import DEFAULT_POOL, Address, env_name
+from paddler.settings import DEFAULT_POOL, env_name
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import PoolKeys
 from paddler.up.plan import Settings, agent_flags, without_password
@@ -25,24 +26,37 @@ PATHS = {"generate": "chat/completions", "embed": "embeddings", "rerank": "reran
 RULE = "─" * 80
 
 
-async def wait_for_balancer(address: Address, clock: Clock) -> None:
+async def wait_for_balancer(settings: Settings, clock: Clock) -> None:
     """Return once `GET /health` of the inference service answers 200."""
-    while not await is_healthy(address):
+    while not await is_healthy(settings):
         await clock.sleep(POLL_S)
 
 
-async def is_healthy(address: Address) -> bool:
+async def is_healthy(settings: Settings) -> bool:
+    """One that asks for a certificate, which we have not, is there once it has shown its own."""
+    address = settings.inference_addr
     host, _, _ = address.url.removeprefix("http://").rpartition(":")
+    context = None if settings.tls_cert is None else _any_certificate()
     try:
         async with asyncio.timeout(HTTP_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), address.port)
+            reader, writer = await asyncio.open_connection(host.strip("[]"), address.port, ssl=context)
             try:
+                if settings.tls_client_ca is not None:
+                    return True
                 writer.write(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 return b" 200 " in await reader.readline()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """It is our own child, whose certificate is made out to another name than the address of this machine."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def wait_for_agent(
@@ -85,28 +99,32 @@ def ready_message(
     """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted, and asks
     for what the agents can do."""
     rows = {
-        "OpenAI": f"{settings.compat_openai_addr.url}/v1",
-        "inference": settings.inference_addr.url,
-        "management": settings.management_addr.url,
+        "OpenAI": f"{settings.url(settings.compat_openai_addr)}/v1",
+        "inference": settings.url(settings.inference_addr),
+        "management": settings.url(settings.management_addr),
         "Redis": without_password(redis_url),
         "agents": _describe_agents(settings),
     }
     table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
-    curl = curl_command(settings.compat_openai_addr, abilities, has_keys=has_keys)
+    curl = curl_command(settings, abilities, has_keys=has_keys)
     body = f"Try it:\n\n{curl}" if settings.agents else _add_agent(settings, redis_url, program, curl)
     kept = "" if settings.redis_url else " Background requests are kept."
     stop = f"Stop with Ctrl-C.{kept}"
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
 
 
-def curl_command(address: Address, abilities: Sequence[str] = (), *, has_keys: bool = False) -> str:
+def curl_command(settings: Settings, abilities: Sequence[str] = (), *, has_keys: bool = False) -> str:
     """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing.
-    Where there are API keys, its reader has to have one."""
+    Where there are API keys, its reader has to have one. With TLS it does not check for which name the certificate was
+    made out; who needs one of his own adds it."""
     path = next((path for ability, path in PATHS.items() if ability in abilities), "chat/completions")
     request = {"model": DEFAULT_POOL, **EXAMPLES[path]}
-    url = f"{address.url}/v1/{path}"
+    url = f"{settings.url(settings.compat_openai_addr)}/v1/{path}"
+    unchecked = "" if settings.tls_cert is None else "-k "
+    own = "" if settings.tls_client_ca is None else "--cert CERTIFICATE.pem --key KEY.pem "
     key = f'-H "Authorization: Bearer ${env_name("--api-key")}" ' if has_keys else ""
-    return f"curl {shlex.quote(url)} {key}-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+    body = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+    return f"curl {unchecked}{own}{shlex.quote(url)} {key}{body}"
 
 
 def agent_command(settings: Settings, redis_url: str, program: str) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from paddler.cores import num_usable_cores
 from paddler.engine import Engine
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, embed_job
 from workers.agent.context import Context, Decoded
-from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_BATCH
 from workers.agent.llama import Model
 from workers.agent.loading import load

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from paddler.clock import SystemClock
+from paddler.cores import num_usable_cores
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Sampling
 from tests.bench import engine_http, engine_prefix
 from workers.agent.context import Context, Decoded
-from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import httpx
 from msgspec import Struct, to_builtins
 
+from paddler.cores import num_usable_cores
 from tests.bench.http_client import Streamed, chat_body, stream, stream_all
 from tests.bench.llama_server import find_binary, free_port, serving
 from tests.bench.queue_fleet import Child, until
-from workers.agent.cores import num_usable_cores
 
 CONTEXT = 8192
 OUTPUT = 128

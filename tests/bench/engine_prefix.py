@@ -16,10 +16,10 @@ from pathlib import Path
 from msgspec import Struct, to_builtins
 
 from paddler.clock import SystemClock
+from paddler.cores import num_usable_cores
 from paddler.engine import Job
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
-from workers.agent.cores import num_usable_cores
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 

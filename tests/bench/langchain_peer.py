@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
+from paddler.cores import num_usable_cores
 from paddler.up.starter import find_starter
 from tests.bench.llama_server import find_binary, serving
-from workers.agent.cores import num_usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "tests/langchain"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.agent.cores import num_usable_cores
+from paddler.cores import num_usable_cores
 
 
 def machine(root: Path, siblings: dict[int, str], quota: str | None = None) -> Path:

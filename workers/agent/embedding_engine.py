@@ -5,12 +5,12 @@ from __future__ import annotations
 import structlog
 
 from paddler.clock import Clock
+from paddler.cores import num_usable_cores
 from paddler.engine import Event, Job, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 from paddler.wire.agent import Embed, Generate, Rerank
 from workers.agent.answerer import Answerer
-from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.facts import engine_info
 from workers.agent.llama import Model, Pooling

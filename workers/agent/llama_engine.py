@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from paddler.clock import Clock
+from paddler.cores import num_usable_cores
 from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
@@ -13,7 +14,6 @@ from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.answerer import Answerer
 from workers.agent.batches import Batches, Part, warm_up
 from workers.agent.context import Context, Decoded
-from workers.agent.cores import num_usable_cores
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.facts import engine_info
 from workers.agent.kv_cache import KvCache

@@ -20,6 +20,7 @@ from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
 from paddler.model_facts import encode_facts
+from paddler.presence import Presence
 from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from workers.agent.loader import Build, LoadStalled
@@ -144,6 +145,7 @@ async def serve_engine(
             await clock.sleep(REGISTER_RETRY_S)
     checking = asyncio.create_task(warn_of_faults(store, clock))
     watchdog = Watchdog(agent.engine, clock, agent.give_up, settings.hang_ms / 1000)
+    presence = asyncio.create_task(Presence(store, clock, "agent", settings.name).run())
     tasks = [asyncio.create_task(one) for one in (*agent.loops(), watchdog.run())]
     stop = asyncio.create_task(signals.stopping.wait())
     over = asyncio.create_task(_over(until, agent))
@@ -165,9 +167,9 @@ async def serve_engine(
             log.error("a loop of the agent failed", exc_info=failure)
             code = 1
         task.cancel()
-    checking.cancel()
-    stop.cancel()
-    await asyncio.gather(checking, stop, over, *tasks, return_exceptions=True)
+    for task in (checking, presence, stop):
+        task.cancel()
+    await asyncio.gather(checking, presence, stop, over, *tasks, return_exceptions=True)
     code = 1 if agent.engine.failed.done() else code
     if code or signals.stopping.is_set():
         agent.engine.stop(ENGINE_STOP_S)
