@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import math
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,7 @@ from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
 from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
+from paddler.jobs.measuring import Measuring, Meter, measured_of
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.reply import Reply
 from paddler.jobs.responses import Responses, StorageSettings
@@ -45,7 +46,7 @@ from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from paddler.store.results import Admission, Cancelled, Submission, Submitted
 from paddler.store.tally import Tally
-from paddler.wire.agent import Generate, Payload, encode_payload
+from paddler.wire.agent import Embed, Generate, Payload, Rerank, encode_payload
 from paddler.wire.balancer import Frame, decode_placed
 
 __all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "RequestStatus", "Submit"]
@@ -94,7 +95,8 @@ class Submit(Struct, frozen=True, kw_only=True):
     client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away.
 
     `request_id`, of the same pool, is a name that its client can make again: a request that has been submitted under it
-    is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it."""
+    is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it.
+    `traceparent` is the W3C trace context that its agent goes on with."""
 
     request_class: str = "normal"
     tenant: str = "anonymous"
@@ -107,12 +109,15 @@ class Submit(Struct, frozen=True, kw_only=True):
     label: bytes = b""
     can_be_resumed: bool = True
     request_id: str = ""
+    traceparent: str = ""
 
 
 class Gateway:
     """Submits to any pool and follows what was submitted. `start` before use, `close` after."""
 
-    def __init__(self, store: Store, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(self, store: Store, settings: GatewaySettings, clock: Clock, meters: Sequence[Meter] = ()) -> None:
+        """`meters` are told of what is submitted here."""
+        self._meters = meters
         self._store = store
         self._settings = settings
         self._clock = clock
@@ -179,8 +184,19 @@ class Gateway:
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`, and
         `InvalidField` for what no agent of the pool can do."""
-        await self._ready(pool)
         how = how or Submit()
+        if not self._meters:
+            return await self._submit(pool, payload, how)
+        measuring = Measuring(measured_of(pool, payload, how, self._clock.monotonic()), self._meters)
+        try:
+            traced = msgspec.structs.replace(how, traceparent=measuring.measured.traceparent)
+            return measuring.accepted(await self._submit(pool, payload, traced))
+        except BaseException as error:
+            measuring.refused(error)
+            raise
+
+    async def _submit(self, pool: str, payload: Payload, how: Submit) -> Reply:
+        await self._ready(pool)
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
@@ -333,6 +349,8 @@ class Gateway:
         settings = self._settings
         if isinstance(payload, Generate) and not settings.shares_prefix_cache:
             payload = msgspec.structs.replace(payload, cache_scope=how.tenant)
+        if how.traceparent and isinstance(payload, Generate | Embed | Rerank):
+            payload = msgspec.structs.replace(payload, traceparent=how.traceparent)
         chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests
