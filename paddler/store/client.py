@@ -34,6 +34,7 @@ from paddler.store.keys import DEFAULT_PREFIX, PoolKeys, pools_key
 from paddler.store.pipe import RETRIED, Pipe, PipedConnection, pack
 from paddler.store.scripts import PoolScripts, ScriptCaller
 from paddler.store.scripts_batch import BatchScripts
+from paddler.store.scripts_lease import LeaseScripts
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -71,6 +72,7 @@ class Store:
         self.pipe, self._bulk = self._new_pipe(), self._new_pipe()
         self._caller = ScriptCaller(self.pipe, self._bulk)
         self.batch_scripts = BatchScripts(self._caller)
+        self.leases = LeaseScripts(self._caller)
         self._pools: dict[str, PoolScripts] = {}
         self._extra: list[Any] = []
 

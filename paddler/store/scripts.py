@@ -63,6 +63,7 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "lead",
 )
 PRELUDE = ("common", "queue", "choice", "place")
 
