@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
+from typing import Any
 
 import rich_click as click
 import uvloop
@@ -16,6 +18,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
+from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
 from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
@@ -51,6 +54,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     max_file: int
     max_stored: int
     keepalive: Keepalive = Keepalive.COMMENTS
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 @click.command()
@@ -95,6 +99,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @sharing_options
 @storage_options
 @balancer_file_options
+@telemetry_options
 @redis_options
 @log_options
 def command(
@@ -122,6 +127,7 @@ def command(
     redis_prefix: str,
     log_level: str,
     log_format: str,
+    **telemetry: Any,
 ) -> None:
     """Serve HTTP: turn calls into requests in Redis and stream the answers.
 
@@ -152,6 +158,7 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        telemetry=telemetry_settings(os.environ, **telemetry),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -170,16 +177,19 @@ async def serve(settings: BalancerSettings) -> int:
     """
     clock = SystemClock()
     store = connect(settings.redis_url, settings.redis_prefix)
-    gateway = Gateway(store, settings.gateway, clock)
+    telemetry = Telemetry(settings.telemetry, store, clock)
+    gateway = Gateway(store, settings.gateway, clock, telemetry.meters)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
-    services = _services(settings, store, gateway, clock, shelf)
+    services = _services(settings, store, gateway, clock, shelf, telemetry)
     await gateway.start()
+    telemetry.start()
     _shorten_gc_pauses()
     try:
         await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
     finally:
         await gateway.close()
+        await telemetry.close()
         await store.close()
     return int(gateway.failed.is_set())
 
@@ -194,10 +204,15 @@ def _shorten_gc_pauses() -> None:
 
 
 def _services(
-    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf
+    settings: BalancerSettings,
+    store: Store,
+    gateway: Gateway,
+    clock: SystemClock,
+    shelf: Shelf,
+    telemetry: Telemetry,
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
-    management = create_management_app(store, gateway.stopping, clock, settings.max_body)
+    management = create_management_app(store, gateway.stopping, clock, settings.max_body, telemetry.metrics)
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
         (
@@ -211,4 +226,7 @@ def _services(
         app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     sockets = {"inference": WebSockets(settings.max_body)}
-    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]
+    return [
+        Service(name, telemetry.observe(app, name), bind(flag, address), sockets.get(name))
+        for name, flag, address, app in apps
+    ]

@@ -29,20 +29,6 @@ def num_slots(pool: PoolQueue) -> tuple[int, int]:
     return sum(lane.slots for lane in pool.lanes), sum(min(lane.requests, lane.slots) for lane in pool.lanes)
 
 
-def metrics_text(pool: PoolQueue) -> str:
-    """Prometheus' text format."""
-    total, processing = num_slots(pool)
-    gauges = {
-        "slots_processing": (processing, "Slots that a request has been given to."),
-        "slots_total": (total, "Slots of all agents."),
-        "requests_buffered": (sum(pool.waiting.values()), "Requests that wait for a slot."),
-    }
-    lines: list[str] = []
-    for name, (value, what) in gauges.items():
-        lines += [f"# HELP paddler_{name} {what}", f"# TYPE paddler_{name} gauge", f"paddler_{name} {value}"]
-    return "\n".join([*lines, ""])
-
-
 def _agent(lane: Lane) -> AgentObject:
     return {
         "id": lane.agent,

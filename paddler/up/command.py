@@ -19,6 +19,7 @@ import rich_click as click
 from paddler import logs
 from paddler.clock import Clock, SystemClock
 from paddler.engine_flags import engine_options
+from paddler.metrics.options import statsd_options
 from paddler.settings import (
     ADDRESS,
     DEFAULT_REDIS_PREFIX,
@@ -31,6 +32,7 @@ from paddler.settings import (
     waiting_options,
 )
 from paddler.store.client import connect
+from paddler.tracing.options import otlp_option
 from paddler.up import valkey
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
@@ -66,6 +68,8 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
     type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
     help="Where the embedded Valkey keeps the queue; by default below $XDG_STATE_HOME or ~/.local/state.",
 )
+@statsd_options
+@otlp_option
 @log_options
 def command(**given: Any) -> None:
     """Start everything on this machine: Redis, balancer, agents, worker, a model.

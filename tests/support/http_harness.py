@@ -19,6 +19,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service
 from api.sockets import bind, bound_address
+from api.telemetry import Telemetry, TelemetrySettings
 from api.web_sockets import WebSockets
 from paddler.batches.contents import RedisContents
 from paddler.batches.folder import FolderContents
@@ -178,26 +179,29 @@ async def http_balancer(
     folder: Path | None = None,
     keepalive: Keepalive = Keepalive.COMMENTS,
     web_sockets: WebSockets | None = None,
+    telemetry: TelemetrySettings | None = None,
     **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
     """Serve on free ports of the loopback address until the context ends. Files are kept in Redis, or in `folder`."""
     clock = SystemClock()
     store = connect(url, prefix)
     known: dict[str, Any] = {"cancel_on_stop": True}
-    gateway = Gateway(store, GatewaySettings(**known | settings), clock)
+    told = Telemetry(telemetry or TelemetrySettings(), store, clock)
+    gateway = Gateway(store, GatewaySettings(**known | settings), clock, told.meters)
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
     shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
     apps = {
-        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY),
+        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, told.metrics),
         "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive),
         "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive),
     }
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {
-        name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
+        name: Service(name, told.observe(app, name), bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
         for name, app in apps.items()
     }
     await gateway.start()
+    told.start()
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
     await wait_until(lambda: all(service.started for service in services.values()), what="services start")
     try:
@@ -208,6 +212,7 @@ async def http_balancer(
             service.should_exit = True
         await asyncio.gather(*tasks)
         await gateway.close()
+        await told.close()
         await store.close()
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
@@ -37,6 +37,9 @@ from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
 
+if TYPE_CHECKING:
+    from workers.agent.tracing import EngineSpans
+
 log = get_logger(__name__)
 
 BLOCK_MS = 2000
@@ -57,12 +60,16 @@ class AgentLoop:
         lease_ms: int,
         snapshot: Mapping[str, Value],
         flush_ms: int = FLUSH_MS,
+        spans: EngineSpans | None = None,
     ) -> None:
+        """`spans` None: nothing is traced."""
         self._store = store
         self._pool = pool
         self._clock = clock
         self._name = name
         self._slots = engine.info.slots_total
+        if spans is not None:
+            spans.model = engine.info.model
         self._membership = Membership(
             store,
             pool,
@@ -79,7 +86,7 @@ class AgentLoop:
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
-        self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally)
+        self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
             pool,

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
 import uvloop
@@ -29,6 +29,7 @@ from paddler.model_facts import encode_facts
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.fitness import warn_of_faults
+from paddler.tracing.options import TracingSettings, otlp_option, tracing_of
 from workers.agent.loop import FLUSH_MS, AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
@@ -37,6 +38,9 @@ from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.shards import shards_of
 from workers.agent.starting import Build, LoadStalled, Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
+
+if TYPE_CHECKING:
+    from workers.agent.tracing import EngineSpans
 
 log = get_logger(__name__)
 
@@ -66,6 +70,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
+    tracing: TracingSettings | None = None
 
 
 async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
@@ -97,7 +102,8 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         **_origin(settings),
     }
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
-    agent = AgentLoop(store, store.pool(settings.pool), engine, clock, name=settings.name, snapshot=snapshot, **times)
+    pool, spans = store.pool(settings.pool), new_spans(settings, clock)
+    agent = AgentLoop(store, pool, engine, clock, name=settings.name, snapshot=snapshot, **times, spans=spans)
     agent.engine.start_thread()
     while not stopping.is_set():
         try:
@@ -130,8 +136,20 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
     await asyncio.gather(checking, *tasks, return_exceptions=True)
     code = 1 if agent.engine.failed.done() else code
     agent.engine.stop(ENGINE_STOP_S)
+    if spans is not None:
+        await asyncio.to_thread(spans.close)
     await store.close()
     return code
+
+
+def new_spans(settings: AgentSettings, clock: Clock) -> EngineSpans | None:
+    """None: nothing is traced."""
+    if settings.tracing is None:
+        return None
+    from paddler.tracing.traces import Traces
+    from workers.agent.tracing import EngineSpans
+
+    return EngineSpans(Traces(settings.tracing, clock, settings.name), clock, settings.name)
 
 
 async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clock, stop: asyncio.Task[Any]) -> Engine:
@@ -255,6 +273,7 @@ def build_scripted(
 @option(
     "--scripted-load", "scripted_load_ms", type=click.IntRange(min=0), default=0, help="The loading of one takes, ms."
 )
+@otlp_option
 @redis_options
 @log_options
 def command(
@@ -273,6 +292,7 @@ def command(
     engine: str,
     scripted_step_ms: float,
     scripted_load_ms: int,
+    otlp_endpoint: str | None,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
@@ -307,5 +327,6 @@ def command(
         waits=on_model_error == "wait",
         files=files,
         slots=slots,
+        tracing=tracing_of(otlp_endpoint, os.environ, "agent"),
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))

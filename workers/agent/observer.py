@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from paddler.clock import Clock
 from paddler.engine import Done, Event, Preempted, Progress, Rejected, Retained
@@ -13,11 +14,18 @@ from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
 
+if TYPE_CHECKING:  # it imports OpenTelemetry, an extra
+    from workers.agent.tracing import EngineSpans
+
 
 class Observer:
     """`began` for each job, then `saw` for each event of the engine."""
 
-    def __init__(self, clock: Clock, holding: Holding, pool: str, tally: Tally) -> None:
+    def __init__(
+        self, clock: Clock, holding: Holding, pool: str, tally: Tally, spans: EngineSpans | None = None
+    ) -> None:
+        """`spans` None: nothing is traced."""
+        self._spans = spans
         self._clock = clock
         self._speed = Speed()
         self._holding = holding
@@ -28,6 +36,8 @@ class Observer:
     def began(self, request_id: str, payload: Payload, text: str) -> None:
         """`text` is what earlier attempts have emitted. Of an `Embed` nothing is held that another could begin with."""
         self._speed.started(request_id, self._clock.monotonic())
+        if self._spans is not None:
+            self._spans.began(request_id, payload, is_resumed=bool(text))
         if isinstance(payload, Generate):
             self._texts[request_id] = [text]
             self._holding.residency.began(request_id, payload)
@@ -37,11 +47,14 @@ class Observer:
             self.saw(event)
 
     def saw(self, event: Event) -> None:
+        if self._spans is not None:
+            self._spans.saw(event)
         match event:
             case Progress(request_id, _, text):
                 self._texts.get(request_id, []).append(text)
                 self._speed.progressed(request_id, self._clock.monotonic())
             case Done(request_id, reason, usage, text):
+                self._count_tokens(usage, is_text=request_id in self._texts)
                 # An embedding is not in the texts: it looks for nothing in the cache.
                 if reason is not FinishReason.CANCELLED and usage.prompt_tokens and request_id in self._texts:
                     self._count_cache(usage)
@@ -57,6 +70,16 @@ class Observer:
                 self._holding.residency.dropped(request_id)
             case _:
                 pass
+
+    def _count_tokens(self, usage: Usage, *, is_text: bool) -> None:
+        if not usage.prompt_tokens:
+            return
+        if not is_text:
+            self._tally.count(self._pool, "embedded_tokens", usage.prompt_tokens)
+        else:
+            self._tally.count(self._pool, "prompt_tokens", usage.prompt_tokens)
+            self._tally.count(self._pool, "cached_tokens", usage.cached_tokens)
+            self._tally.count(self._pool, "output_tokens", usage.completion_tokens)
 
     def _count_cache(self, usage: Usage) -> None:
         match cache_word(usage.prompt_tokens, usage.cached_tokens):
