@@ -205,6 +205,6 @@ def _agents(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
     yield family
     info = GaugeMetricFamily("paddler_agent_info", "The model of an agent.", labels=("pool", "agent", "model"))
     for labels, lanes in of_name.items():
-        for model in sorted({lane.model for lane in lanes}):
+        for model in sorted({lane.model for lane in lanes if lane.model}):
             info.add_metric((*labels, model), 1)
     yield info

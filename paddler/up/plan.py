@@ -76,9 +76,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     balancer += ["--cancel-on-stop", *reporting, *flags(otlp_endpoint=settings.otlp_endpoint)]
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
-        agent = agent_flags(settings, name) + flags(
-            grace=AGENT_GRACE_MS, on_model_error="exit", otlp_endpoint=settings.otlp_endpoint
-        )
+        agent = agent_flags(settings, name) + flags(grace=AGENT_GRACE_MS, on_model_error="exit")
         specs.append(Spec(name=name, command=_paddler("agent", *agent, *shared), awaits=awaits, stop_stage=1))
     specs.append(Spec(name="worker", command=_paddler("worker", *reporting, *shared), awaits=awaits, stop_stage=1))
     return specs
@@ -105,6 +103,7 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         model=settings.model,
         model_name=settings.model_name,
         context_size=settings.context_size,
+        otlp_endpoint=settings.otlp_endpoint,
         **{name: getattr(settings, name) for name in engine_flags.NAMES},
     )
 

@@ -131,7 +131,10 @@ def test_a_traced_payload() -> None:
     for payload, fields in (
         (Generate(prompt="a", traceparent=context), {"type": "generate", "prompt": "a"}),
         (Embed(inputs=("a",), traceparent=context), {"type": "embed", "inputs": ["a"]}),
-        (Rerank("q", ("d",), traceparent=context), {"type": "rerank", "query": "q", "documents": ["d"]}),
+        (
+            Rerank(query="q", documents=("d",), traceparent=context),
+            {"type": "rerank", "query": "q", "documents": ["d"]},
+        ),
     ):
         encoded = encode_payload(payload)
         assert msgspec.msgpack.decode(encoded) == {**fields, "traceparent": context}
