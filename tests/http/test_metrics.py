@@ -137,7 +137,7 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
     await agent.pool.renew(
         agent.agent_id,
         lease_ms=60_000,
-        snapshot={"rate": 12.5, "prefill": 80, "issues": encode_issues((issue,))},
+        snapshot={"model": "tiny", "rate": 12.5, "prefill": 80, "issues": encode_issues((issue,))},
     )
     await new_agent(slots=2, state="loading")
     async with balancer.http() as http:

@@ -11,6 +11,7 @@ from paddler.store.client import Store
 from paddler.store.keys import CLASSES, GROUP, SIDES, PoolKeys
 from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
+from paddler.store.scripts_lease import LeaseScripts
 
 pytestmark = pytest.mark.anyio
 
@@ -80,5 +81,6 @@ def test_the_public_keys_of_autoscalers() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_script_has_a_typed_function(name: str) -> None:
-    assert inspect.iscoroutinefunction(getattr(BatchScripts if name == "change_batch" else PoolScripts, name))
+    of_no_pool: dict[str, type] = {"change_batch": BatchScripts, "lead": LeaseScripts}
+    assert inspect.iscoroutinefunction(getattr(of_no_pool.get(name, PoolScripts), name))
     assert "ARGV: now" in source(name), "a script says what its arguments are"
