@@ -63,16 +63,21 @@ class _Access:
             return "WEBSOCKET"
         return scope["method"] if scope["method"] in METHODS else "other"
 
-    def note(self, event: Message) -> None:
-        if event["type"] == "http.response.start":
-            self.status = event["status"]
-            for name, value in event["headers"]:
-                if name == QUEUE_ID:
-                    self.ids["request"] = value.decode("latin-1")
-                elif name == REQUEST_ID:
-                    self.ids["x_request_id"] = value.decode("latin-1")
-        elif event["type"] == "websocket.accept":
-            self.status = 101
+    def note(self, event: Any) -> None:
+        match event["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                self.status = event["status"]
+                for name, value in event.get("headers", ()):
+                    if name == QUEUE_ID:
+                        self.ids["request"] = value.decode("latin-1")
+                    elif name == REQUEST_ID:
+                        self.ids["x_request_id"] = value.decode("latin-1")
+            case "websocket.accept":
+                self.status = 101
+            case "websocket.close" if self.status == NO_ANSWER:
+                self.status = 403
+            case _:
+                pass
 
 
 _current: ContextVar[_Access] = ContextVar("paddler_access")

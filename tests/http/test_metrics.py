@@ -14,7 +14,9 @@ import pytest
 from fleet_harness import RunningAgent
 from http_harness import HttpBalancer, NewAgent, NewBalancer, chat, http_balancer
 from metrics_lint import faults_of
+from native_harness import raw_socket
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 from paddler import __version__
 from paddler.issues import encode_issues, issue_of
@@ -251,3 +253,23 @@ async def test_the_document_names_every_metric(fleet: HttpBalancer) -> None:
     told = re.findall(r"^# TYPE (paddler_\w+) (\w+)$", text, re.MULTILINE)
     rows = re.findall(r"^\| `(paddler_\w+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
     assert sorted(rows) == sorted(told)
+
+
+async def test_a_socket_is_one_http_request(balancer: HttpBalancer) -> None:
+    with pytest.raises(InvalidStatus):
+        async with raw_socket(balancer.url(), additional_headers={"last-event-id": "1"}):
+            pass
+    async with raw_socket(balancer.url()) as socket:
+        await socket.send("nonsense")
+        await socket.error()
+
+    async def counted() -> dict[tuple[str, ...], float] | None:
+        found = (await scrape(balancer)).get("paddler_http_requests_total", {})
+        sockets = {labels: number for labels, number in found.items() if "WEBSOCKET" in labels}
+        return sockets if len(sockets) == 2 else None
+
+    route = "/api/v1/inference_socket"
+    assert await wait_until(counted, what="both have ended") == {
+        ("WEBSOCKET", route, "inference", "400"): 1,
+        ("WEBSOCKET", route, "inference", "101"): 1,
+    }
