@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import os
 import ssl
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 import uvloop
@@ -20,6 +22,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
+from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
 from api.tls import ServingTls
 from api.web_sockets import WebSockets
 from paddler import logs
@@ -70,6 +73,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
     tls: TlsFiles | None = None
+    telemetry: TelemetrySettings = TelemetrySettings()
 
 
 @click.command()
@@ -119,6 +123,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @storage_options
 @balancer_file_options
 @state_database_option
+@telemetry_options
 @redis_options
 @log_options
 def command(
@@ -153,6 +158,7 @@ def command(
     redis_prefix: str,
     log_level: str,
     log_format: str,
+    **telemetry: Any,
 ) -> None:
     """Serve HTTP: turn calls into requests in Redis and stream the answers.
 
@@ -188,6 +194,7 @@ def command(
         inference_cors=inference_cors_allowed_host,
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
+        telemetry=telemetry_settings(os.environ, **telemetry),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -206,16 +213,18 @@ async def serve(settings: BalancerSettings) -> int:
     """
     clock = SystemClock()
     store = connect(settings.redis_url, settings.redis_prefix)
-    gateway = Gateway(store, settings.gateway, clock)
+    telemetry = Telemetry(settings.telemetry, store, clock)
+    gateway = Gateway(store, settings.gateway, clock, telemetry.meters)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
     tenants = TenantWatch(store, clock)
     tls = ServingTls(settings.tls, clock) if settings.tls else None
-    services = _services(settings, store, gateway, clock, shelf, tenants.ring, tls.context if tls else None)
+    services = _services(settings, store, gateway, clock, shelf, telemetry, tenants.ring, tls.context if tls else None)
     if not settings.is_insecure:
         await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
     await tenants.start()
     await gateway.start()
+    telemetry.start()
     if (path := settings.state_database.path) is not None:
         gateway.supervise(FileKeeper(store, path, clock).keep_loop())
     _shorten_gc_pauses()
@@ -231,6 +240,7 @@ async def serve(settings: BalancerSettings) -> int:
         await asyncio.gather(*tasks, return_exceptions=True)
         await tenants.close()
         await gateway.close()
+        await telemetry.close()
         await store.close()
     return int(gateway.failed.is_set())
 
@@ -250,11 +260,13 @@ def _services(
     gateway: Gateway,
     clock: SystemClock,
     shelf: Shelf,
+    telemetry: Telemetry,
     ring: KeyRing,
     tls: ssl.SSLContext | None,
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
-    management = create_management_app(store, gateway.stopping, clock, settings.max_body, ring=ring)
+    stopping = gateway.stopping
+    management = create_management_app(store, stopping, clock, settings.max_body, telemetry.metrics, ring=ring)
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
         (
@@ -273,4 +285,7 @@ def _services(
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
     sockets = {"inference": WebSockets(settings.max_body)}
-    return [Service(name, app, bind(flag, address), sockets.get(name), tls) for name, flag, address, app in apps]
+    return [
+        Service(name, telemetry.observe(app, name), bind(flag, address), sockets.get(name), tls)
+        for name, flag, address, app in apps
+    ]

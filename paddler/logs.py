@@ -2,7 +2,8 @@
 
 A record is one line: `console` for people, `json` for machines (keys `time`, `level`, `process`, `logger`, `event`,
 then what the call adds). No prompt or generated text is ever logged: log a request's id and sizes. As a net under
-that rule, values of the names in `TEXT_FIELDS` are replaced by their length, and tracebacks show no local variables.
+that rule, values of the names in `TEXT_FIELDS` are replaced by their length, those of `SECRET_FIELDS` altogether, and
+tracebacks show no local variables.
 
 Uvicorn and Litestar are told not to configure logging themselves (`log_config=None`, `logging_config=None`).
 """
@@ -19,10 +20,12 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
-QUIETER = ("arq.worker", "uvicorn.error")
+SECRET_FIELDS = frozenset({"api_key", "authorization", "password", "secret", "token", "x_api_key"})
+QUIETER = ("arq.worker",)
 """Loggers that at info say what we say ourselves, or say it twice a second; heard from warning on, or at debug."""
-SILENT = ("httpx", "httpcore", "httpx2", "httpcore2")
-"""Loggers that name URLs with their signatures and tokens: heard from warning on, at any level."""
+INDISCREET = ("uvicorn.error", "websockets", "httpx", "httpcore", "httpx2", "httpcore2", "urllib3", "PIL")
+"""Loggers that below warning tell what passes through them: messages of WebSockets, headers, paths with their queries,
+URLs with their signatures and tokens. Never heard there, as prompts and keys are in that."""
 
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")
 
@@ -76,7 +79,7 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
     root.setLevel(number)
     for name in QUIETER:
         logging.getLogger(name).setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
-    for name in SILENT:
+    for name in INDISCREET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     # At debug asyncio tells of its selectors, which is of no use to who debugs Paddler.
     logging.getLogger("asyncio").setLevel(max(number, logging.INFO))
@@ -97,10 +100,12 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
 
 
 def hide_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace what may be prompt or generated text by its length."""
+    """Replace what may be prompt or generated text by its length, and what may be a key altogether."""
     for name in TEXT_FIELDS & event.keys():
         value = event[name]
         event[name] = f"<{len(value)} hidden>" if isinstance(value, Sized) else "<hidden>"
+    for name in SECRET_FIELDS & event.keys():
+        event[name] = "<hidden>"
     return event
 
 

@@ -17,6 +17,7 @@ from api.management.dead_letters import dead_letter_routes
 from api.management.desired import desired_routes
 from api.management.health import health_route
 from api.management.keys import key_routes
+from api.management.metrics import metrics_route
 from api.management.pools import pool_routes
 from api.management.requests import operator_request_routes
 from api.management.routes import management_routes
@@ -27,15 +28,24 @@ from api.openai.objects import ErrorAnswer
 from api.operation import Around
 from api.ready import Readiness, ready_route
 from paddler.clock import Clock
+from paddler.metrics.fleet import FleetWatch
+from paddler.metrics.requests import RequestMetrics
 from paddler.store.client import Store
 from paddler.tenants.keys import ApiKeys
 from paddler.tenants.ring import KeyRing
 
 
 def create_management_app(
-    store: Store, stopping: asyncio.Event, clock: Clock, max_body: int, *, ring: KeyRing | None = None
+    store: Store,
+    stopping: asyncio.Event,
+    clock: Clock,
+    max_body: int,
+    metrics: RequestMetrics | None = None,
+    *,
+    ring: KeyRing | None = None,
 ) -> Litestar:
-    """`stopping` ends its streams. `ring` None lets everybody in."""
+    """`stopping` ends its streams; `metrics` are what the other services have counted. `ring` None lets everybody
+    in."""
     watches = PoolWatches(store, clock)
     watch = watches.of()
     keys = ApiKeys(store, clock)
@@ -44,6 +54,7 @@ def create_management_app(
     routes += [*operator_request_routes(store, clock), *dead_letter_routes(store)]
     routes += [*pool_routes(store, watches, stopping, clock), *autoscale_routes(store, watches)]
     routes += [*key_routes(keys, clock), *usage_routes(store, keys, clock)]
+    routes.append(metrics_route(metrics or RequestMetrics(), FleetWatch(store, clock)))
     handlers = error_handlers(max_body)
     return create_service(
         routes,

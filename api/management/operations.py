@@ -40,11 +40,6 @@ BUFFERED_STREAM = Operation(
     answers=_changes(BufferedRequests, "The number, each time."),
     **_ERRORS,
 )
-METRICS = Operation(
-    summary="Metrics for Prometheus.",
-    answers={200: Answer(description="In its text format.", content={TEXT: str})},
-    **_ERRORS,
-)
 HEALTH = Operation(
     summary="This process answers.",
     tag="service",

@@ -9,8 +9,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from api.management.operations import AGENTS, AGENTS_STREAM, BUFFERED, BUFFERED_STREAM, METRICS
-from api.management.snapshots import agents_object, buffered_object, metrics_text
+from api.management.operations import AGENTS, AGENTS_STREAM, BUFFERED, BUFFERED_STREAM
+from api.management.snapshots import agents_object, buffered_object
 from api.management.stream import SnapshotStream
 from api.management.view import PoolWatch
 from paddler.clock import Clock
@@ -33,12 +33,7 @@ def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -
     async def stream_buffered_requests() -> ASGIApp:
         return SnapshotStream(watch, buffered_object, stopping, clock)
 
-    @get("/metrics", operation=METRICS)
-    async def get_metrics() -> ASGIApp:
-        body = metrics_text(await watch.pool()).encode()
-        return ASGIResponse(body=body, headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
-
-    return [get_agents, stream_agents, get_buffered_requests, stream_buffered_requests, get_metrics]
+    return [get_agents, stream_agents, get_buffered_requests, stream_buffered_requests]
 
 
 def _json(body: bytes) -> ASGIResponse:

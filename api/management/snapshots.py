@@ -36,20 +36,6 @@ def num_idle(pool: PoolQueue) -> int:
     return sum(lane.num_idle for lane in pool.lanes)
 
 
-def metrics_text(pool: PoolQueue) -> str:
-    """Prometheus' text format."""
-    total, processing = num_slots(pool)
-    gauges = {
-        "slots_processing": (processing, "Slots that a request has been given to."),
-        "slots_total": (total, "Slots of all agents."),
-        "requests_buffered": (sum(pool.waiting.values()), "Requests that wait for a slot."),
-    }
-    lines: list[str] = []
-    for name, (value, what) in gauges.items():
-        lines += [f"# HELP paddler_{name} {what}", f"# TYPE paddler_{name} gauge", f"paddler_{name} {value}"]
-    return "\n".join([*lines, ""])
-
-
 def _agent(lane: Lane) -> AgentObject:
     download = lane.download
     return {

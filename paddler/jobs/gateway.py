@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import math
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -35,6 +35,8 @@ from paddler.jobs.fleet_view import FleetView, PoolView
 from paddler.jobs.inbox import Inbox
 from paddler.jobs.leaving import Leaving
 from paddler.jobs.mailbox import Mailbox
+from paddler.jobs.measuring import Measuring, measured_of
+from paddler.jobs.measuring import Meter as Measurer
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.ownership import Ownership
 from paddler.jobs.reply import Reply
@@ -51,7 +53,7 @@ from paddler.store.tally import Tally
 from paddler.tenants.account import Account
 from paddler.tenants.meter import NOTHING, Meter, Reservation
 from paddler.tenants.records import ANONYMOUS
-from paddler.wire.agent import Generate, Payload, encode_payload
+from paddler.wire.agent import Embed, Generate, Payload, Rerank, encode_payload
 from paddler.wire.balancer import Frame, decode_placed
 
 __all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "RequestStatus", "Submit"]
@@ -103,7 +105,8 @@ class Submit(Struct, frozen=True, kw_only=True):
     requests its call has, 0 for all but the first of them.
 
     `request_id`, of the same pool, is a name that its client can make again: a request that has been submitted under it
-    is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it."""
+    is followed from its beginning, also when it has ended, and never submitted twice while Redis knows it.
+    `traceparent` is the W3C trace context that its agent goes on with."""
 
     request_class: str = "normal"
     tenant: str = ANONYMOUS
@@ -118,12 +121,15 @@ class Submit(Struct, frozen=True, kw_only=True):
     request_id: str = ""
     account: Account | None = None
     num_parts: int = 1
+    traceparent: str = ""
 
 
 class Gateway:
     """Submits to any pool and follows what was submitted. `start` before use, `close` after."""
 
-    def __init__(self, store: Store, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(self, store: Store, settings: GatewaySettings, clock: Clock, meters: Sequence[Measurer] = ()) -> None:
+        """`meters` are told of what is submitted here."""
+        self._meters = meters
         self._store = store
         self._settings = settings
         self._clock = clock
@@ -196,8 +202,19 @@ class Gateway:
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`,
         `InvalidField` for what no agent of the pool can do, and what `Meter.reserve` raises."""
-        await self._ready(pool)
         how = how or Submit()
+        if not self._meters:
+            return await self._submit(pool, payload, how)
+        measuring = Measuring(measured_of(pool, payload, how, self._clock.monotonic()), self._meters)
+        try:
+            traced = msgspec.structs.replace(how, traceparent=measuring.measured.traceparent)
+            return measuring.accepted(await self._submit(pool, payload, traced))
+        except BaseException as error:
+            measuring.refused(error)
+            raise
+
+    async def _submit(self, pool: str, payload: Payload, how: Submit) -> Reply:
+        await self._ready(pool)
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
@@ -361,6 +378,8 @@ class Gateway:
         settings = self._settings
         if isinstance(payload, Generate) and not settings.shares_prefix_cache:
             payload = msgspec.structs.replace(payload, cache_scope=how.tenant)
+        if how.traceparent and isinstance(payload, Generate | Embed | Rerank):
+            payload = msgspec.structs.replace(payload, traceparent=how.traceparent)
         chain = chain_of(payload, pool)
         is_batch = how.request_class == "batch" or how.is_background
         max_waiting = settings.max_batch_requests if is_batch else settings.max_buffered_requests

@@ -58,6 +58,10 @@ class Mailbox:
         self.is_ended = False
         self.error: PaddlerError | None = None
         self.last_heard = now
+        self.opened_at: float | None = None
+        """When its first frame came."""
+        self.fed_at = now
+        """When its last one did."""
         self.next_check = now + FIRST_CHECK_S
         self._check_interval = FIRST_CHECK_S
         self._pending: deque[bytes] = deque()
@@ -82,8 +86,10 @@ class Mailbox:
         del self._tail[:-MAX_TAIL]
         self._num_pending += end - self.offset
         self.offset = end
-        self.is_opened = True
-        self.last_heard = now
+        if not self.is_opened:
+            self.is_opened = True
+            self.opened_at = now
+        self.last_heard = self.fed_at = now
         self._check_interval = FIRST_CHECK_S
         self.next_check = now + FIRST_CHECK_S
         self._changed.set()

@@ -16,6 +16,7 @@ from paddler.wire.balancer import (
     Answered,
     Failed,
     Finished,
+    FinishReason,
     Frame,
     Opened,
     Prefilled,
@@ -108,6 +109,12 @@ class Reply:
         self.route = Route()
         self.has_failed = False
         """It has ended with an error that its journal tells, not one of this balancer's."""
+        self.reason: FinishReason | None = None
+        """Why it has finished."""
+        self.came: Callable[[int, float], None] | None = None
+        """Told how many tokens have come, and when, before they are read."""
+        self.left: Callable[[Reply, BaseException | None], None] | None = None
+        """Told when the context is left."""
         had: list[Tokens] = []
         for frame in earlier:
             self.route.note(frame)
@@ -123,6 +130,18 @@ class Reply:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leave(self._mailbox)
+        if self.left is not None:
+            self.left(self, error)
+
+    @property
+    def opened_at(self) -> float | None:
+        """When its first frame came, by `Clock.monotonic`."""
+        return self._mailbox.opened_at
+
+    @property
+    def heard_at(self) -> float:
+        """When its last one did."""
+        return self._mailbox.fed_at
 
     async def __aiter__(self) -> AsyncIterator[Opened | Tokens | Vectors | Answered | Finished]:
         """Every frame in order, ending after `Finished`. Raises a `PaddlerError` for any other end.
@@ -139,7 +158,12 @@ class Reply:
 
     def read(self) -> Iterator[Opened | Tokens | Vectors | Answered | Finished]:
         """The frames that have come, each noted when it is read; raises as iterating does."""
-        for frame, end in self._mailbox.take_placed():
+        placed = self._mailbox.take_placed()
+        if self.came is not None:
+            num_tokens = sum([len(frame.ids) for frame, _ in placed if isinstance(frame, Tokens)])
+            if num_tokens:
+                self.came(num_tokens, self._mailbox.fed_at)
+        for frame, end in placed:
             self.offset = end
             self.route.note(frame)
             match frame:
@@ -150,6 +174,7 @@ class Reply:
                 case Finished():
                     self.is_over = True
                     self._tell_ended(frame.usage)
+                    self.reason = frame.reason
                     yield frame
                     return
                 case Prefilled():

@@ -23,6 +23,7 @@ from paddler.store.pipe import RETRIED, Pipe, PipedConnection, pack
 from paddler.store.scripts import PoolScripts, ScriptCaller
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
+from paddler.store.scripts_lease import LeaseScripts
 from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
 
@@ -57,6 +58,7 @@ class Store:
         self.batch_scripts = BatchScripts(self._caller)
         self.desired_scripts = DesiredScripts(self._caller)
         self.tenant_scripts = TenantScripts(self._caller, prefix)
+        self.leases = LeaseScripts(self._caller)
         self._pools: dict[str, PoolScripts] = {}
         self._extra: list[Any] = []
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 COUNTERS = {
     # admission
     "accepted": "requests entered into the queue",
+    "buffered": "of these, requests that had to wait, as no slot was free for them",
     "duplicate": "requests answered with an earlier one of the same Idempotency-Key",
     "mismatch": "requests refused: their Idempotency-Key was used for another request",
     "full": "requests refused: as many wait as --max-buffered-requests or, on their side, --max-batch-requests allows",
@@ -60,4 +61,8 @@ TALLIED = {
     "cache_partial": "requests that ended with a smaller part of their prompt from the KV cache",
     "cache_miss": "requests that ended with nothing from the KV cache",
     "left": "agents that left in order",
+    "prompt_tokens": "tokens of the prompts of requests that have ended on an agent",
+    "cached_tokens": "of these, tokens that were in the KV cache",
+    "output_tokens": "tokens that they have generated",
+    "embedded_tokens": "tokens of what was embedded or ranked",
 }

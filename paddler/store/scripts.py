@@ -73,6 +73,7 @@ NAMES = (
     "reserve",
     "adjust",
     "account",
+    "lead",
 )
 PRELUDE = ("common", "queue", "choice", "place", "draining", "limits")
 

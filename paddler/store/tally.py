@@ -19,10 +19,10 @@ class Tally:
         self._store = store
         self._counts: Counter[tuple[str, str]] = Counter()
 
-    def count(self, pool: str, what: str) -> None:
+    def count(self, pool: str, what: str, number: int = 1) -> None:
         """`what` is one of `TALLIED`."""
         assert what in TALLIED, what
-        self._counts[pool, what] += 1
+        self._counts[pool, what] += number
 
     async def flush_once(self) -> None:
         """Write what was counted since the last time. Raises what Redis raises; it is kept for the next time then, and

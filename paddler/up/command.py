@@ -22,6 +22,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
+from paddler.metrics.options import statsd_options
 from paddler.settings import (
     ADDRESS,
     DEFAULT_REDIS_PREFIX,
@@ -39,6 +40,7 @@ from paddler.settings import (
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.tenants.keys import ApiKeys
 from paddler.tls_options import tls_files, tls_options
+from paddler.tracing.options import otlp_option
 from paddler.up import valkey
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
@@ -86,6 +88,8 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
     type=click.Path(file_okay=False, resolve_path=True, path_type=Path),
     help="Where the embedded Valkey keeps the queue; by default below $XDG_STATE_HOME or ~/.local/state.",
 )
+@statsd_options
+@otlp_option
 @log_options
 def command(**given: Any) -> None:
     """Start everything on this machine: Redis, balancer, agents, worker, a model.

@@ -59,6 +59,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    statsd_addr: Address | None = None
+    statsd_prefix: str = "paddler"
+    statsd_reporting_interval: int = 10_000
+    otlp_endpoint: str | None = None
     log_level: str
     log_format: str
 
@@ -76,6 +80,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     """The balancer, the agents and the worker. `awaits` is the child that must be ready first, if we start Redis."""
     shared = ["--redis-prefix", settings.redis_prefix]
     shared += ["--log-level", settings.log_level, "--log-format", settings.log_format]
+    reporting = reporting_flags(settings)
     balancer = flags(
         inference_addr=settings.inference_addr,
         management_addr=settings.management_addr,
@@ -92,7 +97,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     )
     balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
-    balancer.append("--cancel-on-stop")
+    balancer += ["--cancel-on-stop", *reporting, *flags(otlp_endpoint=settings.otlp_endpoint)]
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
     for name in agent_names(settings.agents):
         agent = agent_flags(settings, name) + flags(
@@ -100,8 +105,16 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         )
         command = _paddler("agent", *agent, *shared)
         specs.append(Spec(name=name, command=command, awaits=awaits, stop_stage=1, may_end=True))
-    specs.append(Spec(name="worker", command=_paddler("worker", *shared), awaits=awaits, stop_stage=1))
+    specs.append(Spec(name="worker", command=_paddler("worker", *reporting, *shared), awaits=awaits, stop_stage=1))
     return specs
+
+
+def reporting_flags(settings: Settings) -> list[str]:
+    """Of balancer and worker, which elect who sends the fleet's gauges."""
+    if settings.statsd_addr is None:
+        return []
+    names = ("statsd_addr", "statsd_prefix", "statsd_reporting_interval")
+    return flags(**{name: getattr(settings, name) for name in names})
 
 
 def agent_names(num_agents: int) -> list[str]:
@@ -117,6 +130,7 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
         model=settings.model,
         model_name=settings.model_name,
         context_size=settings.context_size,
+        otlp_endpoint=settings.otlp_endpoint,
         **{name: getattr(settings, name) for name in engine_flags.NAMES},
     )
 

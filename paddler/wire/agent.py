@@ -111,7 +111,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     `template_kwargs` is the JSON text of an object of variables for the chat template, or empty. Where the template has
     the model think, `grammar` is about what comes behind that. `beginning` is what the answer to `messages` has begun
     with: it ends the prompt, and is no part of the output. `enable_thinking` is told to the template whether it looks
-    at it or not; None leaves it to the template.
+    at it or not; None leaves it to the template. `traceparent` is the W3C trace context that the work belongs to, or
+    empty.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -132,6 +133,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     suffix: str | None = None
     beginning: str = ""
     enable_thinking: bool | None = None
+    traceparent: str = ""
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:
@@ -159,6 +161,7 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
     dimensions: int | None = None
     first: int = 0
     is_single: bool = False
+    traceparent: str = ""
 
     def name_of(self, index: int) -> str:
         """What the client calls the input that is number `index` here."""
@@ -174,6 +177,7 @@ class Rerank(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="rerank"
     query: str
     documents: tuple[str, ...]
     first: int = 0
+    traceparent: str = ""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -39,17 +39,10 @@ async def test_health_and_metrics(client: ClientManagement, balancer: HttpBalanc
     async with balancer.http() as http, balancer.http("management") as operator:
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi")))
         request = await agent.take()
-        assert (await client.get_metrics()).splitlines() == [
-            "# HELP paddler_slots_processing Slots that a request has been given to.",
-            "# TYPE paddler_slots_processing gauge",
-            "paddler_slots_processing 1",
-            "# HELP paddler_slots_total Slots of all agents.",
-            "# TYPE paddler_slots_total gauge",
-            "paddler_slots_total 3",
-            "# HELP paddler_requests_buffered Requests that wait for a slot.",
-            "# TYPE paddler_requests_buffered gauge",
-            "paddler_requests_buffered 0",
-        ]
+        metrics = (await client.get_metrics()).splitlines()
+        assert {"paddler_slots_processing 1.0", "paddler_slots_total 3.0", "paddler_requests_buffered 0.0"} <= {
+            *metrics
+        }
         health = await operator.get("/health", headers={"accept": "application/json"})
         assert health.json() == {
             "status": "ok",

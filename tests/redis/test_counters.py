@@ -30,7 +30,7 @@ def test_the_table_names_what_the_scripts_count() -> None:
 def test_the_other_table_names_what_processes_count() -> None:
     root = Path(__file__).resolve().parents[2]
     sources = [path.read_text() for top in ("paddler", "workers") for path in (root / top).rglob("*.py")]
-    counted = {what for text in sources for what in re.findall(r"tally\.count\([^,]+, \"(\w+)\"\)", text)}
+    counted = {what for text in sources for what in re.findall(r"tally\.count\([^,]+, \"(\w+)\"[,)]", text)}
     counted |= set(COUNTED_ENDS.values())
     assert counted == set(TALLIED)
     assert not set(TALLIED) & set(COUNTERS)

@@ -20,6 +20,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service
 from api.sockets import bind, bound_address
+from api.telemetry import Telemetry, TelemetrySettings
 from api.web_sockets import WebSockets
 from paddler.batches.contents import RedisContents
 from paddler.batches.folder import FolderContents
@@ -192,18 +193,20 @@ async def http_balancer(
     keepalive: Keepalive = Keepalive.COMMENTS,
     cors: tuple[str, ...] = (),
     web_sockets: WebSockets | None = None,
+    telemetry: TelemetrySettings | None = None,
     **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
     """Serve on free ports of the loopback address until the context ends. Files are kept in Redis, or in `folder`."""
     clock = SystemClock()
     store = connect(url, prefix)
     known: dict[str, Any] = {"cancel_on_stop": True}
-    gateway = Gateway(store, GatewaySettings(**known | settings), clock)
+    told = Telemetry(telemetry or TelemetrySettings(), store, clock)
+    gateway = Gateway(store, GatewaySettings(**known | settings), clock, told.meters)
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
     shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
     tenants = TenantWatch(store, clock)
     apps = {
-        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, ring=tenants.ring),
+        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=tenants.ring),
         "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
         "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
     }
@@ -211,11 +214,12 @@ async def http_balancer(
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {
-        name: Service(name, app, bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
+        name: Service(name, told.observe(app, name), bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
         for name, app in apps.items()
     }
     await tenants.start()
     await gateway.start()
+    told.start()
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
     await wait_until(lambda: all(service.started for service in services.values()), what="services start")
     try:
@@ -227,6 +231,7 @@ async def http_balancer(
         await asyncio.gather(*tasks)
         await tenants.close()
         await gateway.close()
+        await told.close()
         await store.close()
 
 

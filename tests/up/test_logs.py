@@ -21,7 +21,7 @@ SECRET = "what nobody may read in a log"
 def restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    others = {name: logging.getLogger(name).level for name in ("asyncio", *logs.QUIETER)}
+    others = {name: logging.getLogger(name).level for name in ("asyncio", *logs.QUIETER, *logs.INDISCREET)}
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -90,6 +90,22 @@ def test_text_of_people_and_models_is_hidden(stream: io.StringIO, form: str, fie
     logging.getLogger("y").info("request", extra={field: [SECRET]})
     assert SECRET not in stream.getvalue()
     assert f"<{len(SECRET)} hidden>" in stream.getvalue()
+
+
+@pytest.mark.parametrize("field", sorted(logs.SECRET_FIELDS))
+def test_keys_are_hidden(stream: io.StringIO, field: str) -> None:
+    logs.configure("agent", "debug", "json", stream=stream)
+    get_logger("x").info("request", **{field: SECRET})
+    assert records(stream)[0][field] == "<hidden>"
+
+
+@pytest.mark.parametrize("name", logs.INDISCREET)
+def test_what_libraries_tell_of_what_passes_through_them_is_never_heard(stream: io.StringIO, name: str) -> None:
+    logs.configure("balancer", "debug", "json", stream=stream)
+    logging.getLogger(f"{name}.part").info(SECRET)
+    logging.getLogger(name).debug(SECRET)
+    logging.getLogger(name).warning("heard")
+    assert [record["event"] for record in records(stream)] == ["heard"]
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

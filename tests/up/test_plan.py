@@ -47,6 +47,10 @@ SETTINGS = Settings(
     inference_item_timeout=6000,
     share_prefix_cache=True,
     state_database=StateDatabase("redis"),
+    statsd_addr=Address("localhost", 8125),
+    statsd_prefix="mine",
+    statsd_reporting_interval=500,
+    otlp_endpoint="http://127.0.0.1:4318",
     log_level="debug",
     log_format="json",
 )
@@ -64,6 +68,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
     given = {spec.name: parsed(spec.command) for spec in paddler_specs(SETTINGS, awaits="valkey")}
     assert list(given) == ["balancer", "agent-1", "agent-2", "worker"]
     shared = {"redis_prefix": "paddler", "log_level": "debug", "log_format": "json"}
+    traced = {"otlp_endpoint": "http://127.0.0.1:4318"}
+    reporting = {"statsd_addr": SETTINGS.statsd_addr, "statsd_prefix": "mine", "statsd_reporting_interval": 500}
     assert (
         given["balancer"].items()
         >= {
@@ -76,6 +82,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             "share_prefix_cache": True,
             "state_database": SETTINGS.state_database,
             **shared,
+            **traced,
+            **reporting,
         }.items()
     )
     wanted = {
@@ -97,16 +105,20 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         "multimodal_projection": "/models/mmproj.gguf",
         "image_resize_to_fit": 512,
         **shared,
+        **traced,
     }
     assert given["agent-1"].items() >= {"name": "agent-1", **wanted}.items()
     assert given["agent-2"].items() >= {"name": "agent-2", **wanted}.items()
-    assert given["worker"].items() >= shared.items()
+    assert given["worker"].items() >= (shared | reporting).items()
 
 
 def test_what_was_not_asked_for_is_left_to_the_command() -> None:
     settings = msgspec.structs.replace(SETTINGS, context_size=None, threads=None, model_name=None)
     agent = paddler_specs(settings, awaits=None)[1]
     assert not {"--context-size", "--threads", "--model-name", "--model"} & set(agent.command)
+    quiet = msgspec.structs.replace(SETTINGS, statsd_addr=None, otlp_endpoint=None)
+    words = {word for spec in paddler_specs(quiet, awaits=None) for word in spec.command}
+    assert not [word for word in words if word.startswith(("--statsd", "--otlp"))]
 
 
 def test_the_balancer_stops_first_and_all_wait_for_the_server() -> None:

@@ -129,6 +129,23 @@ def test_raw_prompts() -> None:
         assert decode_payload(encoded) == payload
 
 
+def test_a_traced_payload() -> None:
+    """An older agent skips the field; where nothing is traced the bytes are as they were."""
+    context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for payload, fields in (
+        (Generate(prompt="a", traceparent=context), {"type": "generate", "prompt": "a"}),
+        (Embed(inputs=("a",), traceparent=context), {"type": "embed", "inputs": ["a"]}),
+        (
+            Rerank(query="q", documents=("d",), traceparent=context),
+            {"type": "rerank", "query": "q", "documents": ["d"]},
+        ),
+    ):
+        encoded = encode_payload(payload)
+        assert msgspec.msgpack.decode(encoded) == {**fields, "traceparent": context}
+        assert decode_payload(encoded) == payload
+        assert msgspec.msgpack.decode(encode_payload(msgspec.structs.replace(payload, traceparent=""))) == fields
+
+
 def test_a_payload_with_a_grammar() -> None:
     payload = Generate(prompt="x", grammar='root ::= "a"')
     encoded = encode_payload(payload)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
@@ -39,6 +39,9 @@ from workers.agent.running import Running
 from workers.agent.standing import Standing
 from workers.agent.telling import tell
 
+if TYPE_CHECKING:
+    from workers.agent.tracing import EngineSpans
+
 log = get_logger(__name__)
 
 BLOCK_MS = 2000
@@ -61,9 +64,10 @@ class AgentLoop:
         flush_ms: int = FLUSH_MS,
         standing: Standing | None = None,
         on_removed: Callable[[], None] = lambda: None,
+        spans: EngineSpans | None = None,
     ) -> None:
         """`standing` is how it stands to a desired state, if it follows one. `on_removed` is called, more than once
-        perhaps, when an operator wants the process to end."""
+        perhaps, when an operator wants the process to end. `spans` None: nothing is traced."""
         self._store = store
         self._pool = pool
         self._clock = clock
@@ -71,6 +75,8 @@ class AgentLoop:
         self._standing = standing
         self._info = engine.info
         self._slots = engine.info.slots_total
+        if spans is not None:
+            spans.model = engine.info.model
         self._membership = Membership(
             store,
             pool,
@@ -88,7 +94,7 @@ class AgentLoop:
         self._membership.on_hint = self._claimer.note
         self._membership.on_removed = on_removed
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
-        self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally)
+        self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
             pool,

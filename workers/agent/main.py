@@ -25,6 +25,7 @@ from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
+from paddler.tracing.options import otlp_option, tracing_of
 from workers.agent.builds import (
     build_llama,
     build_scripted,
@@ -146,6 +147,7 @@ async def follow(
     "--scripted-load", "scripted_load_ms", type=click.IntRange(min=0), default=0, help="The loading of one takes, ms."
 )
 @option("--scripted-follow", "scripted_follows", is_flag=True, hidden=True)
+@otlp_option
 @redis_options
 @log_options
 @click.pass_context
@@ -167,6 +169,7 @@ def command(
     scripted_step_ms: float,
     scripted_load_ms: int,
     scripted_follows: bool,
+    otlp_endpoint: str | None,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
@@ -189,6 +192,7 @@ def command(
         files=(),
         slots=slots,
         process=new_process_id("process"),
+        tracing=tracing_of(otlp_endpoint, os.environ, "agent"),
     )
     values = {one: given[one] for one in NAMES}
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}

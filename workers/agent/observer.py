@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,11 +17,18 @@ from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.holding import Holding
 from workers.agent.speed import Speed
 
+if TYPE_CHECKING:  # it imports OpenTelemetry, an extra
+    from workers.agent.tracing import EngineSpans
+
 
 class Observer:
     """`began` for each job, then `saw` for each event of the engine."""
 
-    def __init__(self, clock: Clock, holding: Holding, pool: str, tally: Tally) -> None:
+    def __init__(
+        self, clock: Clock, holding: Holding, pool: str, tally: Tally, spans: EngineSpans | None = None
+    ) -> None:
+        """`spans` None: nothing is traced."""
+        self._spans = spans
         self._clock = clock
         self._speed = Speed()
         self._holding = holding
@@ -34,6 +42,8 @@ class Observer:
         """`text` and `num_tokens` are what earlier attempts have emitted. Of an `Embed` nothing is held that another
         could begin with."""
         self._speed.started(request_id, self._clock.monotonic())
+        if self._spans is not None:
+            self._spans.began(request_id, payload, is_resumed=bool(text))
         if isinstance(payload, Generate):
             self._num_tokens[request_id] = num_tokens
             self._texts[request_id] = [text]
@@ -44,6 +54,8 @@ class Observer:
             self.saw(event)
 
     def saw(self, event: Event) -> None:
+        if self._spans is not None:
+            self._spans.saw(event)
         match event:
             case Progress(request_id, ids, text):
                 if request_id in self._num_tokens:
@@ -52,6 +64,7 @@ class Observer:
                 self._speed.progressed(request_id, self._clock.monotonic())
             case Done(request_id, reason, usage, text):
                 self._num_tokens.pop(request_id, None)
+                self._count_tokens(usage, is_text=request_id in self._texts)
                 # An embedding is not in the texts: it looks for nothing in the cache.
                 if reason is not FinishReason.CANCELLED and usage.prompt_tokens and request_id in self._texts:
                     self._count_cache(usage)
@@ -68,6 +81,16 @@ class Observer:
                 self._holding.residency.dropped(request_id)
             case _:
                 pass
+
+    def _count_tokens(self, usage: Usage, *, is_text: bool) -> None:
+        if not usage.prompt_tokens:
+            return
+        if not is_text:
+            self._tally.count(self._pool, "embedded_tokens", usage.prompt_tokens)
+        else:
+            self._tally.count(self._pool, "prompt_tokens", usage.prompt_tokens)
+            self._tally.count(self._pool, "cached_tokens", usage.cached_tokens)
+            self._tally.count(self._pool, "output_tokens", usage.completion_tokens)
 
     def _count_cache(self, usage: Usage) -> None:
         self._num_prompt += usage.prompt_tokens

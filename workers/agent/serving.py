@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Struct
 
@@ -23,6 +23,7 @@ from paddler.model_facts import encode_facts
 from paddler.presence import Presence
 from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
+from paddler.tracing.options import TracingSettings
 from workers.agent.loader import Build, LoadStalled
 from workers.agent.loop import AgentLoop
 from workers.agent.mark import StartMark
@@ -30,6 +31,9 @@ from workers.agent.membership import Membership
 from workers.agent.standing import Standing
 from workers.agent.starting import Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
+
+if TYPE_CHECKING:
+    from workers.agent.tracing import EngineSpans
 
 log = get_logger(__name__)
 
@@ -60,6 +64,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     files: tuple[Path, ...]
     slots: int = 0
     process: str = ""
+    tracing: TracingSettings | None = None
 
     @property
     def load_stall_s(self) -> float:
@@ -123,7 +128,7 @@ async def serve_engine(
     None, and everything was handed over and the engine is closed."""
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
     snapshot = _snapshot(engine, settings, files)
-    pool = store.pool(settings.pool)
+    pool, spans = store.pool(settings.pool), new_spans(settings, clock)
     agent = AgentLoop(
         store,
         pool,
@@ -133,6 +138,7 @@ async def serve_engine(
         snapshot=snapshot,
         standing=standing,
         on_removed=signals.stopping.set,
+        spans=spans,
         **times,
     )
     agent.engine.start_thread()
@@ -170,6 +176,8 @@ async def serve_engine(
     for task in (checking, presence, stop):
         task.cancel()
     await asyncio.gather(checking, presence, stop, over, *tasks, return_exceptions=True)
+    if spans is not None:
+        await asyncio.to_thread(spans.close)
     code = 1 if agent.engine.failed.done() else code
     if code or signals.stopping.is_set():
         agent.engine.stop(ENGINE_STOP_S)
@@ -178,6 +186,16 @@ async def serve_engine(
         log.critical("the engine does not stop; this process ends")
         die_hanging()
     return None
+
+
+def new_spans(settings: AgentSettings, clock: Clock) -> EngineSpans | None:
+    """None: nothing is traced."""
+    if settings.tracing is None:
+        return None
+    from paddler.tracing.traces import Traces
+    from workers.agent.tracing import EngineSpans
+
+    return EngineSpans(Traces(settings.tracing, clock, settings.name), clock, settings.name)
 
 
 async def _over(until: Callable[[AgentLoop], Awaitable[None]] | None, agent: AgentLoop) -> None:

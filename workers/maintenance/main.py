@@ -19,8 +19,10 @@ from paddler.batches.contents import Contents
 from paddler.batches.options import contents_of, file_store_option
 from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
+from paddler.metrics.options import statsd_of, statsd_options
+from paddler.metrics.statsd import Statsd, StatsdSettings
 from paddler.presence import Presence
-from paddler.settings import log_options, option, redis_options
+from paddler.settings import Address, log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from paddler.store.fitness import warn_of_faults
 from paddler.store.keys import upkeep_key
@@ -61,7 +63,15 @@ def build_worker(store: Store, work: Upkeep) -> Worker:
     )
 
 
-async def serve(store: Store, contents: Contents, *, lease_ms: int, orphan_grace_ms: int, batch_lease_ms: int) -> int:
+async def serve(
+    store: Store,
+    contents: Contents,
+    *,
+    lease_ms: int,
+    orphan_grace_ms: int,
+    batch_lease_ms: int,
+    reporting: StatsdSettings | None = None,
+) -> int:
     """Run until a signal, or until batches cannot be followed any more; trouble with Redis is waited out. Returns the
     exit code."""
     clock = SystemClock()
@@ -70,7 +80,10 @@ async def serve(store: Store, contents: Contents, *, lease_ms: int, orphan_grace
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
+    statsd = None if reporting is None else Statsd(reporting, store, clock)
     batches = BatchRunner(store, contents, clock, lease_ms=batch_lease_ms)
+    if statsd is not None:
+        statsd.start()
     tasks = [
         asyncio.create_task(worker_loop(lambda: build_worker(store, work), clock)),
         asyncio.create_task(worker_loop(lambda: build_batch_worker(store, batches), clock)),
@@ -85,6 +98,8 @@ async def serve(store: Store, contents: Contents, *, lease_ms: int, orphan_grace
         with contextlib.suppress(asyncio.CancelledError):
             await task
     await batches.close()
+    if statsd is not None:
+        await statsd.close()
     await store.close()
     log.info("stopped")
     return int(batches.failed.is_set())
@@ -141,6 +156,7 @@ async def close_worker(worker: Worker) -> None:
     help="After so long, ms, without a word from the worker that runs a batch, another one goes on with it.",
 )
 @file_store_option
+@statsd_options
 @log_options
 def command(
     *,
@@ -150,6 +166,9 @@ def command(
     orphan_grace_ms: int,
     batch_lease_ms: int,
     file_store: str,
+    statsd_addr: Address | None,
+    statsd_prefix: str,
+    statsd_reporting_interval: int,
     log_level: str,
     log_format: str,
 ) -> None:
@@ -158,7 +177,7 @@ def command(
     logs.configure("worker", log_level, log_format)
     store = connect(redis_url, redis_prefix)
     contents = contents_of(store, file_store, SystemClock())
-    code = uvloop.run(
-        serve(store, contents, lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms, batch_lease_ms=batch_lease_ms)
-    )
+    reporting = statsd_of(statsd_addr, statsd_prefix, statsd_reporting_interval)
+    times = {"lease_ms": lease_ms, "orphan_grace_ms": orphan_grace_ms, "batch_lease_ms": batch_lease_ms}
+    code = uvloop.run(serve(store, contents, **times, reporting=reporting))
     raise SystemExit(code)

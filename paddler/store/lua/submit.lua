@@ -101,4 +101,5 @@ redis.call('HSET', key, unpack(request))
 enter_buffer(id, side, tenant, class, score, now, deadline, cost)
 place_new(id, prompt, hint)
 if redis.call('HGET', key, 'state') ~= 'waiting' then return {'assigned', 0, id} end
+count('buffered')
 return {'waiting', redis.call('ZRANK', order_key(redis.call('HGET', key, 'queue')), id), id}

@@ -1,0 +1,1 @@
+"""Numbers of the fleet and of this process: for Prometheus (`exposition.py`) and for StatsD (`statsd.py`)."""
