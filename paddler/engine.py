@@ -22,10 +22,11 @@ from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 class Job(Struct, frozen=True, kw_only=True):
     """One request as given to an engine.
 
-    `resume_ids` are the output tokens that an earlier attempt has already emitted, `resume_text_length`
-    the number of characters of their text that the client already has: the engine prefills prompt plus
-    `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
-    `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
+    `resume_ids` are the output tokens that an earlier attempt has already emitted, `resume_text` that part of their
+    text that the client already has, in the format `resume_format` (None: content alone): the engine prefills prompt
+    plus `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
+    `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt. An id that is
+    `UNKNOWN_TOKEN` stands for a token of which only the text is known: its engine was another server.
 
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
     emitted: the engine goes on with the next. `vector_size` is how many numbers each of those vectors has, 0 without
@@ -37,10 +38,15 @@ class Job(Struct, frozen=True, kw_only=True):
     request_id: str
     payload: Payload
     resume_ids: tuple[int, ...] = ()
-    resume_text_length: int = 0
+    resume_text: str = ""
     embedded: tuple[int, ...] = ()
     resume_mu: float | None = None
     vector_size: int = 0
+    resume_format: TextFormat | None = None
+
+    @property
+    def resume_text_length(self) -> int:
+        return len(self.resume_text)
 
     @property
     def earlier_usage(self) -> Usage:

@@ -156,7 +156,7 @@ def test_a_sign_of_life_says_nothing_else() -> None:
     job = Running("r", 2, OPENED + sign.frames).job(Embed(inputs=("a",)))
     assert (job.embedded, job.vector_size) == ((), 0)
     job = Running("r", 2, OPENED + sign.frames).job(Generate(prompt="a"))
-    assert (job.resume_ids, job.resume_text_length) == ((), 0)
+    assert (job.resume_ids, job.resume_text) == ((), "")
 
 
 def test_what_fails_is_charged_by_what_was_computed() -> None:

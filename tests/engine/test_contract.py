@@ -292,7 +292,7 @@ def test_a_continuation_that_lacks_only_the_end_computes_nothing(run: EngineRun)
 
 def test_a_continuation_gets_the_text_its_client_lacks(run: EngineRun) -> None:
     [whole] = run.finish(make_job("a", STORY, max_tokens=10))
-    job = replace(make_job("b", STORY, max_tokens=10, resume=whole, resume_at=10), resume_text_length=4)
+    job = replace(make_job("b", STORY, max_tokens=10, resume=whole, resume_at=10), resume_text=whole.text[:4])
     [rest] = run.finish(job)
     assert whole.text[4:] == rest.text
 

@@ -15,6 +15,7 @@ from paddler.wire.balancer import (
     Finished,
     FinishReason,
     Prefilled,
+    TextFormat,
     TokenLogprob,
     Tokens,
     Usage,
@@ -59,15 +60,18 @@ class Running:
     def job(self, payload: Payload) -> Job:
         """The engine's job, continuing from what earlier attempts have emitted."""
         ids: list[int] = []
-        text_length = 0
+        texts: list[str] = []
+        format: TextFormat | None = None
         embedded: list[int] = []
         mu: float | None = None
         vector_size = 0
         for frame in decode_frames(bytes(self._journal)):
             if isinstance(frame, Tokens):
                 ids.extend(frame.ids)
-                text_length += len(frame.text)
+                texts.append(frame.text)
                 mu = mu if frame.mu is None else frame.mu
+            elif isinstance(frame, Prefilled):
+                format = format or frame.format
             elif isinstance(frame, Vectors):
                 embedded.extend(frame.num_tokens)
                 vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
@@ -75,10 +79,11 @@ class Running:
             request_id=self.request_id,
             payload=payload,
             resume_ids=tuple(ids),
-            resume_text_length=text_length,
+            resume_text="".join(texts),
             embedded=tuple(embedded),
             resume_mu=mu,
             vector_size=vector_size,
+            resume_format=format,
         )
 
     @property
