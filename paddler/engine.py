@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from paddler.issues import IssueKind
+from paddler.issues import Issue, IssueKind
 from paddler.model_facts import ModelFacts
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
@@ -130,7 +130,10 @@ Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
     parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects.
-    `facts` None: there is no model."""
+    `facts` None: there is no model.
+
+    `slots_usable` and `issues` may change while an engine runs, and are asked for with every renewal of the lease: how
+    many slots may be used now (None: all of them), and what keeps it from serving with the others."""
 
     model: str
     slots_total: int
@@ -140,6 +143,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     max_parked: int = 0
     abilities: tuple[Ability, ...] = ("generate", "embed")
     facts: ModelFacts | None = None
+    slots_usable: int | None = None
+    issues: tuple[Issue, ...] = ()
 
 
 class Engine(Protocol):

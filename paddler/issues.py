@@ -1,7 +1,8 @@
 """What keeps an agent from serving, as its operator sees it: in the agent's log, its hash in Redis and `paddler queue`.
 
 Kinds are those of Paddler 4.1 where it has one: `ModelFileDoesNotExist`, `ModelCannotBeLoaded`, `SlotCannotStart` (the
-model is there, but its context cannot be made). `LoraAdapterCannotBeLoaded` and `SettingsInvalid` are ours.
+model is there, but its context cannot be made). `LoraAdapterCannotBeLoaded` and `SettingsInvalid` are ours, and those
+of an agent that fronts another server: `UpstreamUnreachable`, `UpstreamKeyRefused`, `UpstreamEndpointOff`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ IssueKind = Literal[
     "SlotCannotStart",
     "LoraAdapterCannotBeLoaded",
     "SettingsInvalid",
+    "UpstreamUnreachable",
+    "UpstreamKeyRefused",
+    "UpstreamEndpointOff",
 ]
 
 WAITS_FOR_FILE = "The agent stays in its pool without slots and tries again as soon as the file changes."
@@ -33,7 +37,16 @@ _REMEDIES: dict[IssueKind, str] = {
     "LoraAdapterCannotBeLoaded": "Give an adapter in GGUF form that was trained on this very base model, or leave "
     "--lora-adapters out.",
     "SettingsInvalid": "Correct the setting that is named.",
+    "UpstreamUnreachable": "Start the server, or start the agent with the --upstream at which it listens; from the "
+    "agent's host `curl` must get an answer of its /health.",
+    "UpstreamKeyRefused": "Put the key that the server wants into the file of --upstream-api-key-file; the agent reads "
+    "it again by itself. A key given with --local-llamacpp-api-key is changed by starting the agent anew.",
+    "UpstreamEndpointOff": "Let the server offer the route that is named, or start the agent with the right --upstream "
+    "(its root, without /v1) and --upstream-model.",
 }
+
+UPSTREAM_KINDS: frozenset[IssueKind] = frozenset({"UpstreamUnreachable", "UpstreamKeyRefused", "UpstreamEndpointOff"})
+WAITS_FOR_UPSTREAM = "The agent takes no requests, asks the server again every second and goes on when it can serve."
 
 
 class Issue(Struct, frozen=True, kw_only=True):
@@ -50,6 +63,8 @@ def issue_of(kind: IssueKind, detail: str, model_path: str, *, waits: bool) -> I
     """`waits`: the agent stays up; else it ends."""
     if kind == "SettingsInvalid" or not waits:
         action = ENDS if kind == "SettingsInvalid" else f"{ENDS} {STOPS}"
+    elif kind in UPSTREAM_KINDS:
+        action = WAITS_FOR_UPSTREAM
     else:
         action = WAITS_FOR_MEMORY if kind == "SlotCannotStart" else WAITS_FOR_FILE
     return Issue(kind=kind, detail=detail, model_path=model_path, action=action, remedy=_REMEDIES[kind])

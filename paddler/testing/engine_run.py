@@ -109,6 +109,7 @@ class EngineRun:
                 embedded=tuple(outcome.num_tokens),
                 resume_mu=outcome.mus[-1] if outcome.mus else None,
                 vector_size=len(outcome.vectors[0]) // NUMBER_SIZE if outcome.vectors else 0,
+                resume_format=next((one.format for one in self.retained.get(request_id, ()) if one.format), None),
             )
             self.engine.start(job)
 

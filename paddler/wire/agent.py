@@ -111,7 +111,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     `template_kwargs` is the JSON text of an object of variables for the chat template, or empty. Where the template has
     the model think, `grammar` is about what comes behind that. `beginning` is what the answer to `messages` has begun
     with: it ends the prompt, and is no part of the output. `enable_thinking` is told to the template whether it looks
-    at it or not; None leaves it to the template.
+    at it or not; None leaves it to the template. `schema` is the JSON text of the schema that `grammar` was made of,
+    empty if it was made of none: for engines that take schemas and no grammars.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -132,6 +133,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     suffix: str | None = None
     beginning: str = ""
     enable_thinking: bool | None = None
+    schema: str = ""
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

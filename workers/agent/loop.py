@@ -18,6 +18,7 @@ import msgspec
 from paddler.clock import Clock
 from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
+from paddler.issues import encode_issues
 from paddler.logs import get_logger
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
@@ -57,7 +58,9 @@ class AgentLoop:
         lease_ms: int,
         snapshot: Mapping[str, Value],
         flush_ms: int = FLUSH_MS,
+        monitoring_ms: int = 0,
     ) -> None:
+        """What is measured is published with the lease, every `monitoring_ms` at most."""
         self._store = store
         self._pool = pool
         self._clock = clock
@@ -76,6 +79,8 @@ class AgentLoop:
         self._early_cancels: deque[str] = deque(maxlen=1024)
         self._rounds_renewed = -1
         self._next_net = 0.0
+        self._monitoring_ms = monitoring_ms
+        self._next_snapshot = 0.0
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
@@ -86,6 +91,7 @@ class AgentLoop:
             self._membership,
             clock,
             flush_s=flush_ms / 1000,
+            before_release=self._before_release,
             on_settled=self._on_settled,
             on_dropped=self._drop,
             on_cancelled=self._cancel,
@@ -105,6 +111,7 @@ class AgentLoop:
         """Enter the pool anew, with empty slots."""
         for running in list(self._running.values()):
             self._drop(running)
+        self._membership.describe(self._condition())
         await self._membership.register()
 
     async def run_renew_once(self) -> None:
@@ -114,13 +121,28 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        cancelled = await self._membership.renew(self._observer.snapshot())
+        now = self._clock.monotonic()
+        is_due = now >= self._next_snapshot
+        measured: Mapping[str, Value] = self._observer.snapshot() if is_due else {}
+        cancelled = await self._membership.renew({**measured, **self._condition()})
+        if is_due:
+            self._next_snapshot = now + self._monitoring_ms / 1000
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
             return
         for request_id in cancelled:
             self.engine.cancel(request_id)
+
+    def _condition(self) -> Mapping[str, Value]:
+        """What the engine may do now, of one whose condition changes."""
+        info = self.engine.engine.info
+        return {} if info.slots_usable is None else {"slots": info.slots_usable, "issues": encode_issues(info.issues)}
+
+    async def _before_release(self) -> None:
+        """What sent a request back may be that its engine can do nothing now: that is to be known first."""
+        if condition := self._condition():
+            await self._membership.renew(condition)
 
     # Tickets in (steps 3 to 5)
 

@@ -36,6 +36,7 @@ from workers.agent.phases import Phase, Report
 from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.shards import shards_of
 from workers.agent.starting import Build, LoadStalled, Starting
+from workers.agent.upstream.flags import build_upstream, check_flags, upstream_options, upstream_settings
 from workers.agent.watchdog import EngineHangs, Watchdog
 
 log = get_logger(__name__)
@@ -66,6 +67,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
+    monitoring_ms: int = 0
 
 
 async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
@@ -96,7 +98,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
         "facts": "" if engine.info.facts is None else encode_facts(engine.info.facts),
         **_origin(settings),
     }
-    times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
+    times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms, "monitoring_ms": settings.monitoring_ms}
     agent = AgentLoop(store, store.pool(settings.pool), engine, clock, name=settings.name, snapshot=snapshot, **times)
     agent.engine.start_thread()
     while not stopping.is_set():
@@ -211,7 +213,11 @@ def build_scripted(
 @click.command(name="agent")
 @option("--model", type=click.Path(path_type=Path), help="The GGUF file to serve; required with --engine llama.")
 @option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
-@option("--slots", type=click.IntRange(1, 256), required=True, help="Requests generated at once.")
+@option(
+    "--slots",
+    type=click.IntRange(1, 256),
+    help="Requests generated at once; required, but with --engine openai, where the server may tell.",
+)
 @option("--name", help="A label for people; by default the host's name.")
 @pool_option
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
@@ -243,8 +249,12 @@ def build_scripted(
     help="Tokens that come faster than this after one another are sent together, ms; 0 sends each.",
 )
 @option(
-    "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
+    "--engine",
+    type=click.Choice(["llama", "openai", "scripted"]),
+    default="llama",
+    help="openai fronts another server that speaks OpenAI's protocol; scripted needs no model: for tests.",
 )
+@upstream_options
 @option(
     "--scripted-step",
     "scripted_step_ms",
@@ -257,11 +267,13 @@ def build_scripted(
 )
 @redis_options
 @log_options
+@click.pass_context
 def command(
+    context: click.Context,
     *,
     model: Path | None,
     model_name: str | None,
-    slots: int,
+    slots: int | None,
     name: str | None,
     pool: str,
     context_size: int,
@@ -273,6 +285,7 @@ def command(
     engine: str,
     scripted_step_ms: float,
     scripted_load_ms: int,
+    monitoring_ms: int,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
@@ -283,8 +296,17 @@ def command(
     logs.configure("agent", log_level, log_format)
     faulthandler.enable()  # a native crash says where Python was
     sys.setswitchinterval(SWITCH_S)
+    build: Build
+    check_flags(context, engine, given)
     files: tuple[Path, ...] = ()
-    if engine == "llama":
+    if engine == "openai":
+        asked = upstream_settings(
+            given, slots=slots, model_name=model_name, context_size=context_size, monitoring_ms=monitoring_ms
+        )
+        build = partial(build_upstream, asked)
+    elif slots is None:
+        raise click.UsageError(f"--slots is required with --engine {engine}: how many requests it generates at once.")
+    elif engine == "llama":
         if model is None:
             raise click.UsageError("--model is required with --engine llama: the path of a GGUF file.")
         values = {one: given[one] for one in NAMES}
@@ -293,7 +315,7 @@ def command(
         )
         files = (*shards_of(model), *map(Path, wanted.other_files))
 
-        build: Build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))
+        build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))
     else:
         own = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms, "context_size": context_size}
         build = partial(build_scripted, slots=slots, model_name=model_name, **own)
@@ -306,6 +328,7 @@ def command(
         hang_ms=hang_ms,
         waits=on_model_error == "wait",
         files=files,
-        slots=slots,
+        slots=slots or 0,
+        monitoring_ms=monitoring_ms,
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))
