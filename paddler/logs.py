@@ -19,7 +19,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
-QUIETER = ("arq.worker", "uvicorn.error")
+QUIETER = ("arq.worker", "uvicorn.error", "httpx")
 """Loggers that at info say what we say ourselves, or say it twice a second; heard from warning on, or at debug."""
 
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")

@@ -17,6 +17,7 @@ from paddler.jobs.overview import Overview, pools_of
 from paddler.queue_cli import tables
 from paddler.settings import POOL, REDIS_PREFIX, REDIS_URL, option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
+from paddler.store.remedies import remedy_for
 from paddler.store.results import Cancelled, Requeued
 from paddler.up.plan import without_password
 
@@ -208,9 +209,9 @@ def _run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
     try:
         return asyncio.run(run())
     except TROUBLE as error:
+        told = str(error).rstrip(".") or type(error).__name__
         raise click.ClickException(
-            f"Redis at {without_password(server.url)} cannot be used: {error or type(error).__name__} "
-            "Give another one with --redis-url."
+            f"Redis at {without_password(server.url)} cannot be used: {told}: {remedy_for(error)}."
         ) from None
 
 

@@ -76,7 +76,7 @@ class FakeUpstream:
         self.key = key
         self.num_busy = 0
         self.asked: list[Asked] = []
-        self.routes: dict[str, Handler] = {
+        self.routes: dict[str, Handler | None] = {
             "/v1/models": always({"data": [{"id": "/models/tiny.gguf", "owned_by": owner}]}),
             "/health": always({"status": "ok"}),
             "/v1/chat/completions": telling("hello"),

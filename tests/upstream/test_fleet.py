@@ -145,7 +145,7 @@ async def test_a_leaving_agent_hands_its_stream_over_in_the_middle(fleet: Fleet)
         await fleet.agent(engine=await fronting(second.url))
         await leaving.leave()
         await hearing
-        assert (heard.text, heard.attempts) == ("one two three", [1, 2])
+        assert (heard.text, len(heard.attempts)) == ("one two three", 2)
         assert heard.usage.completion_tokens == 3
         [asked] = first.generated()
         await wait_until(lambda: asked.is_left, what="its server is told")
@@ -177,7 +177,7 @@ async def test_what_breaks_every_time_ends_with_a_clear_error(fleet: Fleet, serv
     server.routes[CHAT] = breaking_off()
     await fleet.agent(engine=await fronting(server.url))
     gateway = await fleet.gateway()
-    with pytest.raises(UpstreamFailed, match="broke off"):
+    with pytest.raises(UpstreamFailed, match="send the request again"):
         await hear(await gateway.submit("default", chat()))
     assert len(server.generated()) == 2
 
@@ -198,7 +198,7 @@ async def inner(valkey: RedisServer, prefix: str, check_leaks: Callable[[str, st
 
 async def test_a_paddler_behind_a_paddler(fleet: Fleet, inner: str) -> None:
     """All of its words are known, so all that is asked goes through; what it is told of is told here."""
-    agent = await fleet.agent(engine=await fronting(inner, slots=2))
+    agent = await fleet.agent(engine=await fronting(inner, slots=2, model="default"))
     assert agent.loop.engine.engine.info.abilities == ("generate", "embed", "rerank")
     gateway = await fleet.gateway()
     heard = await hear(await gateway.submit("default", chat("say [[say=<think>hm</think>Hello there.]]")))
@@ -212,15 +212,15 @@ async def test_a_paddler_behind_a_paddler(fleet: Fleet, inner: str) -> None:
 
 async def test_a_chat_goes_on_behind_another_paddler(fleet: Fleet, inner: str) -> None:
     """The prompt is rendered there, and what is out already stands behind it."""
-    first = await fleet.agent(engine=await fronting(inner, slots=1))
+    first = await fleet.agent(engine=await fronting(inner, slots=1, model="default"))
     gateway = await fleet.gateway(**PATIENCE)
     heard = Heard()
     reply = await gateway.submit("default", chat("[[tokens=400]]", max_tokens=400))
     hearing = asyncio.create_task(hear(reply, heard))
     await wait_until(lambda: len(heard.text) > 20, what="it is in the middle")
     await first.leave()
-    await fleet.agent(engine=await fronting(inner, slots=1))
+    await fleet.agent(engine=await fronting(inner, slots=1, model="default"))
     await hearing
-    assert heard.attempts == [1, 2]
+    assert len(heard.attempts) == 2
     assert heard.usage.completion_tokens == 400
     assert len(heard.text.split()) == 400

@@ -257,7 +257,7 @@ def test_a_server_that_falls_silent(server: FakeUpstream, new_run: NewRun) -> No
     assert (outcome.num_preempted, outcome.text) == (1, "fine")
 
 
-def refusing(status: int) -> dict[str, Handler]:
+def refusing(status: int) -> dict[str, Handler | None]:
     return {path: always({"error": "no"}, status) for path in ("/props", "/slots", "/v1/models", CHAT)}
 
 
@@ -266,7 +266,7 @@ def refusing(status: int) -> dict[str, Handler]:
     [
         (refusing(401), {}, "UpstreamKeyRefused", "answers 401"),
         (refusing(503), {}, "UpstreamUnreachable", "answers 503"),
-        ({CHAT: always({}, 404), "/v1/completions": always({}, 404)}, {}, "UpstreamEndpointOff", "offers none of"),
+        ({CHAT: None, "/v1/completions": None}, {}, "UpstreamEndpointOff", "offers none of"),
         ({}, {"model": "gpt-9"}, "SettingsInvalid", "there is: /models/tiny.gguf. Correct --upstream-model"),
         ({}, {"key_file": Path("/nowhere/key")}, "UpstreamKeyRefused", "/nowhere/key"),
         (
@@ -280,7 +280,7 @@ def refusing(status: int) -> dict[str, Handler]:
 def test_an_agent_that_cannot_begin_says_why(
     server: FakeUpstream,
     new_engine: Callable[..., Engine],
-    routes: dict[str, Handler],
+    routes: dict[str, Handler | None],
     settings: dict[str, Any],
     kind: str,
     says: str,

@@ -29,6 +29,7 @@ from paddler.model_facts import encode_facts
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.fitness import warn_of_faults
+from paddler.store.remedies import remedy_for
 from workers.agent.loop import FLUSH_MS, AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
@@ -106,7 +107,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
             await agent.register()
             break
         except TROUBLE as error:
-            log.warning("cannot register, trying again", error=str(error))
+            log.warning("cannot register, trying again", error=str(error), remedy=remedy_for(error))
             await clock.sleep(REGISTER_RETRY_S)
     checking = asyncio.create_task(warn_of_faults(store, clock))
     watchdog = Watchdog(agent.engine, clock, agent.give_up, settings.hang_ms / 1000)
@@ -293,32 +294,30 @@ def command(
     **given: Any,
 ) -> None:
     """Run an agent: serve one model on a number of slots."""
+    num_slots = check_flags(context, engine, slots, given)
     logs.configure("agent", log_level, log_format)
     faulthandler.enable()  # a native crash says where Python was
     sys.setswitchinterval(SWITCH_S)
     build: Build
-    check_flags(context, engine, given)
     files: tuple[Path, ...] = ()
     if engine == "openai":
         asked = upstream_settings(
             given, slots=slots, model_name=model_name, context_size=context_size, monitoring_ms=monitoring_ms
         )
         build = partial(build_upstream, asked)
-    elif slots is None:
-        raise click.UsageError(f"--slots is required with --engine {engine}: how many requests it generates at once.")
     elif engine == "llama":
         if model is None:
             raise click.UsageError("--model is required with --engine llama: the path of a GGUF file.")
         values = {one: given[one] for one in NAMES}
         wanted = engine_settings(
-            model=model, values=values, slots=slots, context_size=context_size, model_name=model_name
+            model=model, values=values, slots=num_slots, context_size=context_size, model_name=model_name
         )
         files = (*shards_of(model), *map(Path, wanted.other_files))
 
         build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))
     else:
         own = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms, "context_size": context_size}
-        build = partial(build_scripted, slots=slots, model_name=model_name, **own)
+        build = partial(build_scripted, slots=num_slots, model_name=model_name, **own)
     settings = AgentSettings(
         pool=pool,
         name=name or socket.gethostname(),
@@ -328,7 +327,7 @@ def command(
         hang_ms=hang_ms,
         waits=on_model_error == "wait",
         files=files,
-        slots=slots or 0,
+        slots=num_slots,
         monitoring_ms=monitoring_ms,
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))

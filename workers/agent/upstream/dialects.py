@@ -46,8 +46,8 @@ BiasForm = Literal["any", "ids", "none"]
 class Dialect(Struct, frozen=True, kw_only=True):
     """`sampling` are its names for the fields of `wire.agent.Sampling`. `biases`: of tokens named by id or text, of ids
     alone. `always` are sampling fields that are told whatever they are; others only where they differ from the wire's
-    default. `grammar` is the field for GBNF. It `renders` prompts (`/apply-template`), which is what a text is continued
-    with. `takes_tokens`: a prompt may be tokens, `mixes` tokens and text."""
+    default. `grammar` is the field for GBNF. It `renders` prompts (`/apply-template`): with those a text is continued
+    `takes_tokens`: a prompt may be tokens, `mixes` tokens and text."""
 
     name: DialectName
     sampling: Mapping[str, str] = MappingProxyType(_STANDARD)

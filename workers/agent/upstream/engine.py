@@ -213,11 +213,12 @@ class UpstreamEngine:
                 await asyncio.wait({serving}, timeout=max(left_s, 0.05))
                 if not serving.done() and self._clock.monotonic() - said_at >= SILENCE_S:
                     put(Working(running.job.request_id))
-            put(await serving)
+            last = await serving
         finally:
             serving.cancel()
             await asyncio.wait({serving})
             self._num_open -= 1
+        put(last)
 
     async def _serve(self, running: _Running, put: Put) -> Event:
         """The last event of a job."""
@@ -257,6 +258,8 @@ class UpstreamEngine:
         return Preempted(request_id)
 
     def _stop(self) -> None:
+        if self._loop.is_closed():
+            return
         with suppress(Exception):
             asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result(STOP_S)
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -94,8 +94,9 @@ def upstream_options(function: _F) -> _F:
     return function
 
 
-def check_flags(context: click.Context, engine: str, given: Mapping[str, Any]) -> None:
-    """Raises `UsageError` for a flag that would mean nothing to this engine."""
+def check_flags(context: click.Context, engine: str, slots: int | None, given: Mapping[str, Any]) -> int:
+    """How many slots are asked for, 0 if the server is to say it. Raises `UsageError` for a flag that means nothing
+    to this engine, and for one that it needs."""
     if engine == "openai":
         if given["upstream"] is None:
             raise click.UsageError("--upstream is required with --engine openai: the URL of a server.")
@@ -106,6 +107,11 @@ def check_flags(context: click.Context, engine: str, given: Mapping[str, Any]) -
         _refuse(context, OTHERS, "is for engines that load a model; the server behind --engine openai has its own")
     else:
         _refuse(context, (*OWN, "upstream_timeout_ms"), "goes with --engine openai")
+        if slots is None:
+            raise click.UsageError(
+                f"--slots is required with --engine {engine}: how many requests it generates at once."
+            )
+    return slots or 0
 
 
 def _refuse(context: click.Context, names: tuple[str, ...], why: str) -> None:

@@ -34,8 +34,7 @@ class Condition(Struct, frozen=True):
 
 
 class Watch:
-    """`num_ours` tells how many requests of this agent are at the server, `probe` raises what keeps it from serving.
-    `condition` may be read from any thread."""
+    """`num_ours` tells how many requests of this agent are at the server, `probe` raises what keeps it from serving."""
 
     def __init__(
         self,
@@ -60,7 +59,6 @@ class Watch:
         self._not_before = 0.0
         self._has_slots_route = server.has_slots
         self._woken = asyncio.Event()
-        self.condition = Condition(slots)
 
     def failed(self, trouble: UpstreamTrouble) -> None:
         """A request has met this. What is only about that request changes nothing."""
@@ -69,7 +67,6 @@ class Watch:
                 self._set(trouble)
             case Busy(retry_after_s=seconds):
                 self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
-                self._tell()
             case _:
                 return
         self._woken.set()
@@ -146,21 +143,22 @@ class Watch:
         elif trouble is None and self._trouble is not None:
             log.info("the server takes requests again", url=self._client.url)
         self._trouble = trouble
-        self._tell()
 
-    def _tell(self) -> None:
+    @property
+    def condition(self) -> Condition:
+        """As it is now; from any thread."""
         issues: list[Issue] = []
         num = self._slots
         if self._server.num_slots is not None:
             num = min(num, self._server.num_slots - self._num_foreign)
-        if self._trouble is not None:
+        if (trouble := self._trouble) is not None:
             num = 0
-            issues.append(issue_for(self._trouble, self._client.url))
+            issues.append(issue_for(trouble, self._client.url))
         elif self._not_before > self._clock.monotonic():
             num = min(num, self._num_ours())
         if self._server.dialect.name == "llama.cpp" and not self._has_slots_route:
             issues.append(slots_off(self._client.url))
-        self.condition = Condition(max(num, 0), tuple(issues))
+        return Condition(max(num, 0), tuple(issues))
 
 
 def issue_for(trouble: UpstreamTrouble, url: str) -> Issue:
