@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from contextlib import aclosing
 from functools import partial
 from typing import Any, assert_never
@@ -81,6 +81,7 @@ class AgentLoop:
         self._next_net = 0.0
         self._monitoring_ms = monitoring_ms
         self._next_snapshot = 0.0
+        self._told: Set[str] = frozenset()
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
@@ -111,6 +112,7 @@ class AgentLoop:
         """Enter the pool anew, with empty slots."""
         for running in list(self._running.values()):
             self._drop(running)
+        self._next_snapshot = 0.0
         self._membership.describe(self._condition())
         await self._membership.register()
 
@@ -121,18 +123,21 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        now = self._clock.monotonic()
-        is_due = now >= self._next_snapshot
-        measured: Mapping[str, Value] = self._observer.snapshot() if is_due else {}
-        cancelled = await self._membership.renew({**measured, **self._condition()})
-        if is_due:
-            self._next_snapshot = now + self._monitoring_ms / 1000
+        cancelled = await self._membership.renew({**self._measured(), **self._condition()})
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
             return
         for request_id in cancelled:
             self.engine.cancel(request_id)
+
+    def _measured(self) -> Mapping[str, Value]:
+        """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
+        now, measured = self._clock.monotonic(), self._observer.snapshot()
+        if now < self._next_snapshot and measured.keys() == self._told:
+            return {}
+        self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
+        return measured
 
     def _condition(self) -> Mapping[str, Value]:
         """What the engine may do now, of one whose condition changes."""
