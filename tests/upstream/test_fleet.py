@@ -120,6 +120,18 @@ async def test_with_no_other_agent_it_waits_until_its_server_is_back(fleet: Flee
     await wait_until(lambda: slots_are(fleet, b"2"), what="its slots are offered again")
 
 
+async def test_it_waits_no_longer_than_any_other(fleet: Fleet, server: FakeUpstream) -> None:
+    """It had begun, so its start was no longer due; when it goes back with nothing, it is due again."""
+    await fleet.agent(engine=await fronting(server.url, interval_s=600.0))
+    server.stop()
+    gateway = await fleet.gateway(buffered_request_timeout_ms=60_000)
+    async with await gateway.submit("default", chat()) as reply:
+        await wait_until(lambda: fleet.num_waiting(), what="it is back in the buffer")
+        keys, redis = fleet.pool.keys, fleet.pool.redis
+        due = float(await redis.hget(keys.request(reply.request_id), "due"))
+        assert await redis.zscore(keys.deadlines(), reply.request_id) == due
+
+
 async def slots_are(fleet: Fleet, *slots: bytes) -> bool:
     return await slots_in_redis(fleet) == list(slots)
 

@@ -109,7 +109,8 @@ class Outbox:
         for running in dirty:
             if running.is_preempted and running.is_confirmed and not running.is_dropped:
                 await self._before_release()
-                await self._pool.release(agent_id, running.request_id, running.attempt)
+                fresh = running.is_fresh
+                await self._pool.release(agent_id, running.request_id, running.attempt, is_fresh=fresh)
                 self._on_settled(running, 0)
 
     async def _emit(self, agent_id: str, emits: list[tuple[Running, Emission]]) -> None:

@@ -92,6 +92,11 @@ class Running:
         return "".join(frame.text for frame in frames if isinstance(frame, Tokens))
 
     @property
+    def is_fresh(self) -> bool:
+        """Nothing has come of it, in this attempt or an earlier one."""
+        return not any(isinstance(frame, Tokens | Vectors) for frame in decode_frames(bytes(self._journal)))
+
+    @property
     def is_over(self) -> bool:
         """The engine is done with it."""
         return self.outcome is not None or self.is_preempted
