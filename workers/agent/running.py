@@ -94,7 +94,8 @@ class Running:
     @property
     def is_fresh(self) -> bool:
         """Nothing has come of it, in this attempt or an earlier one."""
-        return not any(isinstance(frame, Tokens | Vectors) for frame in decode_frames(bytes(self._journal)))
+        frames = decode_frames(bytes(self._journal))
+        return not any(isinstance(one, Tokens) or (isinstance(one, Vectors) and one.vectors) for one in frames)
 
     @property
     def is_over(self) -> bool:
