@@ -88,9 +88,10 @@ class Writer:
             index = self._next if name or self._open is None else self._open
         if index == self._open:
             return self._arguments(arguments)
+        known, before = self._waiting.pop(index, ("", ""))
+        name, arguments = known or name, before + arguments
         if self._open is not None and not self._is_whole and self._has_arguments:
-            known, before = self._waiting.get(index, ("", ""))
-            self._waiting[index] = known or name, before + arguments
+            self._waiting[index] = name, arguments
             return ""
         return self._end_thought() + self._end_call() + self._begin_call(index, name) + self._arguments(arguments)
 
