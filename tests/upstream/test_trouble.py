@@ -247,7 +247,7 @@ def test_a_llama_server_that_hides_its_slots_is_watched_by_health(server: FakeUp
     assert (issue.kind, "does not show its slots" in issue.detail) == ("UpstreamEndpointOff", True)
     server.routes["/health"] = always({"error": {"message": "Loading model"}}, 503)
     wait_for(run.engine, lambda one: one.info.slots_usable == 0, "health says so")
-    assert "UpstreamUnreachable" in {one.kind for one in run.engine.info.issues}
+    assert [one.kind for one in run.engine.info.issues] == ["UpstreamUnreachable"]
 
 
 def test_a_server_that_falls_silent(server: FakeUpstream, new_run: NewRun) -> None:

@@ -156,7 +156,7 @@ class Watch:
             issues.append(issue_for(trouble, self._client.url))
         elif self._not_before > self._clock.monotonic():
             num = min(num, self._num_ours())
-        if self._server.dialect.name == "llama.cpp" and not self._has_slots_route:
+        if trouble is None and self._server.dialect.name == "llama.cpp" and not self._has_slots_route:
             issues.append(slots_off(self._client.url))
         return Condition(max(num, 0), tuple(issues))
 
