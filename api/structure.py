@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from paddler.errors import InvalidField
 from paddler.structure.json_schema import json_schema_to_gbnf
 from paddler.structure.rules import GrammarError
@@ -16,3 +18,8 @@ def schema_grammar(schema: object, param: str) -> str:
         raise InvalidField(f"`{param}`: {error}.", param=param) from None
     except RecursionError:
         raise InvalidField(f"`{param}` is nested too deeply.", param=param) from None
+
+
+def schema_text(schema: object) -> str:
+    """As the wire carries it, beside its grammar."""
+    return msgspec.json.encode(schema).decode()

@@ -76,7 +76,7 @@ BODY_ERRORS = (errors.InvalidField, errors.BodyTooLarge, UnsupportedMediaType)
 ANSWER_ERRORS = (
     *(errors.ContextExceeded, errors.ImageDecodingFailed, errors.MultimodalNotSupported, errors.RequestCancelled),
     *(errors.QueueUnavailable, errors.ShuttingDown, errors.StartTimeout, errors.ItemTimeout, errors.AgentsLost),
-    *(errors.RequestLost, errors.EngineFailed, errors.UnknownFailure),
+    *(errors.RequestLost, errors.EngineFailed, errors.UpstreamFailed, errors.UnknownFailure),
 )
 """What a request may end with after it was accepted."""
 SUBMIT_ERRORS = (

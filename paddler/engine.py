@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from paddler.issues import IssueKind
+from paddler.issues import Issue, IssueKind
 from paddler.model_facts import ModelFacts
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
@@ -23,9 +23,9 @@ from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 class Job(Struct, frozen=True, kw_only=True):
     """One request as given to an engine.
 
-    `resume_ids` are the output tokens that an earlier attempt has already emitted, `resume_text_length`
-    the number of characters of their text that the client already has: the engine prefills prompt plus
-    `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
+    `resume_ids` are the output tokens that an earlier attempt has already emitted, `resume_text` that part of their
+    text that the client already has, in the format `resume_format` (None: content alone): the engine prefills prompt
+    plus `resume_ids`, replays stop, penalty and detokeniser state over them, and goes on; the text of a
     `Progress` never repeats what the client has. `max_tokens` and usage count from the first attempt.
 
     Of an `Embed`, `embedded` are the token counts of the first inputs, those whose vectors an earlier attempt has
@@ -34,26 +34,30 @@ class Job(Struct, frozen=True, kw_only=True):
 
     `resume_mu` is the `mu` of the last `Progress` that had one (see `wire.balancer.Tokens`).
 
-    `resume_text` is set, and `resume_ids` is empty, when the tokens were those of another vocabulary: what the client
-    has of the text, to be made into tokens of this one. `num_resumed` is how many tokens it took the others; it is what
-    counts for `max_tokens`, usage and the random stream.
+    When some of the tokens were those of another vocabulary, or of none, `resume_ids` is empty and `resume_text` is to
+    be made into tokens of this one; `num_foreign` is how many it took the others, which is what counts for
+    `max_tokens`, usage and the random stream.
     """
 
     request_id: str
     payload: Payload
     resume_ids: tuple[int, ...] = ()
-    resume_text_length: int = 0
+    resume_text: str = ""
     embedded: tuple[int, ...] = ()
     resume_mu: float | None = None
     vector_size: int = 0
-    resume_text: str | None = None
     num_foreign: int = 0
-    """Tokens behind `resume_text`."""
+    """Tokens behind `resume_text` that were not of the engine's vocabulary."""
+    resume_format: TextFormat | None = None
 
     @property
     def num_resumed(self) -> int:
         """Output tokens of all earlier attempts."""
-        return len(self.resume_ids) if self.resume_text is None else self.num_foreign
+        return self.num_foreign or len(self.resume_ids)
+
+    @property
+    def resume_text_length(self) -> int:
+        return len(self.resume_text)
 
     @property
     def earlier_usage(self) -> Usage:
@@ -137,7 +141,10 @@ Event = Progress | Embedded | Working | Done | Rejected | Retained | Preempted
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What the agent publishes about its engine. `context_size` is tokens, shared by all slots and by what stays
     parked: at most `max_parked` ended sequences, 0 when nothing is reused. What it is not able to do it rejects.
-    `facts` None: there is no model. `vocabulary` and `weights` as in `wire.balancer.Opened`."""
+    `facts` None: there is no model. `vocabulary` and `weights` as in `wire.balancer.Opened`.
+
+    `slots_usable` and `issues` may change while an engine runs, and are asked for with every renewal of the lease: how
+    many slots may be used now (None: all of them), and what keeps it from serving with the others."""
 
     model: str
     slots_total: int
@@ -151,6 +158,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     weights: str = ""
     metadata: Mapping[str, str] = {}
     """What the model's file says of itself."""
+    slots_usable: int | None = None
+    issues: tuple[Issue, ...] = ()
 
 
 class Engine(Protocol):

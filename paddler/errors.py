@@ -36,6 +36,7 @@ PaddlerError
     ├── AgentsLost            502 agents_lost
     ├── RequestLost           503 request_lost
     ├── EngineFailed          500 engine_failed
+    ├── UpstreamFailed        502 upstream_failed
     └── UnknownFailure        500 unknown
 
 Each leaf has a stable `code`, an HTTP `status` and says whether a retry can help. `frame_of` and
@@ -276,6 +277,12 @@ class EngineFailed(ServiceError):
     """The engine failed on this request."""
 
     code, status = "engine_failed", 500
+
+
+class UpstreamFailed(ServiceError):
+    """The server that an agent fronts failed on this request, or cannot go on with it."""
+
+    code, status = "upstream_failed", 502
 
 
 class UnknownFailure(ServiceError):

@@ -1,7 +1,7 @@
 """What keeps an agent from serving, as its operator sees it: in the agent's log, its hash in Redis and `paddler queue`.
 
-Kinds are those of Paddler 4.1, with `LoraAdapterCannotBeLoaded` and `SettingsInvalid` beside them. What Paddler does
-about each and what an operator can do is in `paddler/remedies.py`.
+Kinds are those of Paddler 4.1, with `LoraAdapterCannotBeLoaded`, `SettingsInvalid` and those of an agent that fronts
+another server beside them. What Paddler does about each and what an operator can do is in `paddler/remedies.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ IssueKind = Literal[
     "HuggingFacePermissions",
     "ModelCacheIsCorrupted",
     "ModelDoesNotExistAtUrl",
+    "UpstreamUnreachable",
+    "UpstreamKeyRefused",
+    "UpstreamEndpointOff",
 ]
+
+UPSTREAM_KINDS: frozenset[IssueKind] = frozenset({"UpstreamUnreachable", "UpstreamKeyRefused", "UpstreamEndpointOff"})
 
 
 class Issue(Struct, frozen=True, kw_only=True):

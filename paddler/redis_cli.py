@@ -19,6 +19,7 @@ from paddler.clock import SystemClock
 from paddler.jobs.overview import pools_of
 from paddler.settings import REDIS_PREFIX, REDIS_URL, option
 from paddler.store.client import TROUBLE, Store, connect
+from paddler.store.remedies import remedy_for
 from paddler.up.plan import without_password
 
 WATCH_S = 1.0
@@ -68,9 +69,9 @@ def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
     try:
         return asyncio.run(connected())
     except TROUBLE as error:
+        told = str(error).rstrip(".") or type(error).__name__
         raise click.ClickException(
-            f"Redis at {without_password(server.url)} cannot be used: {error or type(error).__name__} "
-            "Give another one with --redis-url."
+            f"Redis at {without_password(server.url)} cannot be used: {told}: {remedy_for(error)}."
         ) from None
 
 

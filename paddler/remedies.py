@@ -16,6 +16,7 @@ class Course(StrEnum):
     RETRIES_SELDOM = "tries again once in some minutes"
     RETRIES_LITTLE = "tries again twice"
     GIVES_UP = "tries no more"
+    ASKS_SERVER = "asks the server again"
 
 
 _WATCHES = "The agent stays in its pool without slots and tries again as soon as the file changes."
@@ -31,6 +32,7 @@ ACTIONS: Final = {
     "quarter of an hour.",
     Course.RETRIES_LITTLE: "The agent discards the file and downloads it again, twice at most; then it waits for "
     "another desired state.",
+    Course.ASKS_SERVER: "The agent takes no requests, asks the server every second and goes on when it can serve.",
     Course.GIVES_UP: "The agent does not try again until the desired state changes or it is started anew.",
 }
 
@@ -38,6 +40,9 @@ ENDS = "The agent ends with exit code 78; starting it again with the same settin
 STOPS = "`paddler up` tries once more and then stops everything."
 
 COURSES: Final = {
+    "UpstreamUnreachable": Course.ASKS_SERVER,
+    "UpstreamKeyRefused": Course.ASKS_SERVER,
+    "UpstreamEndpointOff": Course.ASKS_SERVER,
     "ModelFileDoesNotExist": Course.WATCHES_FILE,
     "ModelCannotBeLoaded": Course.WATCHES_FILE,
     "SlotCannotStart": Course.WATCHES_FILE_AND_MEMORY,
@@ -63,6 +68,12 @@ COURSES: Final = {
 }
 
 REMEDIES: Final = {
+    "UpstreamUnreachable": "Start the server, or start the agent with the --upstream at which it listens; from the "
+    "agent's host `curl` must get an answer of its /health.",
+    "UpstreamKeyRefused": "Put the key that the server wants into the file of --upstream-api-key-file; the agent reads "
+    "it again by itself. A key given with --local-llamacpp-api-key is changed by starting the agent anew.",
+    "UpstreamEndpointOff": "Let the server offer the route that is named, or start the agent with the right --upstream "
+    "(its root, without /v1) and --upstream-model.",
     "ModelFileDoesNotExist": "Put the file there, or name the path of a GGUF file that this agent can read, by "
     "--model or in the desired state.",
     "ModelCannotBeLoaded": "Download the file again and compare its size and checksum, or choose a GGUF that this "

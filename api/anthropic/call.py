@@ -12,7 +12,7 @@ from api.anthropic.messages import Conversation
 from api.anthropic.schema import NOT_YET, CountRequest, MessageRequest, Thinking
 from api.anthropic.tools import read_tool_choice, read_tools
 from api.anthropic.words import own_words
-from api.structure import schema_grammar
+from api.structure import schema_grammar, schema_text
 from api.validation import decode_body
 from paddler.chat_formats.variables import ENABLE_THINKING
 from paddler.desired.sampling import AskedSampling, asked_sampling
@@ -74,6 +74,7 @@ def _read_prompt(request: CountRequest) -> tuple[Generate, tuple[tuple[str, str]
         messages=tuple(conversation.messages),
         beginning=conversation.beginning,
         grammar=_grammar(request),
+        schema=_schema(request),
         tools=tools,
         tool_choice=tool_choice,
         tool_name=tool_name,
@@ -111,6 +112,12 @@ def _grammar(request: CountRequest) -> str | None:
     if request.output_format is not None:
         return schema_grammar(request.output_format.schema, "output_format.schema")
     return None
+
+
+def _schema(request: CountRequest) -> str:
+    config = request.output_config.format if request.output_config is not None else None
+    format = config or request.output_format
+    return "" if format is None else schema_text(format.schema)
 
 
 def _variables(thinking: Thinking | None) -> str:

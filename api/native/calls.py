@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from api.images import read_image_url
 from api.native.errors import ToldInStream, native_words
-from api.native.grammar import read_grammar
+from api.native.grammar import read_grammar, read_schema
 from api.native.label import NativeLabel
 from api.native.schema import ConversationMessage, ConversationParams, RawPromptParams, TextContent
 from api.native.tools import read_native_tools
@@ -58,6 +58,7 @@ def read_conversation(params: bytes, random_seed: int) -> NativeCall:
         sampling=AskedSampling(seed=random_seed),
         add_generation_prompt=asked.add_generation_prompt,
         grammar=read_grammar(asked.grammar),
+        schema=read_schema(asked.grammar),
         tools=tools,
         enable_thinking=asked.enable_thinking,
     )
@@ -76,6 +77,7 @@ def read_raw_prompt(params: bytes, random_seed: int) -> NativeCall:
         max_tokens=max(asked.max_tokens, 0),
         sampling=AskedSampling(seed=random_seed),
         grammar=read_grammar(asked.grammar),
+        schema=read_schema(asked.grammar),
     )
     return NativeCall(payload, NativeLabel(is_raw=True))
 

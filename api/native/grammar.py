@@ -37,5 +37,10 @@ def read_grammar(grammar: Grammar | None) -> str | None:
     return gbnf
 
 
+def read_schema(grammar: Grammar | None) -> str:
+    """The text of the schema that it was made of; empty if there is none."""
+    return "" if grammar is None or isinstance(grammar, GbnfGrammar) else grammar.schema
+
+
 def _refused(message: str) -> ToldInStream:
     return ToldInStream("GrammarSyntaxError", message)

@@ -12,7 +12,7 @@ from api.openai.limits import read_include_usage, read_max_tokens, read_stop
 from api.openai.messages import read_messages
 from api.openai.sampling import read_sampling
 from api.openai.schema import NOT_YET, ChatRequest
-from api.openai.structure import read_grammar
+from api.openai.structure import read_grammar, read_schema
 from api.openai.tools import read_tool_choice, read_tools, read_variables
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
@@ -58,6 +58,7 @@ def chat_call_of(request: ChatRequest, random_seed: int) -> ChatCall:
         stop=read_stop(request),
         sampling=read_sampling(request, random_seed),
         grammar=read_grammar(request),
+        schema=read_schema(request),
         logprobs=_logprobs(request),
         tools=tools,
         tool_choice=tool_choice,

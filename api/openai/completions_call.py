@@ -20,7 +20,7 @@ from api.openai.completions_schema import (
 )
 from api.openai.limits import read_include_usage, read_max_tokens, read_stop
 from api.openai.sampling import read_sampling
-from api.openai.structure import read_grammar
+from api.openai.structure import read_grammar, read_schema
 from api.validation import decode_body, unsupported
 from paddler.errors import InvalidField
 from paddler.wire.agent import Generate
@@ -69,6 +69,7 @@ def read_completion_call(body: bytes, random_seed: int) -> CompletionCall:
         stop=read_stop(request),
         sampling=read_sampling(request, random_seed),
         grammar=read_grammar(request),
+        schema=read_schema(request),
         logprobs=logprobs,
         suffix=request.suffix,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.openai.schema import GenerationRequest, ResponseFormat
-from api.structure import schema_grammar
+from api.structure import schema_grammar, schema_text
 from paddler.errors import InvalidField
 from paddler.payload import check_grammar
 from paddler.structure.json_schema import json_object_gbnf
@@ -25,6 +25,17 @@ def read_grammar(request: GenerationRequest) -> str | None:
     if request.json_schema is not None:
         return schema_grammar(request.json_schema, "json_schema")
     return _of_format(request.response_format) if request.response_format is not None else None
+
+
+def read_schema(request: GenerationRequest) -> str:
+    """The JSON text of the schema that the grammar of `read_grammar` was made of; empty if there is none."""
+    if request.json_schema is not None:
+        return schema_text(request.json_schema)
+    format = request.response_format
+    if format is None or format.type == "text":
+        return ""
+    schema = format.schema if format.json_schema is None else format.json_schema.schema
+    return schema_text(({"type": "object"} if format.json_schema is None else {}) if schema is None else schema)
 
 
 def _of_format(format: ResponseFormat) -> str | None:

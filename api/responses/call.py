@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 from api.body import read_aside
 from api.openai.sampling import read_sampling
 from api.openai.schema import ChatRequest, NamedSchema, ResponseFormat
-from api.openai.structure import read_grammar
+from api.openai.structure import read_grammar, read_schema
 from api.openai.tool_schema import FunctionName, FunctionPart, NamedChoice, ToolChoicePart, ToolPart
 from api.openai.tools import read_tool_choice, read_tools, read_variables
 from api.responses.item_schema import Item, ReferenceItem
@@ -90,6 +90,7 @@ def read_response_call(body: bytes, random_seed: int) -> ResponseCall:
             stop=_stop(request),
             sampling=read_sampling(chat, random_seed),
             grammar=read_grammar(chat),
+            schema=read_schema(chat),
             logprobs=_logprobs(request),
             tools=tuple(tool for tool in known if allowed is None or tool.name in allowed),
             tool_choice=tool_choice,

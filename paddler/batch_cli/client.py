@@ -141,7 +141,10 @@ class BatchClient:
 
     def _unreachable(self, error: Exception) -> CannotTalk:
         kind = Away if isinstance(error, httpx.TransportError) and not _is_wrong(error) else CannotTalk
-        return kind(f"--url {self._url} cannot be talked to: {error or type(error).__name__}")
+        told = str(error) or type(error).__name__
+        return kind(
+            f"--url {self._url} cannot be talked to: {told}. Start a balancer there, or name one that runs with --url"
+        )
 
 
 def _is_wrong(error: httpx.TransportError) -> bool:

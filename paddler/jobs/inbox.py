@@ -22,6 +22,7 @@ from paddler.jobs.mailbox import Fed, Mailbox
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store, is_refusal
 from paddler.store.keys import inbox_channel
+from paddler.store.remedies import remedy_for
 from paddler.store.results import Admission, Repair, Submission
 from paddler.store.tally import Tally
 from paddler.wire.balancer import decode_delivery
@@ -105,7 +106,7 @@ class Inbox:
             except TROUBLE as error:
                 if self._subscribed.is_set():
                     delay = RECONNECT_S
-                log.warning("no subscription to Redis, trying again", error=str(error))
+                log.warning("no subscription to Redis, trying again", error=str(error), remedy=remedy_for(error))
                 self._subscribed.clear()
                 self._is_away(self._clock.monotonic())
             await self._clock.sleep(delay)

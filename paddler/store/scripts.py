@@ -307,9 +307,13 @@ class PoolScripts:
         """Publish what the agent's KV cache holds from now on (hashes of prefix chains). False: its lease is over."""
         return await self._call("hold", now_ms, agent_id, ttl_ms, len(added), *added, *removed) == 1
 
-    async def release(self, agent_id: str, request_id: str, attempt: int, *, now_ms: float = 0) -> Disposition:
-        """Give a running request back for want of room; another agent goes on with it."""
-        return Disposition((await self._call("release", now_ms, agent_id, request_id, attempt)).decode())
+    async def release(
+        self, agent_id: str, request_id: str, attempt: int, *, is_fresh: bool = False, now_ms: float = 0
+    ) -> Disposition:
+        """Give a running request back for want of room; another agent goes on with it. `is_fresh`: nothing has come of
+        it yet, so that it may wait no longer than until the deadline for its start."""
+        fresh = "1" if is_fresh else ""
+        return Disposition((await self._call("release", now_ms, agent_id, request_id, attempt, fresh)).decode())
 
     async def repair(self, request_id: str, length: int, frames: bytes, *, now_ms: float = 0) -> tuple[Repair, int]:
         """Write back frames that a crashed Redis forgot, if the journal still has exactly that length."""

@@ -105,10 +105,11 @@ class EngineRun:
             job = structs.replace(
                 self._jobs[request_id],
                 resume_ids=tuple(outcome.ids),
-                resume_text_length=len(outcome.text),
+                resume_text=outcome.text,
                 embedded=tuple(outcome.num_tokens),
                 resume_mu=outcome.mus[-1] if outcome.mus else None,
                 vector_size=len(outcome.vectors[0]) // NUMBER_SIZE if outcome.vectors else 0,
+                resume_format=next((one.format for one in self.retained.get(request_id, ()) if one.format), None),
             )
             self.engine.start(job)
 
@@ -154,7 +155,7 @@ def make_job(
         request_id=request_id,
         payload=payload,
         resume_ids=tuple(resume.ids[:resume_at]),
-        resume_text_length=len(text),
+        resume_text=text,
         resume_mu=resume.mus[resume_at - 1] if resume_at else None,
     )
 

@@ -89,7 +89,7 @@ class Script:
         self.format = _format(payload, text)
         self._num_prefilled = 0
         self.num_cached = 0
-        self._ids = list(job.resume_ids) if job.resume_text is None else retold(job.resume_text)
+        self._ids = retold(job.resume_text) if job.num_foreign else list(job.resume_ids)
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in self._ids)
         self.finished = self._reason_to_finish()

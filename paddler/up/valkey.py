@@ -20,6 +20,7 @@ from pathlib import Path
 
 from paddler.clock import Clock
 from paddler.store.client import TROUBLE, connect
+from paddler.store.remedies import remedy_for
 from paddler.up.problems import CannotStart
 from paddler.up.supervisor import Spec
 
@@ -119,7 +120,7 @@ async def trouble_with(url: str) -> str | None:
     try:
         await store.redis.ping()  # pyright: ignore[reportGeneralTypeIssues, reportUnknownMemberType]  # typed as sync or async
     except TROUBLE as error:
-        return str(error) or type(error).__name__
+        return f"{str(error).rstrip('.') or type(error).__name__}: {remedy_for(error)}"
     finally:
         await store.close()
     return None

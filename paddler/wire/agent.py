@@ -112,7 +112,8 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     the model think, `grammar` is about what comes behind that. `beginning` is what the answer to `messages` has begun
     with: it ends the prompt, and is no part of the output. `enable_thinking` is told to the template whether it looks
     at it or not; None leaves it to the template. `traceparent` is the W3C trace context that the work belongs to, or
-    empty.
+    empty. `schema` is the JSON text of the schema that `grammar` was made of, empty if it was made of none: for engines
+    that take schemas and no grammars.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -134,6 +135,7 @@ class Generate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="gener
     beginning: str = ""
     enable_thinking: bool | None = None
     traceparent: str = ""
+    schema: str = ""
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

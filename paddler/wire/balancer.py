@@ -83,6 +83,10 @@ class TokenLogprob(Struct, frozen=True, array_like=True):
     top: tuple[tuple[bytes, float], ...] = ()
 
 
+UNKNOWN_TOKEN = -1
+"""In `Tokens.ids`: the engine is another server, which told the text of a token and not its id. It counts as one."""
+
+
 class Tokens(Struct, frozen=True, array_like=True, tag="tokens"):
     """Tokens sampled since the last frame, and the text they released.
 

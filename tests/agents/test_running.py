@@ -157,7 +157,7 @@ def test_a_sign_of_life_says_nothing_else() -> None:
     job = Running("r", 2, OPENED + sign.frames).job(Embed(inputs=("a",)))
     assert (job.embedded, job.vector_size) == ((), 0)
     job = Running("r", 2, OPENED + sign.frames).job(Generate(prompt="a"))
-    assert (job.resume_ids, job.resume_text_length) == ((), 0)
+    assert (job.resume_ids, job.resume_text) == ((), "")
 
 
 def test_what_fails_is_charged_by_what_was_computed() -> None:
@@ -189,7 +189,7 @@ def test_tokens_of_another_vocabulary_are_worth_their_text() -> None:
 @pytest.mark.parametrize("ours", ["theirs", ""])
 def test_tokens_of_the_same_or_an_untold_one_are_taken_as_they_are(ours: str) -> None:
     job = Running("r", 2, SPOKEN).job(Generate(prompt="p"), vocabulary=ours)
-    assert (job.resume_ids, job.resume_text, job.num_resumed, job.resume_mu) == ((7, 8), None, 2, 1.5)
+    assert (job.resume_ids, job.resume_text, job.num_foreign, job.resume_mu) == ((7, 8), "seven", 0, 1.5)
 
 
 def test_once_retold_it_stays_text() -> None:

@@ -293,14 +293,14 @@ def test_a_continuation_that_lacks_only_the_end_computes_nothing(run: EngineRun)
 
 def test_a_continuation_gets_the_text_its_client_lacks(run: EngineRun) -> None:
     [whole] = run.finish(make_job("a", STORY, max_tokens=10))
-    job = replace(make_job("b", STORY, max_tokens=10, resume=whole, resume_at=10), resume_text_length=4)
+    job = replace(make_job("b", STORY, max_tokens=10, resume=whole, resume_at=10), resume_text=whole.text[:4])
     [rest] = run.finish(job)
     assert whole.text[4:] == rest.text
 
 
 def told_again(job: Job, text: str, num_tokens: int) -> Job:
     """Begun by an engine of another vocabulary, which took so many tokens for the text."""
-    return replace(job, resume_text=text, resume_text_length=len(text), num_foreign=num_tokens)
+    return replace(job, resume_text=text, num_foreign=num_tokens)
 
 
 @pytest.mark.parametrize("at", [1, 7, 19])

@@ -83,7 +83,7 @@ def test_another_model_goes_on_from_the_text(make_llama: Callable[..., LlamaEngi
     engine = LlamaEngine(spm, EngineSettings(model_path=str(spm.path), slots=1, threads=1), make_llama()._clock)
     job = make_job("a", STORY, max_tokens=12)
     fresh = EngineRun(engine)
-    [rest] = fresh.finish(replace(job, resume_text=said, resume_text_length=len(said), num_foreign=6))
+    [rest] = fresh.finish(replace(job, resume_text=said, num_foreign=6))
     assert len(rest.ids) in range(1, 7)
     assert rest.done.usage.completion_tokens == 6 + len(rest.ids)
     [same] = fresh.finish(replace(make_job("b", STORY + said, max_tokens=6)))
@@ -93,14 +93,14 @@ def test_another_model_goes_on_from_the_text(make_llama: Callable[..., LlamaEngi
 
 def test_a_grammar_goes_on_within_what_was_said(make_llama: Callable[..., LlamaEngine]) -> None:
     payload = Generate(prompt="Say:", max_tokens=12, grammar='root ::= "yes, " [a-z]+')
-    job = Job(request_id="a", payload=payload, resume_text="yes", resume_text_length=3, num_foreign=1)
+    job = Job(request_id="a", payload=payload, resume_text="yes", num_foreign=1)
     [rest] = EngineRun(make_llama()).finish(job)
     assert rest.text.startswith(", ")
 
 
 def test_what_follows_no_grammar_is_refused_and_ends_nothing(make_llama: Callable[..., LlamaEngine]) -> None:
     payload = Generate(prompt="Say:", max_tokens=12, grammar='root ::= "yes, " [a-z]+')
-    job = Job(request_id="a", payload=payload, resume_text="no", resume_text_length=2, num_foreign=1)
+    job = Job(request_id="a", payload=payload, resume_text="no", num_foreign=1)
     [rest] = EngineRun(make_llama()).finish(job)
     assert rest.rejected.code == "engine_failed"
 

@@ -78,9 +78,7 @@ def test_random_schemas_are_satisfied(make_llama: MakeLlama) -> None:
 
 def resumed(whole: Outcome, first: Job, at: int) -> Job:
     text = "".join(whole.pieces[:at])
-    return Job(
-        request_id="again", payload=first.payload, resume_ids=tuple(whole.ids[:at]), resume_text_length=len(text)
-    )
+    return Job(request_id="again", payload=first.payload, resume_ids=tuple(whole.ids[:at]), resume_text=text)
 
 
 @pytest.mark.timeout(240)

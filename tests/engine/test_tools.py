@@ -147,7 +147,7 @@ def test_auto_is_held_to_its_tools_from_the_mark_on(make_family: MakeFamily, nam
     sampling = liking(mark) if len(token) == 1 else Sampling(temperature=1.0, seed=5, penalty_last_n=0)
     prompt = asking(sampling=sampling, parallel_tool_calls=is_parallel)
     first = Outcome(ids=token, pieces=[mark])
-    job = Job(request_id="r", payload=prompt, resume_ids=tuple(first.ids), resume_text_length=len(mark))
+    job = Job(request_id="r", payload=prompt, resume_ids=tuple(first.ids), resume_text=mark)
     run = EngineRun(engine)
     [rest] = run.finish(job)
     format = next(event.format for event in run.retained["r"] if event.num_cached is not None)
@@ -260,8 +260,8 @@ def test_marks_are_written_out_for_their_format_alone(make_family: MakeFamily) -
 
 
 def resumed(payload: Generate, whole: Outcome, at: int) -> Job:
-    length = len("".join(whole.pieces[:at]))
-    return Job(request_id="r", payload=payload, resume_ids=tuple(whole.ids[:at]), resume_text_length=length)
+    text = "".join(whole.pieces[:at])
+    return Job(request_id="r", payload=payload, resume_ids=tuple(whole.ids[:at]), resume_text=text)
 
 
 @pytest.mark.timeout(240)

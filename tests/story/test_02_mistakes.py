@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+from pathlib import Path
+
 import pytest
+import rich_click as click
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
-from story_harness import Queue, asking
+from story_harness import SCRIPTED, Command, Queue, asking
+
+from paddler.cli import ENTRY_POINTS
+from paddler.store import remedies
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
 
@@ -52,3 +59,42 @@ async def test_a_prompt_longer_than_the_context(client: AsyncOpenAI, queue: Queu
         await client.chat.completions.create(model="default", messages=asking("word " * 9000), stream=stream)
     assert refused.value.code == "context_length_exceeded"
     assert await queue.is_empty()
+
+
+FREE = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "event"),
+    [
+        (("agent", *SCRIPTED, "--slots", "1"), "cannot register, trying again"),
+        (("balancer", *FREE), "no subscription to Redis, trying again"),
+        (("worker",), "Redis trouble, starting the worker again"),
+    ],
+    ids=["agent", "balancer", "worker"],
+)
+async def test_without_redis_each_process_waits_and_says_what_to_do(
+    tmp_path: Path, arguments: tuple[str, ...], event: str
+) -> None:
+    """It ends for no outage, so its log is where an operator looks: what is wrong, and what can be done about it."""
+    process = Command(tmp_path / "log", *arguments, "--redis-url", "redis://127.0.0.1:1")
+    try:
+        record = await process.logged(event)
+        assert "Connection refused" in record["error"]
+        assert record["remedy"] == remedies.START
+    finally:
+        process.kill()
+
+
+def test_every_process_logs_from_info_on() -> None:
+    """An operator who has set nothing hears of what matters, and of nothing twice a second."""
+    found = {one.name: one.load() for one in metadata.entry_points(group=ENTRY_POINTS)}
+    processes = [
+        option
+        for command in found.values()
+        if isinstance(command, click.Command)
+        for option in command.params
+        if "--log-level" in option.opts
+    ]
+    assert len(processes) >= 4, "agent, balancer, worker and up"
+    assert {option.default for option in processes} == {"info"}

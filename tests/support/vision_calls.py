@@ -45,8 +45,8 @@ def ask(
     job = Job(request_id=name, payload=payload)
     if resume is None:
         return job
-    said = len("".join(resume.pieces[:resume_at]))
-    return replace(job, resume_ids=tuple(resume.ids[:resume_at]), resume_text_length=said)
+    said = "".join(resume.pieces[:resume_at])
+    return replace(job, resume_ids=tuple(resume.ids[:resume_at]), resume_text=said)
 
 
 def reference(engine: LlamaEngine, job: Job, *, n_batch: int, num_tokens: int) -> tuple[list[int], TokenLogprob]:

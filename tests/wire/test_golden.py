@@ -37,6 +37,7 @@ from paddler.wire.agent import (
 )
 from paddler.wire.answers import Answer, Counted, Detokenized, Templated, Tokenized, decode_answer, encode_answer
 from paddler.wire.balancer import (
+    UNKNOWN_TOKEN,
     Answered,
     Delivery,
     Failed,
@@ -60,6 +61,7 @@ FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
     (Opened("a", 2, "v", "w"), "0000000f95a66f70656e6564a16102a176a177"),
     (Prefilled(300, 7), "0000000f93a970726566696c6c6564cd012c07"),
+    (Tokens((UNKNOWN_TOKEN, UNKNOWN_TOKEN), "a"), "0000000d93a6746f6b656e7392ffffa161"),
     (
         Prefilled(300, 7, TextFormat("hermes", "think", True)),
         "0000001e94a970726566696c6c6564cd012c0793a66865726d6573a57468696e6bc3",
@@ -150,6 +152,13 @@ def test_a_payload_with_a_grammar() -> None:
     payload = Generate(prompt="x", grammar='root ::= "a"')
     encoded = encode_payload(payload)
     assert msgspec.msgpack.decode(encoded) == {"type": "generate", "prompt": "x", "grammar": 'root ::= "a"'}
+    assert decode_payload(encoded) == payload
+
+
+def test_a_payload_with_the_schema_of_its_grammar() -> None:
+    payload = Generate(prompt="x", grammar='root ::= "a"', schema='{"const":"a"}')
+    encoded = encode_payload(payload)
+    assert msgspec.msgpack.decode(encoded)["schema"] == '{"const":"a"}'
     assert decode_payload(encoded) == payload
 
 

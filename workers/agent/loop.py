@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Set
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
@@ -18,6 +18,7 @@ import msgspec
 from paddler.clock import Clock
 from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
+from paddler.issues import encode_issues
 from paddler.logs import get_logger
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
@@ -65,9 +66,11 @@ class AgentLoop:
         standing: Standing | None = None,
         on_removed: Callable[[], None] = lambda: None,
         spans: EngineSpans | None = None,
+        monitoring_ms: int = 0,
     ) -> None:
         """`standing` is how it stands to a desired state, if it follows one. `on_removed` is called, more than once
-        perhaps, when an operator wants the process to end. `spans` None: nothing is traced."""
+        perhaps, when an operator wants the process to end. `spans` None: nothing is traced. What is measured is
+        published with the lease, every `monitoring_ms` at most."""
         self._store = store
         self._pool = pool
         self._clock = clock
@@ -90,6 +93,9 @@ class AgentLoop:
         self._early_cancels: deque[str] = deque(maxlen=1024)
         self._rounds_renewed = -1
         self._next_net = 0.0
+        self._monitoring_ms = monitoring_ms
+        self._next_snapshot = 0.0
+        self._told: Set[str] = frozenset()
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._membership.on_removed = on_removed
@@ -101,6 +107,7 @@ class AgentLoop:
             self._membership,
             clock,
             flush_s=flush_ms / 1000,
+            before_release=self._before_release,
             on_settled=self._on_settled,
             on_dropped=self._drop,
             on_cancelled=self._cancel,
@@ -120,6 +127,8 @@ class AgentLoop:
         """Enter the pool anew, with empty slots."""
         for running in list(self._running.values()):
             self._drop(running)
+        self._next_snapshot = 0.0
+        self._membership.describe(self._condition())
         await self._membership.register()
 
     async def run_renew_once(self) -> None:
@@ -130,13 +139,31 @@ class AgentLoop:
             return
         self._rounds_renewed = self.engine.num_rounds
         told: Mapping[str, Value] = {} if self._standing is None else self._standing.fields()
-        cancelled = await self._membership.renew({**self._observer.snapshot(), **told})
+        cancelled = await self._membership.renew({**self._measured(), **told, **self._condition()})
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
             return
         for request_id in cancelled:
             self.engine.cancel(request_id)
+
+    def _measured(self) -> Mapping[str, Value]:
+        """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
+        now, measured = self._clock.monotonic(), self._observer.snapshot()
+        if now < self._next_snapshot and measured.keys() == self._told:
+            return {}
+        self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
+        return measured
+
+    def _condition(self) -> Mapping[str, Value]:
+        """What the engine may do now, of one whose condition changes."""
+        info = self.engine.engine.info
+        return {} if info.slots_usable is None else {"slots": info.slots_usable, "issues": encode_issues(info.issues)}
+
+    async def _before_release(self) -> None:
+        """What sent a request back may be that its engine can do nothing now: that is to be known first."""
+        if condition := self._condition():
+            await self._membership.renew(condition)
 
     # Tickets in (steps 3 to 5)
 

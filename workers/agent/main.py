@@ -44,6 +44,7 @@ from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.serving import AgentSettings, Signals, serve_pinned
 from workers.agent.shards import shards_of
 from workers.agent.standing import Standing
+from workers.agent.upstream.flags import build_upstream, check_flags, upstream_options, upstream_settings
 from workers.agent.wanted import follow_states, settings_for
 
 SWITCH_S = 0.0005
@@ -97,7 +98,11 @@ async def follow(
     help="The GGUF file to serve; without it the agent follows the pool's desired state.",
 )
 @option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
-@option("--slots", type=click.IntRange(1, 256), required=True, help="Requests generated at once.")
+@option(
+    "--slots",
+    type=click.IntRange(1, 256),
+    help="Requests generated at once; required, but with --engine openai, where the server may tell.",
+)
 @option("--name", help="A label for people; by default the host's name.")
 @pool_option
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
@@ -134,8 +139,12 @@ async def follow(
     help="Tokens that come faster than this after one another are sent together, ms; 0 sends each.",
 )
 @option(
-    "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
+    "--engine",
+    type=click.Choice(["llama", "openai", "scripted"]),
+    default="llama",
+    help="openai fronts another server that speaks OpenAI's protocol; scripted needs no model: for tests.",
 )
+@upstream_options
 @option(
     "--scripted-step",
     "scripted_step_ms",
@@ -156,7 +165,7 @@ def command(
     *,
     model: Path | None,
     model_name: str | None,
-    slots: int,
+    slots: int | None,
     name: str | None,
     pool: str,
     context_size: int,
@@ -170,13 +179,16 @@ def command(
     scripted_load_ms: int,
     scripted_follows: bool,
     otlp_endpoint: str | None,
+    monitoring_ms: int,
     redis_url: str,
     redis_prefix: str,
     log_level: str,
     log_format: str,
     **given: Any,
 ) -> None:
-    """Run an agent: serve the model that --model names, or the one that the pool's desired state wants."""
+    """Run an agent: serve the model that --model names, or the one that the pool's desired state wants, or what another
+    server does."""
+    num_slots = check_flags(context, engine, slots, given)
     logs.configure("agent", log_level, log_format)
     faulthandler.enable()  # a native crash says where Python was
     sys.setswitchinterval(SWITCH_S)
@@ -190,13 +202,14 @@ def command(
         hang_ms=hang_ms,
         waits=on_model_error == "wait",
         files=(),
-        slots=slots,
+        slots=num_slots,
         process=new_process_id("process"),
         tracing=tracing_of(otlp_endpoint, os.environ, "agent"),
+        monitoring_ms=monitoring_ms,
     )
     values = {one: given[one] for one in NAMES}
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}
-    if model is None and (scripted_follows or not is_scripted):
+    if model is None and (scripted_follows or engine == "llama"):
         if on_model_error == "exit":
             raise click.UsageError("--on-model-error exit needs --model: an agent that follows its pool stays in it.")
         own = {one: value for one, value in values.items() if value is not None}
@@ -209,14 +222,18 @@ def command(
             engines = Engines(check_scripted, partial(scripted_build_of, **scripted))
         cache = model_cache(given, os.environ)
         sys.exit(uvloop.run(follow(connect(redis_url, redis_prefix), settings, engines, own, cache)))
-    if is_scripted:
-        build: Build = partial(
-            build_scripted, slots=slots, model_name=model_name, context_size=context_size, **scripted
+    build: Build
+    if engine == "openai":
+        asked = upstream_settings(
+            given, slots=slots, model_name=model_name, context_size=context_size, monitoring_ms=monitoring_ms
         )
+        build = partial(build_upstream, asked)
+    elif is_scripted:
+        build = partial(build_scripted, slots=num_slots, model_name=model_name, context_size=context_size, **scripted)
     else:
         assert model is not None
         wanted = engine_settings(
-            model=model, values=values, slots=slots, context_size=context_size, model_name=model_name
+            model=model, values=values, slots=num_slots, context_size=context_size, model_name=model_name
         )
         settings = replace(settings, files=(*shards_of(model), *map(Path, wanted.other_files)))
         build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))

@@ -79,6 +79,10 @@ class Membership:
         log.info("registered" if is_ready else "entered the pool, not ready yet", agent=self.agent_id, **self._snapshot)
         self.on_hint(claimed.steal_after_ms)
 
+    def describe(self, snapshot: Mapping[str, Value]) -> None:
+        """What a registration says from now on."""
+        self._snapshot.update(snapshot)
+
     async def renew(self, snapshot: Mapping[str, Value]) -> tuple[str, ...] | None:
         """Prolong the lease and reap whoever lost theirs. Returns requests to stop; None when the lease was over."""
         renewed = await self._pool.renew(self.agent_id, lease_ms=self.lease_ms, snapshot=snapshot)

@@ -4,7 +4,7 @@ new, one settle for each that ended."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from paddler.clock import Clock
@@ -39,6 +39,7 @@ class Outbox:
         clock: Clock,
         *,
         flush_s: float,
+        before_release: Callable[[], Awaitable[None]],
         on_settled: Callable[[Running, int], None],
         on_dropped: Callable[[Running], None],
         on_cancelled: Callable[[Running], None],
@@ -48,6 +49,7 @@ class Outbox:
         self._clock = clock
         self._flush_s = flush_s
         self._timer: asyncio.TimerHandle | None = None
+        self._before_release = before_release
         self._on_settled = on_settled
         self._on_dropped = on_dropped
         self._on_cancelled = on_cancelled
@@ -106,7 +108,9 @@ class Outbox:
             await gather_all(calls)
         for running in dirty:
             if running.is_preempted and running.is_confirmed and not running.is_dropped:
-                await self._pool.release(agent_id, running.request_id, running.attempt)
+                await self._before_release()
+                fresh = running.is_fresh
+                await self._pool.release(agent_id, running.request_id, running.attempt, is_fresh=fresh)
                 self._on_settled(running, 0)
 
     async def _emit(self, agent_id: str, emits: list[tuple[Running, Emission]]) -> None:

@@ -153,5 +153,9 @@ def template_of(model: Model, today: Callable[[], datetime], override: str | Non
     try:
         return ChatTemplate(model.chat_template, bos=bos, eos=eos, today=today)
     except TemplateError as error:
-        log.warning("chat requests will be refused", reason=str(error))
+        log.warning(
+            "the chat template in the model's file cannot be used: chat requests will be refused, raw prompts served",
+            reason=str(error),
+            remedy="choose a GGUF of this model with a template that compiles, or send prompts to /v1/completions",
+        )
         return None

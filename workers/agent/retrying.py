@@ -11,6 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from paddler.clock import Clock
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, is_refusal
+from paddler.store.remedies import remedy_for
 
 log = get_logger(__name__)
 
@@ -38,6 +39,6 @@ async def repeat(once: Callable[[], Awaitable[None]], clock: Clock, *, on_troubl
                 continue
             if not isinstance(error, OutOfMemoryError):
                 on_trouble()
-            log.warning("Redis trouble, trying again", error=str(error))
+            log.warning("Redis trouble, trying again", error=str(error), remedy=remedy_for(error))
         await clock.sleep(delay * (1 + JITTER * random.random()))
         delay = min(delay * 2, MAX_RETRY_S)

@@ -10,12 +10,14 @@ from paddler.store.results import Emission, Outcome
 from paddler.vectors import NUMBER_SIZE
 from paddler.wire.agent import Payload
 from paddler.wire.balancer import (
+    UNKNOWN_TOKEN,
     Answered,
     Failed,
     Finished,
     FinishReason,
     Opened,
     Prefilled,
+    TextFormat,
     TokenLogprob,
     Tokens,
     Usage,
@@ -62,7 +64,8 @@ class Running:
         the engine. Tokens of another vocabulary are worth no more than their text. Raises `EngineFailed` when vectors
         of another model are there: nobody could compare them with what this one would add."""
         ids: list[int] = []
-        text: list[str] = []
+        texts: list[str] = []
+        format: TextFormat | None = None
         embedded: list[int] = []
         mu: float | None = None
         vector_size = 0
@@ -73,9 +76,13 @@ class Running:
                 are_others = "" not in (frame.weights, weights) and frame.weights != weights
             elif isinstance(frame, Tokens):
                 ids.extend(frame.ids)
-                text.append(frame.text)
+                texts.append(frame.text)
                 mu = mu if frame.mu is None else frame.mu
-                is_mixed = is_mixed or (is_foreign and bool(frame.ids))
+                # Of what another server has said, only the text is known.
+                is_unknown = bool(vocabulary) and UNKNOWN_TOKEN in frame.ids
+                is_mixed = is_mixed or is_unknown or (is_foreign and bool(frame.ids))
+            elif isinstance(frame, Prefilled):
+                format = format or frame.format
             elif isinstance(frame, Vectors):
                 if are_others and frame.vectors:
                     raise EngineFailed(
@@ -84,23 +91,28 @@ class Running:
                     )
                 embedded.extend(frame.num_tokens)
                 vector_size = max(map(len, frame.vectors), default=0) // NUMBER_SIZE or vector_size
-        whole = "".join(text)
         return Job(
             request_id=self.request_id,
             payload=payload,
             resume_ids=() if is_mixed else tuple(ids),
-            resume_text_length=len(whole),
+            resume_text="".join(texts),
             embedded=tuple(embedded),
             resume_mu=None if is_mixed else mu,
             vector_size=vector_size,
-            resume_text=whole if is_mixed else None,
             num_foreign=len(ids) if is_mixed else 0,
+            resume_format=format,
         )
 
     @property
     def emitted_text(self) -> str:
         frames = decode_frames(bytes(self._journal))
         return "".join(frame.text for frame in frames if isinstance(frame, Tokens))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing has come of it, in this attempt or an earlier one."""
+        frames = decode_frames(bytes(self._journal))
+        return not any(isinstance(one, Tokens) or (isinstance(one, Vectors) and one.vectors) for one in frames)
 
     @property
     def is_over(self) -> bool:

@@ -47,7 +47,7 @@ class Sequence:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         said: TokenArray = np.array(job.resume_ids, np.int32)
-        if job.resume_text is not None:
+        if job.num_foreign:
             said = retold(job.resume_text, model, form.pieces)
         earlier: list[int] = said.tolist()
         self.job = job

@@ -23,6 +23,7 @@ from paddler.model_facts import encode_facts
 from paddler.presence import Presence
 from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
+from paddler.store.remedies import remedy_for
 from paddler.tracing.options import TracingSettings
 from workers.agent.loader import Build, LoadStalled
 from workers.agent.loop import AgentLoop
@@ -65,6 +66,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     slots: int = 0
     process: str = ""
     tracing: TracingSettings | None = None
+    monitoring_ms: int = 0
 
     @property
     def load_stall_s(self) -> float:
@@ -126,7 +128,7 @@ async def serve_engine(
 ) -> int | None:
     """Serve until a signal or a failed engine: the exit code; or until `until`, told of the registered agent, returns:
     None, and everything was handed over and the engine is closed."""
-    times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms}
+    times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms, "monitoring_ms": settings.monitoring_ms}
     snapshot = _snapshot(engine, settings, files)
     pool, spans = store.pool(settings.pool), new_spans(settings, clock)
     agent = AgentLoop(
@@ -147,7 +149,7 @@ async def serve_engine(
             await agent.register()
             break
         except TROUBLE as error:
-            log.warning("cannot register, trying again", error=str(error))
+            log.warning("cannot register, trying again", error=str(error), remedy=remedy_for(error))
             await clock.sleep(REGISTER_RETRY_S)
     checking = asyncio.create_task(warn_of_faults(store, clock))
     watchdog = Watchdog(agent.engine, clock, agent.give_up, settings.hang_ms / 1000)

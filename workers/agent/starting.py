@@ -16,7 +16,7 @@ import msgspec
 
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
-from paddler.issues import Issue, encode_issues, issue_of
+from paddler.issues import UPSTREAM_KINDS, Issue, IssueKind, encode_issues, issue_of
 from paddler.logs import get_logger
 from paddler.store.pipe import Value
 from workers.agent.changes import look, wait_for_change
@@ -29,7 +29,8 @@ log = get_logger(__name__)
 
 TELL_S = 0.5
 """Between two reports of progress; leases are renewed no more seldom than at a quarter."""
-MEMORY_RETRY_S = 60.0
+RETRY_S: dict[IssueKind, float] = {"SlotCannotStart": 60.0, **dict.fromkeys(UPSTREAM_KINDS, 1.0)}
+"""Between two tries although no file has changed: memory may have become free, a server have come back."""
 
 
 class Starting:
@@ -69,10 +70,10 @@ class Starting:
                 self._issues = (loaded,)
                 self._changed.set()
                 await asyncio.to_thread(gc.collect)  # a half-made engine may be in a cycle with itself
-                limit_s = MEMORY_RETRY_S if loaded.kind == "SlotCannotStart" else None
-                if await wait_for_change(self._files, before, self._clock, limit_s):
+                if await wait_for_change(self._files, before, self._clock, RETRY_S.get(loaded.kind)):
                     log.info("a file of the model has changed, trying again")
-                self._issues = ()
+                if loaded.kind not in UPSTREAM_KINDS:  # asked every second, it is down until it is not
+                    self._issues = ()
         finally:
             telling.cancel()
             await asyncio.wait({telling})
@@ -109,7 +110,8 @@ class Starting:
         except ModelError as error:
             path = str(self._files[0]) if self._files else ""
             issue = issue_of(error.kind, str(error), path, waits=self._waits)
-            log.error("the model cannot be served", **msgspec.structs.asdict(issue))
+            if (issue,) != self._issues:
+                log.error("the model cannot be served", **msgspec.structs.asdict(issue))
             if not self._waits or error.kind == "SettingsInvalid":
                 raise
             let_go(error)

@@ -23,6 +23,7 @@ from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.logs import get_logger
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connection_pool
 from paddler.store.keys import batch_jobs_key
+from paddler.store.remedies import remedy_for
 from paddler.tenants.account import Account
 from paddler.tenants.keys import ApiKeys
 from workers.maintenance.batch_run import BatchRun
@@ -156,7 +157,7 @@ class BatchRunner:
                     await self.files.purge_once()
                     await self.batches.purge_once()
             except TROUBLE as error:
-                log.warning("cannot look after batches, trying again", error=str(error))
+                log.warning("cannot look after batches, trying again", error=str(error), remedy=remedy_for(error))
             except Exception as error:
                 # A record that this version cannot read, say: others have their turn.
                 log.error("cannot look after batches", exc_info=error)

@@ -26,6 +26,7 @@ from paddler.settings import Address, log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from paddler.store.fitness import warn_of_faults
 from paddler.store.keys import upkeep_key
+from paddler.store.remedies import remedy_for
 from workers.maintenance.batch_worker import BatchRunner, build_batch_worker
 from workers.maintenance.upkeep import Upkeep
 
@@ -40,7 +41,7 @@ async def upkeep(ctx: dict[Any, Any]) -> None:
     try:
         await job.run_once()
     except TROUBLE as error:
-        log.warning("upkeep failed, trying again in a second", error=str(error))
+        log.warning("upkeep failed, trying again in a second", error=str(error), remedy=remedy_for(error))
 
 
 def build_worker(store: Store, work: Upkeep) -> Worker:
@@ -113,7 +114,7 @@ async def worker_loop(build: Callable[[], Worker], clock: Clock) -> None:
         try:
             await worker.async_run()
         except TROUBLE as error:
-            log.warning("Redis trouble, starting the worker again", error=str(error))
+            log.warning("Redis trouble, starting the worker again", error=str(error), remedy=remedy_for(error))
         finally:
             await close_worker(worker)
         await clock.sleep(delay)

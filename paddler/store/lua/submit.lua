@@ -75,6 +75,8 @@ local function note(field, value)
   request[#request + 1] = field
   request[#request + 1] = value
 end
+-- What is left of it when an agent has begun: see release.
+if deadline > 0 then note('due', deadline) end
 if chain ~= '' then note('chain', chain) end
 if label ~= '' then note('label', label) end
 if fingerprint ~= '' then note('fingerprint', fingerprint) end
