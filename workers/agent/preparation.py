@@ -26,7 +26,7 @@ from workers.agent.fetch.manager import Fetching
 from workers.agent.fetch.resolve import name_of
 from workers.agent.mark import Stat
 from workers.agent.standing import Standing
-from workers.agent.starting import MEMORY_RETRY_S
+from workers.agent.starting import RETRY_S
 from workers.agent.wanted import Wanted, WantedFiles, files_of
 
 log = get_logger(__name__)
@@ -184,7 +184,7 @@ class Preparation:
         self._standing.failed(issue, course)
         if course not in (Course.WATCHES_FILE, Course.WATCHES_FILE_AND_MEMORY) or not files:
             await asyncio.Event().wait()
-        while not await wait_for_change(files, list(failure.before), self._clock, MEMORY_RETRY_S):
+        while not await wait_for_change(files, list(failure.before), self._clock, RETRY_S["SlotCannotStart"]):
             # Beside a model that serves there will be no more memory than there was when it had gone.
             if course is Course.WATCHES_FILE_AND_MEMORY and not self._standing.applied:
                 return

@@ -149,6 +149,11 @@ class UpstreamEngine:
         self._jobs[job.request_id] = running
         self._loop.call_soon_threadsafe(self._begin, running)
 
+    def use_template(self, source: str | None) -> None:
+        """Raises `ModelError`: conversations go to the server as they are, and its template makes prompts of them."""
+        if source is not None:
+            raise ModelError("the chat template of another server cannot be replaced", kind="SettingsInvalid")
+
     def cancel(self, request_id: str) -> None:
         running = self._jobs.pop(request_id, None)
         if running is None:
