@@ -28,6 +28,7 @@ SUMMARIES = {
     "requests": "Show requests that wait and run, what happened to one, and stop them.",
     "keys": "Make, list, limit, rotate and revoke API keys.",
     "usage": "Show what tenants have used, by day, key and model.",
+    "model": "Show and change what a pool is to serve and how: its desired state.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
     "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",
     "acl": "Print ACL users for Redis with what each kind of process needs, and no more.",

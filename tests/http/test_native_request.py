@@ -140,13 +140,13 @@ def test_what_is_told_in_the_stream(fields: dict[str, Any], result: str) -> None
 def test_a_batch_of_embeddings() -> None:
     documents = [{"id": f"d{number}", "content": "x"} for number in range(600)]
     batch = read_embedding_batch(json.dumps({"input_batch": documents, "normalization_method": "None"}).encode())
-    assert [len(one.inputs) for one in batch.tickets(0, is_one=False)] == [200, 200, 200]
-    assert [one.first for one in batch.tickets(4, is_one=False)] == [0, 150, 300, 450]
-    assert {one.normalization for one in batch.tickets(1, is_one=False)} == {"none"}
-    assert [len(one.inputs) for one in batch.tickets(4, is_one=True)] == [600]
+    assert [len(one.inputs) for one in batch.tickets(0, most_each=256, is_one=False)] == [200, 200, 200]
+    assert [one.first for one in batch.tickets(4, most_each=256, is_one=False)] == [0, 150, 300, 450]
+    assert {one.normalization for one in batch.tickets(1, most_each=256, is_one=False)} == {"none"}
+    assert [len(one.inputs) for one in batch.tickets(4, most_each=256, is_one=True)] == [600]
     method = {"RmsNorm": {"epsilon": 0.5}}
     batch = read_embedding_batch(json.dumps({"input_batch": documents[:1], "normalization_method": method}).encode())
-    [ticket] = batch.tickets(8, is_one=False)
+    [ticket] = batch.tickets(8, most_each=256, is_one=False)
     assert (ticket.normalization, ticket.rms_epsilon) == ("rms_norm", 0.5)
     for wrong in (b'{"input_batch": []}', b'{"input_batch": [{"id": "a", "content": ""}]}', b'{"x": 1}'):
         with pytest.raises(InvalidField):
