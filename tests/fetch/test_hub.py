@@ -66,7 +66,7 @@ def refused(own: ModelCache, kind: IssueKind, wanted: HuggingFaceReference | Non
 def test_a_file_comes_once_and_needs_no_network_then(hub: Hub, own: ModelCache) -> None:
     hub.put()
     told: list[tuple[int, int | None, str]] = []
-    [path] = fetch_from_hub(reference(), own, lambda *one: told.append(one))
+    [path] = fetch_from_hub(reference(), own, lambda done, total, name: told.append((done, total, name)))
     assert path.read_bytes() == BODY
     assert path.name == "tiny.gguf"
     assert told[0] == (0, len(BODY), FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import httpx2
 from huggingface_hub.errors import (
@@ -32,7 +32,7 @@ def name_of(wanted: HuggingFaceReference) -> str:
 
 
 @contextlib.contextmanager
-def telling_of_hub(wanted: HuggingFaceReference) -> Iterator[None]:
+def telling_of_hub(wanted: HuggingFaceReference) -> Generator[None]:
     """From the special to the general: the library's errors are also `OSError` or `ValueError`."""
     name = name_of(wanted)
     try:
