@@ -15,7 +15,8 @@ from typing import Any
 # Of downloads by Xet the library tells roughly how far they are, and they cannot be stopped.
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+import huggingface_hub
+from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.file_download import HfFileMetadata, repo_folder_name
 from huggingface_hub.utils import logging as hub_logging
 
@@ -26,6 +27,9 @@ from workers.agent.fetch.hub_errors import name_of, telling_of_hub
 from workers.agent.fetch.tokens import read_token
 from workers.agent.fetch.totals import Totals
 from workers.agent.shards import shards_of
+
+_hub: Any = huggingface_hub
+"""Types of some of its functions are left open."""
 
 # Its warnings name URLs with their signatures; what they tell of, we tell.
 hub_logging.set_verbosity_error()
@@ -80,7 +84,7 @@ def _download(
     revision = wanted.revision
     for name in names:
         url = hf_hub_url(wanted.repo_id, name, revision=revision, endpoint=cache.hub_endpoint)
-        head = get_hf_file_metadata(url, timeout=cache.timeout_s, **how)
+        head: HfFileMetadata = _hub.get_hf_file_metadata(url, timeout=cache.timeout_s, **how)
         if head.commit_hash is None or head.etag is None or head.size is None:
             what = f"{name_of(wanted)}: what answers does not speak as Hugging Face does ({url})"
             raise FetchError("DownloadServerErrored", what)
@@ -105,13 +109,13 @@ def _download(
         at = wanted.revision if name == names[0] else _commit_of(files[0], names[0])
         bar = partial(_Bar, partial(totals.tell, name))
         with telling_of_disk(folder):
-            path = hf_hub_download(
+            path: str = _hub.hf_hub_download(
                 wanted.repo_id,
                 name,
                 revision=at,
                 cache_dir=folder,
                 etag_timeout=cache.timeout_s,
-                tqdm_class=bar,  # pyright: ignore[reportArgumentType]  # of tqdm it uses what `_Bar` has
+                tqdm_class=bar,  # of a progress bar it uses what `_Bar` has
                 **how,
             )
         files.append(Path(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import httpx2
 from huggingface_hub.errors import (
@@ -32,7 +32,7 @@ def name_of(wanted: HuggingFaceReference) -> str:
 
 
 @contextlib.contextmanager
-def telling_of_hub(wanted: HuggingFaceReference) -> Iterator[None]:
+def telling_of_hub(wanted: HuggingFaceReference) -> Generator[None]:
     """From the special to the general: the library's errors are also `OSError` or `ValueError`."""
     name = name_of(wanted)
     try:
@@ -59,6 +59,9 @@ def telling_of_hub(wanted: HuggingFaceReference) -> Iterator[None]:
         raise FetchError("HuggingFaceModelDoesNotExist", f"{name} does not exist") from error
     except OSError as error:
         # That a file has another size than was said; `telling_of_disk` has told of what has a number.
+        raise FetchError("DownloadInterrupted", f"{name}: {_first_line(error)}") from error
+    except RuntimeError as error:
+        # Of hf_xet, where it was asked for.
         raise FetchError("DownloadInterrupted", f"{name}: {_first_line(error)}") from error
     except ValueError as error:
         raise FetchError("HuggingFaceModelDoesNotExist", f"{name}: {_first_line(error)}") from error
