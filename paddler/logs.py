@@ -21,7 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
 QUIETER = ("arq.worker", "uvicorn.error")
 """Loggers that at info say what we say ourselves, or say it twice a second; heard from warning on, or at debug."""
-SILENT = ("httpx", "httpcore")
+SILENT = ("httpx", "httpcore", "httpx2", "httpcore2")
 """Loggers that name URLs with their signatures and tokens: heard from warning on, at any level."""
 
 FIRST_FIELDS = ("time", "level", "process", "logger", "event")

@@ -91,8 +91,8 @@ REMEDIES: Final = {
     "another URL.",
     "DownloadServerIsUnreachable": "See that the agent's host can resolve the name and connect to it, past "
     "firewalls and by the right proxy (HTTPS_PROXY).",
-    "DownloadServerRejectedRequest": "Open the URL with another client, such as curl, and correct it in the "
-    "desired state.",
+    "DownloadServerRejectedRequest": "Nothing, if it says 429: the server wants to be asked less often. Else open "
+    "the URL with another client, such as curl, and correct it in the desired state.",
     "DownloadUrlIsMalformed": "Write the URL out: http:// or https://, host and path.",
     "HuggingFaceCannotAcquireLock": "Nothing, as long as another process of this host downloads the same file. If "
     "none does, see which one has the lock file open (lsof, fuser).",

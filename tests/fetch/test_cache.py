@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing.connection
 import os
+import resource
+import select
 import subprocess
 import sys
 import threading
@@ -74,12 +75,16 @@ def test_no_room(server: FileServer, cache: ModelCache) -> None:
 
 
 def test_the_disk_is_full(server: FileServer, cache: ModelCache) -> None:
-    """A device on which every write fails with ENOSPC, in the place of the partial file."""
+    """The system refuses to make a file any longer, which it does to root, too. What there is of it stays."""
     url = server.put(PATH, BODY)
-    partial = partial_of(cache, url)
-    partial.parent.mkdir(parents=True)
-    partial.symlink_to("/dev/full")
-    refused(cache, url, "CacheStorageIsFull")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        refused(cache, url, "CacheStorageIsFull")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert fetch(cache, url).read_bytes() == BODY
+    assert server.gets(PATH)[1]["range"] == "bytes=200000-"
 
 
 @pytest.mark.parametrize(
@@ -104,8 +109,12 @@ def test_another_agent_downloads(server: FileServer, cache: ModelCache) -> None:
     has_begun = threading.Event()
     paths: list[Path] = []
 
+    def tell(done: int, _total: int | None, _name: str) -> None:
+        if done:
+            has_begun.set()
+
     def first() -> None:
-        paths.extend(fetch_url(url, None, cache, lambda done, _total, _name: done and has_begun.set()))
+        paths.extend(fetch_url(url, None, cache, tell))
 
     thread = threading.Thread(target=first)
     thread.start()
@@ -127,7 +136,7 @@ def test_two_processes_at_once(server: FileServer, cache: ModelCache) -> None:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         # One of them has the lock, and the other says so, whichever is first.
-        ready = multiprocessing.connection.wait([one.stdout for one in processes if one.stdout], WAIT_S)
+        ready, _, _ = select.select([one.stdout for one in processes], [], [], WAIT_S)
         assert len(ready) == 1
         server.go_on.set()
         said = [one.communicate(timeout=WAIT_S)[0] for one in processes]
@@ -142,13 +151,16 @@ def test_two_processes_at_once(server: FileServer, cache: ModelCache) -> None:
 
 
 def test_downloads_that_nobody_goes_on_with(server: FileServer, cache: ModelCache) -> None:
-    old, new = server.put("/old.gguf", BODY), server.put("/new.gguf", BODY)
-    for path, url in (("/old.gguf", old), ("/new.gguf", new)):
-        server.trick(path, Trick(cut_at=5000), Trick())
+    names = ("old", "older", "new")
+    urls = {name: server.put(f"/{name}.gguf", BODY) for name in names}
+    for name, url in urls.items():
+        server.trick(f"/{name}.gguf", Trick(cut_at=5000), Trick())
         refused(cache, url, "DownloadInterrupted")
-    os.utime(partial_of(cache, old), (0, 0))
-    fetch(cache, server.put(PATH, BODY))
-    assert sorted(one.name for one in cache.downloads.glob("*/*.gguf.partial*")) == [
+    for name in ("old", "older"):
+        os.utime(partial_of(cache, urls[name]), (0, 0))
+    fetch(cache, urls["old"])  # which goes on with its own
+    assert [one.get("range") for one in server.gets("/old.gguf")] == [None, "bytes=5000-"]
+    assert sorted(one.name for one in cache.downloads.glob("*/*.partial*")) == [
         "new.gguf.partial",
         "new.gguf.partial.json",
     ]

@@ -22,7 +22,7 @@ from workers.agent.fetch.url import fetch_url
 def test_a_file_comes_once(server: FileServer, cache: ModelCache) -> None:
     url = server.put(PATH, BODY)
     told: list[tuple[int, int | None, str]] = []
-    [path] = fetch_url(url, DIGEST.upper(), cache, lambda *one: told.append(one))
+    [path] = fetch_url(url, DIGEST.upper(), cache, lambda done, total, name: told.append((done, total, name)))
     assert path == cache.root / "downloaded-models" / hashlib.sha256(url.encode()).hexdigest() / "tiny.gguf"
     assert path.read_bytes() == BODY
     assert told[0] == (0, len(BODY), "tiny.gguf")
@@ -262,7 +262,7 @@ def test_all_files_of_a_split_model(server: FileServer, cache: ModelCache) -> No
     with pytest.raises(FetchError) as caught:
         fetch_url(urls[1], None, cache, ignore)
     assert caught.value.kind == "DownloadInterrupted"
-    files = fetch_url(urls[0], None, cache, lambda *one: told.append(one))
+    files = fetch_url(urls[0], None, cache, lambda done, total, name: told.append((done, total, name)))
     assert [file.read_bytes() for file in files] == bodies
     assert len({file.parent for file in files}) == 1
     assert [file.name for file in files] == [path[3:] for path in paths]

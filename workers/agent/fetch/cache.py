@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -78,7 +78,7 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, kind: IssueKind) -> Iterator[None]:
+def locked(path: Path, kind: IssueKind) -> Generator[None]:
     """Alone among the processes of this host. Raises `FetchError` of `kind` at once while another is in here."""
     lock = FileLock(path, timeout=0)
     with telling_of_disk(path.parent):
@@ -94,13 +94,15 @@ def locked(path: Path, kind: IssueKind) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_of_disk(folder: Path) -> Iterator[None]:
+def telling_of_disk(folder: Path) -> Generator[None]:
     """What the system has against writing in the folder becomes a `FetchError`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise FetchError("CacheStorageIsFull", f"no room in {folder}: {error.strerror}") from error
+        if error.errno is None:
+            raise  # it is of a library's own making
         raise FetchError("CacheDirectoryIsNotWritable", f"cannot write to {folder}: {error.strerror}") from error
 
 

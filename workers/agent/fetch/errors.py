@@ -33,6 +33,6 @@ class Stopped(Exception):
 def issue_of_error(error: ModelError, model_path: str) -> Issue:
     """For an agent that stays up. `model_path` is how the model is called where issues are shown."""
     if isinstance(error, FetchError):
-        extra = {"course": error.course, "lock_path": error.lock_path}
-        return issue_of(error.kind, str(error), model_path, waits=True, **extra)
+        lock = error.lock_path
+        return issue_of(error.kind, str(error), model_path, waits=True, course=error.course, lock_path=lock)
     return issue_of(error.kind, str(error), model_path, waits=True)

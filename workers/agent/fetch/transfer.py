@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import httpx
@@ -75,7 +75,7 @@ def _beginning(partial: Path) -> tuple[Note | None, int]:
 def _receive(response: httpx.Response, answer: Answer, partial: Path, cache: ModelCache, tell: Tell) -> None:
     note, done = answer.note, answer.start
     check_room(cache, partial.parent, 0 if answer.end is None else answer.end - done)
-    head = b""
+    head = _head_of(partial) if done else b""
     tell(done, note.size)
     with _writing(partial, answer) as write:
         look_at = done + ROOM_STEP
@@ -104,12 +104,17 @@ def _receive(response: httpx.Response, answer: Answer, partial: Path, cache: Mod
 
 
 @contextlib.contextmanager
-def _writing(partial: Path, answer: Answer) -> Iterator[Callable[[bytes], object]]:
+def _writing(partial: Path, answer: Answer) -> Generator[Callable[[bytes], object]]:
     with telling_of_disk(partial.parent), partial.open("r+b" if answer.start else "wb") as file:
         file.seek(answer.start)
         # The note of another version comes only now that none of the older bytes is left.
         write_note(partial, answer.note)
         yield file.write
+
+
+def _head_of(partial: Path) -> bytes:
+    with partial.open("rb") as file:
+        return file.read(len(MAGIC))
 
 
 def _check_magic(head: bytes, url: str) -> None:
@@ -136,7 +141,7 @@ def _finish(path: Path, sha256: str | None, tell: Tell) -> None:
 
 
 @contextlib.contextmanager
-def _telling_of_network(url: str) -> Iterator[list[bool]]:
+def _telling_of_network(url: str) -> Generator[list[bool]]:
     """What happens on the way becomes a `FetchError`; the list has something in it when the answer has begun."""
     began: list[bool] = []
     try:

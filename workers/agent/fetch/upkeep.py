@@ -17,13 +17,14 @@ OLD_S = 7 * 86_400
 """A partial file that has not grown for so long is removed."""
 
 
-def remove_old_partials(cache: ModelCache) -> list[Path]:
-    """Those removed. Never one that is being worked on; what cannot be removed stays."""
+def remove_old_partials(cache: ModelCache, *, but_in: Path) -> list[Path]:
+    """Those removed, `but_in` a folder that the caller has locked. Never one that is being worked on; what cannot be
+    removed stays."""
     removed: list[Path] = []
     oldest = SystemClock().wall() - OLD_S
     for partial in sorted(cache.downloads.glob("*/*.partial")):
         with contextlib.suppress(OSError, FetchError):
-            if partial.stat().st_mtime >= oldest:
+            if partial.parent == but_in or partial.stat().st_mtime >= oldest:
                 continue
             with locked(partial.parent / "lock", "CacheCannotAcquireLock"):
                 if partial.stat().st_mtime < oldest:

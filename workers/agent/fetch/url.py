@@ -32,7 +32,7 @@ def fetch_url(url: str, sha256: str | None, cache: ModelCache, report: Progress)
     if not all(_is_there(one) for one in wanted):
         make_folder(folder)
         with locked(folder / "lock", "CacheCannotAcquireLock"), _client(cache, url) as client:
-            remove_old_partials(cache)
+            remove_old_partials(cache, but_in=folder)
             _download(client, wanted, cache, report)
     return tuple(one.path for one in wanted)
 
