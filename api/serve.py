@@ -21,6 +21,7 @@ from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
 from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
+from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
 from paddler.settings import (
@@ -51,6 +52,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     max_file: int
     max_stored: int
     keepalive: Keepalive = Keepalive.COMMENTS
+    state_database: StateDatabase = MEMORY
 
 
 @click.command()
@@ -95,6 +97,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @sharing_options
 @storage_options
 @balancer_file_options
+@state_database_option
 @redis_options
 @log_options
 def command(
@@ -116,6 +119,7 @@ def command(
     file_store: str,
     max_file: int,
     max_stored: int,
+    state_database: StateDatabase,
     max_body: int,
     sse_keepalive: str,
     redis_url: str,
@@ -152,6 +156,7 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        state_database=state_database,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -175,6 +180,8 @@ async def serve(settings: BalancerSettings) -> int:
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
     services = _services(settings, store, gateway, clock, shelf)
     await gateway.start()
+    if (path := settings.state_database.path) is not None:
+        gateway.supervise(FileKeeper(store, path, clock).keep_loop())
     _shorten_gc_pauses()
     try:
         await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)

@@ -15,9 +15,10 @@ from api.anthropic.words import own_words
 from api.structure import schema_grammar
 from api.validation import decode_body
 from paddler.chat_formats.variables import ENABLE_THINKING
+from paddler.desired.sampling import AskedSampling, asked_sampling
 from paddler.errors import InvalidField, PaddlerError
 from paddler.images import check_images, images_of
-from paddler.wire.agent import Generate, Sampling
+from paddler.wire.agent import Generate
 
 DECODER = msgspec.json.Decoder(MessageRequest)
 COUNT_DECODER = msgspec.json.Decoder(CountRequest)
@@ -125,7 +126,7 @@ def _variables(thinking: Thinking | None) -> str:
     return msgspec.json.encode({ENABLE_THINKING: thinking.type == "enabled"}).decode()
 
 
-def _sampling(request: MessageRequest, random_seed: int) -> Sampling:
-    """What the request leaves out keeps the wire's default."""
+def _sampling(request: MessageRequest, random_seed: int) -> AskedSampling:
+    """What the request leaves out is the pool's."""
     given: dict[str, Any] = {"temperature": request.temperature, "top_p": request.top_p, "top_k": request.top_k}
-    return Sampling(seed=random_seed, **{name: value for name, value in given.items() if value is not None})
+    return asked_sampling(random_seed, given)

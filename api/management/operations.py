@@ -54,7 +54,3 @@ HEALTH = Operation(
         503: Answer(description="Asked for numbers: Redis cannot be reached.", content={JSON: HealthTrouble}),
     },
 )
-
-_NOT_YET = Answer(description="Not there yet.", content={TEXT: str})
-DESIRED_STATE = Operation(summary="Not there yet: a desired state.", tag="management", answers={501: _NOT_YET})
-APPLICABLE_STATE = Operation(summary="Not there yet: an applicable state.", tag="management", answers={501: _NOT_YET})

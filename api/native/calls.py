@@ -16,9 +16,10 @@ from api.native.label import NativeLabel
 from api.native.schema import ConversationMessage, ConversationParams, RawPromptParams, TextContent
 from api.native.tools import read_native_tools
 from api.validation import decode_body
+from paddler.desired.sampling import AskedSampling
 from paddler.errors import ImageDecodingFailed, InvalidField
 from paddler.images import check_images
-from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
+from paddler.wire.agent import Generate, ImagePart, Message, TextPart
 
 MAX_AT_ONCE = 8192
 """Bytes that are read while others wait: schemas of so many take up to 50 ms."""
@@ -54,7 +55,7 @@ def read_conversation(params: bytes, random_seed: int) -> NativeCall:
     payload = Generate(
         messages=_messages(asked.conversation_history),
         max_tokens=max(asked.max_tokens, 0),
-        sampling=Sampling(seed=random_seed),
+        sampling=AskedSampling(seed=random_seed),
         add_generation_prompt=asked.add_generation_prompt,
         grammar=read_grammar(asked.grammar),
         tools=tools,
@@ -73,7 +74,7 @@ def read_raw_prompt(params: bytes, random_seed: int) -> NativeCall:
     payload = Generate(
         prompt=asked.raw_prompt,
         max_tokens=max(asked.max_tokens, 0),
-        sampling=Sampling(seed=random_seed),
+        sampling=AskedSampling(seed=random_seed),
         grammar=read_grammar(asked.grammar),
     )
     return NativeCall(payload, NativeLabel(is_raw=True))

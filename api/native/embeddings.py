@@ -1,5 +1,6 @@
-"""`GenerateEmbeddingBatch`: as many requests of the queue as the pool has slots, or as 256 documents a request make;
-their vectors are lines as soon as a request has ended, in whatever order that is."""
+"""`GenerateEmbeddingBatch`: as many requests of the queue as the pool has slots, more where one would have more
+documents than `embedding_batch_size` of the desired state; their vectors are lines as soon as a request has ended, in
+whatever order that is."""
 
 from __future__ import annotations
 
@@ -33,9 +34,6 @@ from paddler.vectors import unpack_vector
 from paddler.wire.agent import DEFAULT_RMS_EPSILON, Embed, Normalization
 from paddler.wire.balancer import Finished, Opened, Tokens
 
-MAX_TICKET = 256
-"""As many documents as Paddler 4.1 gives to an agent at once."""
-
 _encode = msgspec.json.Encoder().encode
 DECODER = msgspec.json.Decoder(EmbeddingParams)
 _METHODS: dict[str, Normalization] = {"L2": "l2", "None": "none"}
@@ -49,9 +47,10 @@ class EmbeddingBatch(Struct, frozen=True):
     normalization: Normalization
     rms_epsilon: float
 
-    def tickets(self, num_slots: int, *, is_one: bool) -> list[Embed]:
-        """The payloads; with `is_one` one, as a key brings back one request."""
-        most = 1 if is_one else max(num_slots, -(-len(self.documents) // MAX_TICKET))
+    def tickets(self, num_slots: int, *, most_each: int, is_one: bool) -> list[Embed]:
+        """The payloads, `most_each` documents at most in each; with `is_one` one, as a key brings back one request."""
+        number = len(self.documents)
+        most = 1 if is_one else max(min(num_slots, number // MIN_TICKET), -(-number // most_each))
         return [
             Embed(
                 inputs=tuple(one.content for one in self.documents[part.start : part.stop]),
@@ -59,7 +58,7 @@ class EmbeddingBatch(Struct, frozen=True):
                 rms_epsilon=self.rms_epsilon,
                 first=part.start,
             )
-            for part in split_evenly(len(self.documents), least=MIN_TICKET, most=most)
+            for part in split_evenly(number, least=1, most=most)
         ]
 
 

@@ -66,7 +66,9 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
         how = read_options(request, body, label=b"")
         await check_embeddings(gateway)
         num_slots = await gateway.num_slots(DEFAULT_POOL)
-        tickets = batch.tickets(num_slots, is_one=bool(how.idempotency_key))
+        parameters = (await gateway.desired.told(DEFAULT_POOL)).state.inference_parameters
+        is_one = bool(how.idempotency_key)
+        tickets = batch.tickets(num_slots, most_each=parameters.embedding_batch_size, is_one=is_one)
         return EmbeddingLines(gateway, batch, tickets, how, clock)
 
     @websocket("/api/v1/inference_socket")

@@ -8,11 +8,13 @@ from paddler.jobs.gateway import PoolModel
 
 
 def model_object(entry: PoolModel, view: PoolView) -> ModelObject:
-    """`abilities` and `meta` are there while an agent is that tells them; those of a pool are its first model's."""
+    """`abilities` and `meta` are there while an agent is that tells them; those of a pool or an alias are its first
+    model's."""
     model: ModelObject = {"id": entry.id, "object": "model", "created": entry.created, "owned_by": "paddler"}
     if view.abilities is not None:
         model["abilities"] = sorted(view.abilities)
-    name = min(view.facts, default="") if entry.id == entry.pool else entry.id
+    stands_for_pool = entry.is_alias or entry.id == entry.pool
+    name = min(view.facts, default="") if stands_for_pool else entry.id
     if (facts := view.facts.get(name)) is not None:
         model["meta"] = facts
     return model

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from api.openai.schema import BiasList, BiasMap, GenerationRequest
+from paddler.desired.sampling import AskedSampling, asked_sampling
 from paddler.errors import InvalidField
 from paddler.payload import BAN, MAX_BIAS_CHARS
-from paddler.wire.agent import Sampling
 
 _SAME = (
     *("temperature", "top_p", "min_p", "ignore_eos", "min_keep", "typical_p", "top_n_sigma", "xtc_probability"),
@@ -24,8 +24,8 @@ _RENAMED = {
 _TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
-def read_sampling(request: GenerationRequest, random_seed: int) -> Sampling:
-    """What the request leaves out keeps the wire's default. A seed is taken modulo 2**32. Raises `InvalidField`."""
+def read_sampling(request: GenerationRequest, random_seed: int) -> AskedSampling:
+    """What the request leaves out is the pool's. A seed is taken modulo 2**32. Raises `InvalidField`."""
     given: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     given |= {ours: getattr(request, theirs) for theirs, ours in _RENAMED.items()}
     if request.top_k is not None:
@@ -35,7 +35,7 @@ def read_sampling(request: GenerationRequest, random_seed: int) -> Sampling:
     if request.dry_sequence_breakers is not None:
         given["dry_sequence_breakers"] = tuple(request.dry_sequence_breakers)
     seed = random_seed if request.seed is None else request.seed % 2**32
-    return Sampling(seed=seed, **{name: value for name, value in given.items() if value is not None})
+    return asked_sampling(seed, given)
 
 
 def _biases(biases: BiasMap | BiasList) -> tuple[tuple[int | str, float], ...]:

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 
 from api.asking import AskedAnswer
 from api.body import AnyRequest, read_json_body
@@ -50,6 +51,9 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def create_response(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await receive_response_call(body, secrets.randbits(32))
+        pool = await gateway.resolve(call.request.model)
+        # A response tells with which sampling it was made.
+        call = replace(call, payload=await gateway.desired.fill(pool, call.payload))
         label = ResponseLabel(
             call.request.model,
             int(clock.wall()),
@@ -65,7 +69,6 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             is_background=call.is_background,
         )
         prepared = await prepare(call, responses, how.tenant)
-        pool = await gateway.resolve(call.request.model)
         submit = partial(gateway.submit, pool, prepared.payload, how)
         if call.is_stored:
             submit = partial(_submit_and_keep, gateway, submit, prepared.record)

@@ -15,6 +15,8 @@ from msgspec import Struct
 from redis.exceptions import OutOfMemoryError
 
 from paddler.clock import Clock
+from paddler.desired.sampling import filled
+from paddler.desired.view import DesiredView
 from paddler.errors import (
     BufferFull,
     IdempotencyMismatch,
@@ -122,6 +124,7 @@ class Gateway:
             store, clock, self.balancer_id, self._tally, item_timeout_ms=settings.inference_item_timeout_ms
         )
         self._views = FleetView(store, clock)
+        self.desired = DesiredView(store, clock)
         self._models = Models(store, clock)
         self.responses = Responses(store, settings.storage)
         self._leaving = Leaving(store, clock, self._inbox)
@@ -138,7 +141,8 @@ class Gateway:
         loops = (*loops, self._leaving.leave_loop(), self._leaving.remind_loop())
         loops = (*loops, warn_of_faults(self._store, self._clock))
         loops = (*loops, self._tally_loop(), Watchman(self._store, self._clock).watch_loop())
-        self._tasks = [self._supervised(loop) for loop in loops]
+        for loop in loops:
+            self.supervise(loop)
 
     async def close(self) -> None:
         """End all open streams with `ShuttingDown`, give up the lease, stop.
@@ -166,10 +170,11 @@ class Gateway:
             mailbox.fail(ShuttingDown(STOPPING, retry_after_s=1))
         self.stopping.set()
 
-    def _supervised(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def supervise(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a loop until `close`; if it fails, so does this gateway."""
         task = asyncio.create_task(work)
         task.add_done_callback(self._ended)
-        return task
+        self._tasks.append(task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -184,6 +189,7 @@ class Gateway:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
+                payload = filled(payload, (await self.desired.pool(pool)).sampling)
             if self._is_closing:
                 raise ShuttingDown(STOPPING, retry_after_s=1)
             view.check_able(payload)

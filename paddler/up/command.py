@@ -18,6 +18,7 @@ import rich_click as click
 
 from paddler import logs
 from paddler.clock import Clock, SystemClock
+from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
 from paddler.settings import (
     ADDRESS,
@@ -65,6 +66,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @waiting_options
 @sharing_options
+@state_database_option
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
 @option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")
 @option(

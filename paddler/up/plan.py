@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from paddler import engine_flags
+from paddler.desired.database import MEMORY, StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import ENV_PREFIX, Address, env_name
 from paddler.up.supervisor import Spec
@@ -50,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_buffered_requests: int
     inference_item_timeout: int
     share_prefix_cache: bool = False
+    state_database: StateDatabase = MEMORY
     log_level: str
     log_format: str
 
@@ -71,6 +73,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,
         share_prefix_cache=settings.share_prefix_cache,
+        state_database=settings.state_database,
     )
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")

@@ -17,6 +17,7 @@ from openai.types.chat.completion_create_params import (
 
 from api.openai.chat import ChatCall, read_chat_call
 from api.openai.schema import NOT_YET, ChatRequest
+from paddler.desired.sampling import filled, with_defaults
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
 from paddler.wire.agent import Message, Sampling, decode_payload, encode_payload
@@ -44,10 +45,11 @@ def test_a_plain_request_keeps_the_wires_defaults() -> None:
     call = read()
     assert call == ChatCall("m", call.payload, stream=False, include_usage=False)
     assert call.payload.messages == (Message("user", "hello"),)
-    assert call.payload.sampling == Sampling(seed=SEED)
+    assert with_defaults(call.payload.sampling, Sampling()) == Sampling(seed=SEED)
     assert call.payload.max_tokens is None
     assert call.payload.stop == ()
-    assert decode_payload(encode_payload(call.payload)) == call.payload
+    payload = filled(call.payload, Sampling())
+    assert decode_payload(encode_payload(payload)) == payload
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_plain_request_keeps_the_wires_defaults() -> None:
     ],
 )
 def test_sampling(field: str, value: float, attribute: str, expected: float) -> None:
-    sampling = read(**{field: value}).payload.sampling
+    sampling = with_defaults(read(**{field: value}).payload.sampling, Sampling())
     assert getattr(sampling, attribute) == expected
     others = msgspec.structs.asdict(sampling) | {attribute: None}
     assert others == msgspec.structs.asdict(Sampling(seed=SEED)) | {attribute: None}

@@ -67,7 +67,12 @@ def routes(service: str, app: Litestar) -> list[Route]:
                 if KEY in handler.opt:
                     operation = operation_of(handler)
                     # Whatever is accepted is no wrong `Accept`.
-                    parameters = [one for one in operation.parameters if one.name != "Accept"]
+                    names = [part.name for part in route.path_components if not isinstance(part, str)]
+                    parameters = [
+                        one
+                        for one in operation.parameters
+                        if one.name != "Accept" and (one.where != "path" or one.name in names)
+                    ]
                     reads = operation.request is not None or parameters
                     modes = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE) if reads else (GenerationMode.POSITIVE,)
                     path = "/" + "/".join(parts)

@@ -12,7 +12,6 @@ from native_harness import following, management
 from paddler_client import ClientManagement
 from paddler_client.agent_controller_pool_snapshot import AgentControllerPoolSnapshot
 from paddler_client.agent_state_application_status import AgentStateApplicationStatus as Status
-from paddler_client.balancer_desired_state import BalancerDesiredState
 from paddler_client.error import HttpError
 
 from api.management.issue_objects import issue_object
@@ -153,16 +152,6 @@ async def test_streams_end_with_the_balancer(client: ClientManagement, balancer:
         async with asyncio.timeout(3):
             with pytest.raises(StopAsyncIteration):
                 await anext(stream)
-
-
-async def test_what_hangs_on_a_desired_state_is_not_there_yet(client: ClientManagement) -> None:
-    for call in (
-        client.get_balancer_desired_state(),
-        client.put_balancer_desired_state(BalancerDesiredState()),
-    ):
-        with pytest.raises(HttpError, match="yet") as refused:
-            await call
-        assert refused.value.status_code == 501
 
 
 async def test_redis_is_away(prefix: str) -> None:

@@ -13,6 +13,7 @@ from api.anthropic.call import MessageCall, read_count_call, read_message_call
 from api.anthropic.errors import error_body
 from api.anthropic.label import MessageLabel
 from api.anthropic.words import own_words
+from paddler.desired.sampling import filled
 from paddler.errors import InvalidField, MultimodalNotSupported, PaddlerError
 from paddler.payload import check_payload
 from paddler.wire.agent import (
@@ -79,14 +80,16 @@ def test_a_message_becomes_a_payload() -> None:
         system="Be brief.", stop_sequences=["a", "b", "a"], temperature=0.5, top_p=0.9, top_k=5, stream=True,
         metadata={"user_id": "me"}, service_tier="auto", cache_control={"type": "ephemeral"}, speed="standard",
     )  # fmt: skip
-    assert found.payload == Generate(
+    assert filled(found.payload, Sampling()) == Generate(
         messages=(Message("system", "Be brief."), Message("user", "hello")),
         max_tokens=9,
         stop=("a", "b"),
         sampling=Sampling(temperature=0.5, top_p=0.9, top_k=5, seed=7),
     )
     assert (found.label, found.stream) == (MessageLabel("m", 9), True)
-    assert read() == Generate(messages=(Message("user", "hello"),), max_tokens=9, sampling=Sampling(seed=7))
+    assert filled(read(), Sampling()) == Generate(
+        messages=(Message("user", "hello"),), max_tokens=9, sampling=Sampling(seed=7)
+    )
 
 
 def test_texts_of_a_turn_are_lines_of_it() -> None:

@@ -13,11 +13,12 @@ from native_harness import params
 from api.native.calls import read_conversation, read_raw_prompt
 from api.native.embeddings import read_embedding_batch
 from api.native.errors import ToldInStream, native_words
+from paddler.desired.sampling import AskedSampling
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
 from paddler.structure.gbnf import check_gbnf, rooted
 from paddler.structure.rules import GrammarError
-from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
+from paddler.wire.agent import Generate, ImagePart, Message, TextPart
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -38,7 +39,7 @@ def test_a_conversation() -> None:
     check_payload(payload)
     assert payload.messages == (Message("user", "hi"),)
     assert (payload.max_tokens, payload.add_generation_prompt, payload.enable_thinking) == (3, False, False)
-    assert payload.sampling == Sampling(seed=5)
+    assert payload.sampling == AskedSampling(seed=5), "a pool's values are for whoever submits it"
     assert [(one.name, one.description, json.loads(one.parameters)) for one in payload.tools] == [
         ("look", "Looks.", SCHEMA)
     ]

@@ -13,6 +13,7 @@ from api.responses.item_schema import Item, ReferenceItem
 from api.responses.items import items_json, stored_items
 from api.responses.objects import echo_of
 from api.responses.schema import NOT_YET, ResponsesRequest
+from paddler.desired.sampling import with_defaults
 from paddler.errors import ImageDecodingFailed, InvalidField
 from paddler.images import MAX_IMAGES
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart, Tool, ToolCall
@@ -92,9 +93,11 @@ def test_sampling_and_bounds_are_those_of_a_chat_completion() -> None:
     payload = generate(
         read(temperature=0, top_p=0.5, top_k=3, max_output_tokens=9, seed=5, stop="x", presence_penalty=1)
     )
-    assert payload.sampling == Sampling(temperature=0, top_p=0.5, top_k=3, seed=5, penalty_presence=1)
+    assert with_defaults(payload.sampling, Sampling()) == Sampling(
+        temperature=0, top_p=0.5, top_k=3, seed=5, penalty_presence=1
+    )
     assert (payload.max_tokens, payload.stop) == (9, ("x",))
-    assert read().payload.sampling == Sampling(seed=7)
+    assert with_defaults(read().payload.sampling, Sampling()) == Sampling(seed=7)
     asked = read(include=["message.output_text.logprobs"], top_logprobs=2)
     assert asked.payload.logprobs == 2
     assert read(include=["reasoning.encrypted_content"]).payload.logprobs is None

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from api.openai.chat import ChatCall, read_chat_call
+from paddler.desired.sampling import filled
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
-from paddler.wire.agent import Sampling, decode_payload, encode_payload
+from paddler.wire.agent import Generate, Sampling, decode_payload, encode_payload
 
 SEED = 7
 
@@ -43,7 +44,8 @@ def read(**fields: Any) -> ChatCall:
     ],
 )
 def test_fields_of_llama_cpp_keep_their_names(field: str, value: float) -> None:
-    payload = read(**{field: value}).payload
+    payload = filled(read(**{field: value}).payload, Sampling())
+    assert isinstance(payload, Generate)
     assert payload.sampling == msgspec.structs.replace(Sampling(seed=SEED), **{field: value})
     check_payload(payload)
     assert decode_payload(encode_payload(payload)) == payload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 from msgspec import structs
@@ -37,7 +37,7 @@ async def write(states: DesiredStates, state: BalancerDesiredState, *, expected:
 
 
 @contextlib.asynccontextmanager
-async def changes(states: DesiredStates) -> AsyncIterator[AsyncIterator[Versioned]]:
+async def changes(states: DesiredStates) -> AsyncGenerator[AsyncIterator[Versioned]]:
     async with asyncio.timeout(PATIENCE_S), contextlib.aclosing(states.changes("default")) as following:
         yield following
 

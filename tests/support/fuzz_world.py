@@ -120,7 +120,8 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
     ids |= {"file_id": known.files, "batch_id": known.batches}
     for schema in found["components"]["schemas"].values():
         # Requests alone are closed to unknown fields.
-        if schema.get("additionalProperties") is False and "model" in schema.get("properties", {}):
+        model = schema.get("properties", {}).get("model", {})
+        if schema.get("additionalProperties") is False and model.get("type") == "string":
             schema["properties"]["model"] = {"enum": ["default", "scripted"]}
             if "previous_response_id" in schema["properties"]:
                 schema["properties"]["previous_response_id"] = {"enum": [None, *known.responses]}
@@ -131,4 +132,7 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
                     parameter["schema"] = {"enum": ids[parameter["name"]]}
                 elif parameter["in"] == "path" and parameter["name"].startswith("model"):
                     parameter["schema"] = {"enum": ["default", "scripted", "nobody"]}
+                elif parameter["in"] == "path" and parameter["name"] == "name":
+                    # One that agents are in, and one that only gets a state.
+                    parameter["schema"] = {"enum": ["default", "elsewhere"]}
     return found

@@ -11,6 +11,7 @@ import pytest
 import rich_click as click
 
 from paddler import cli
+from paddler.desired.database import StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import DEFAULT_REDIS_PREFIX, Address
 from paddler.up.plan import Settings, child_environment, flags, paddler_specs, without_password
@@ -45,6 +46,7 @@ SETTINGS = Settings(
     max_buffered_requests=5,
     inference_item_timeout=6000,
     share_prefix_cache=True,
+    state_database=StateDatabase("redis"),
     log_level="debug",
     log_format="json",
 )
@@ -72,6 +74,7 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             "max_buffered_requests": 5,
             "inference_item_timeout": 6000,
             "share_prefix_cache": True,
+            "state_database": SETTINGS.state_database,
             **shared,
         }.items()
     )
