@@ -136,7 +136,7 @@ def test_two_processes_at_once(server: FileServer, cache: ModelCache) -> None:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         # One of them has the lock, and the other says so, whichever is first.
-        ready, _, _ = select.select([one.stdout for one in processes], [], [], WAIT_S)
+        ready, _, _ = select.select([one.stdout for one in processes if one.stdout], [], [], WAIT_S)
         assert len(ready) == 1
         server.go_on.set()
         said = [one.communicate(timeout=WAIT_S)[0] for one in processes]

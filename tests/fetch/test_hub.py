@@ -19,6 +19,7 @@ from paddler.remedies import Course
 from workers.agent.fetch.cache import ModelCache
 from workers.agent.fetch.errors import FetchError, Stopped
 from workers.agent.fetch.hub import fetch_from_hub
+from workers.agent.fetch.hub_errors import telling_of_hub
 
 REPO = "someone/some-model"
 FILE = "small/tiny.gguf"
@@ -176,6 +177,19 @@ def test_nobody_answers(hub: Hub, own: ModelCache, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
         refused(ModelCache(root=own.root, hub=own.hub, hub_endpoint=nobody), "DownloadServerIsUnreachable")
+
+
+def test_the_network_is_forbidden(hub: Hub, own: ModelCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.put()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE" in str(refused(own, "DownloadServerIsUnreachable"))
+    assert hub.server.seen == []
+
+
+def test_errors_of_native_code() -> None:
+    with pytest.raises(FetchError, match="no more chunks") as caught, telling_of_hub(reference()):
+        raise RuntimeError("no more chunks\nbecause")
+    assert caught.value.kind == "DownloadInterrupted"
 
 
 def test_a_download_that_breaks_off_once(hub: Hub, own: ModelCache) -> None:

@@ -60,6 +60,9 @@ def telling_of_hub(wanted: HuggingFaceReference) -> Generator[None]:
     except OSError as error:
         # That a file has another size than was said; `telling_of_disk` has told of what has a number.
         raise FetchError("DownloadInterrupted", f"{name}: {_first_line(error)}") from error
+    except RuntimeError as error:
+        # Of hf_xet, where it was asked for.
+        raise FetchError("DownloadInterrupted", f"{name}: {_first_line(error)}") from error
     except ValueError as error:
         raise FetchError("HuggingFaceModelDoesNotExist", f"{name}: {_first_line(error)}") from error
 
