@@ -23,6 +23,7 @@ SUMMARIES = {
     "agent": "Load a model and work on requests from Redis, one in each slot.",
     "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines, run batches.",
     "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
+    "model": "Show and change what a pool is to serve and how: its desired state.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""

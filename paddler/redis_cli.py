@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import rich_click as click
 from msgspec import Struct
 from rich.console import Console, RenderableType
 
+from paddler.settings import REDIS_PREFIX, REDIS_URL, option
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.up.plan import without_password
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Server(Struct, frozen=True):
@@ -22,6 +24,18 @@ class Server(Struct, frozen=True):
 
     url: str
     prefix: str
+
+
+def server_options(function: _F) -> _F:
+    """Subcommands take the server, too; without it they use their group's, which is `ctx.obj`."""
+    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
+        function = option(flag, type=kind, help="As before the subcommand.")(function)
+    return function
+
+
+def server_of(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
+    before: Server = ctx.obj
+    return Server(url or before.url, prefix or before.prefix)
 
 
 def run_with_store(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:

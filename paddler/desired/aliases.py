@@ -6,24 +6,24 @@ that is first by name has the alias (`paddler/jobs/models.py`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 
-from paddler.desired.schema import BalancerDesiredState, Versioned
+from paddler.desired.schema import BalancerDesiredState
 from paddler.errors import Conflict
 from paddler.settings import DEFAULT_POOL
 from paddler.store.client import Store
 
-ReadAll = Callable[[Iterable[str]], Awaitable[dict[str, Versioned]]]
+ReadAliases = Callable[[Sequence[str]], Awaitable[dict[str, tuple[str, ...]]]]
 
 
-async def check_aliases(store: Store, pool: str, state: BalancerDesiredState, read_all: ReadAll) -> None:
+async def check_aliases(store: Store, pool: str, state: BalancerDesiredState, read: ReadAliases) -> None:
     """Raises `Conflict` for an alias that is another pool's name or alias; raises what Redis raises."""
     if not state.aliases:
         return
     others = {DEFAULT_POOL, *await store.pool_names()} - {pool}
     taken = {name: name for name in others}
-    for name, found in (await read_all(sorted(others))).items():
-        taken.update(dict.fromkeys(found.state.aliases, name))
+    for name, aliases in (await read(sorted(others))).items():
+        taken.update(dict.fromkeys(aliases, name))
     for alias in state.aliases:
         if alias in taken:
             what = "is a pool" if taken[alias] == alias else f"stands for the pool {taken[alias]}"

@@ -43,6 +43,12 @@ WHOLE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
 )
 _SOME = _made_of(BalancerDesiredState, "SomeDesiredState", is_whole=False, parameters=_SomeParameters)
 
+
+class _Aliases(Struct):
+    aliases: tuple[str, ...] = ()
+
+
+_aliases_decoder = msgspec.json.Decoder(_Aliases)
 _decoder = msgspec.json.Decoder(BalancerDesiredState)
 _encode = msgspec.json.Encoder().encode
 _DEFAULTS: dict[str, Any] = msgspec.to_builtins(BalancerDesiredState())
@@ -109,6 +115,14 @@ def encode_state(state: BalancerDesiredState | AgentDesiredState) -> bytes:
 def decode_state(data: bytes) -> BalancerDesiredState:
     """What `encode_state` of this or another version has written. Raises `msgspec.MsgspecError`."""
     return _decoder.decode(data)
+
+
+def aliases_in(data: bytes) -> tuple[str, ...]:
+    """Of what `encode_state` has written: also where a newer version has a model that this one cannot read."""
+    try:
+        return _aliases_decoder.decode(data).aliases
+    except msgspec.MsgspecError:
+        return ()
 
 
 def _without_defaults(found: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

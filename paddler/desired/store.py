@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
 
 from paddler.clock import Clock, SystemClock
 from paddler.desired.aliases import check_aliases
-from paddler.desired.document import decode_state, encode_state
+from paddler.desired.document import aliases_in, decode_state, encode_state
 from paddler.desired.schema import BalancerDesiredState, Versioned
 from paddler.errors import StateNotFound, VersionConflict
 from paddler.logs import get_logger
@@ -40,15 +40,14 @@ class DesiredStates:
 
     async def read(self, pool: str) -> Versioned:
         """Version 0 and the defaults while nobody has set one."""
-        return (await self.read_all([pool]))[pool]
+        return _versioned(await self._store.redis.hmget(self._keys(pool).desired(), *_FIELDS))
 
-    async def read_all(self, pools: Iterable[str]) -> dict[str, Versioned]:
-        names = list(pools)
+    async def aliases(self, pools: Sequence[str]) -> dict[str, tuple[str, ...]]:
         pipe = self._store.redis.pipeline(transaction=False)
-        for name in names:
-            pipe.hmget(self._keys(name).desired(), *_FIELDS)
-        rows: list[list[Any]] = await pipe.execute() if names else []
-        return {name: _versioned(row) for name, row in zip(names, rows, strict=True)}
+        for pool in pools:
+            pipe.hget(self._keys(pool).desired(), "state")
+        found: list[bytes | None] = await pipe.execute() if pools else []
+        return {pool: aliases_in(state) if state else () for pool, state in zip(pools, found, strict=True)}
 
     async def version(self, pool: str) -> int:
         return int(await self._store.redis.hget(self._keys(pool).desired(), "version") or 0)
@@ -58,7 +57,7 @@ class DesiredStates:
         is, 0: nobody has set one. A state that is as it was stays that version. Returns the version.
 
         Raises `VersionConflict`, and `Conflict` for an alias that stands for another pool."""
-        await check_aliases(self._store, pool, state, self.read_all)
+        await check_aliases(self._store, pool, state, self.aliases)
         # Listed before it has agents: its requests wait for them.
         await self._store.add_pool(pool)
         written = await self._store.desired_scripts.write_desired(

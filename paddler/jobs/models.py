@@ -58,9 +58,9 @@ class Models:
 
     async def _read(self) -> list[PoolModel]:
         pools = sorted({DEFAULT_POOL, *await self._store.pool_names()})
-        states = await self._states.read_all(pools)
+        aliases = await self._states.aliases(pools)
         # From the last, so that the first pool keeps a name that two writers have given at once.
-        taken = {name: pool for pool in reversed(pools) for name in states[pool].state.aliases}
+        taken = {name: pool for pool in reversed(pools) for name in aliases[pool]}
         taken.update({pool: pool for pool in pools})
         found: list[PoolModel] = []
         for pool in pools:
@@ -71,7 +71,7 @@ class Models:
             found.append(PoolModel(pool, pool, first))
             found += [
                 PoolModel(name, pool, first, is_alias=True)
-                for name in states[pool].state.aliases
+                for name in aliases[pool]
                 if taken[name] == pool and name != pool
             ]
             found += [PoolModel(name, pool, seen) for name, seen in sorted(created.items()) if name not in taken]

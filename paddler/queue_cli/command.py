@@ -12,8 +12,8 @@ from paddler.clock import SystemClock
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.overview import Overview, pools_of
 from paddler.queue_cli import tables
-from paddler.redis_cli import Server, print_blocks, print_json, run_with_store
-from paddler.settings import POOL, REDIS_PREFIX, REDIS_URL, option, redis_options
+from paddler.redis_cli import Server, print_blocks, print_json, run_with_store, server_of, server_options
+from paddler.settings import POOL, option, redis_options
 from paddler.store.client import Store
 from paddler.store.results import Cancelled, Requeued
 
@@ -49,23 +49,11 @@ def command(ctx: click.Context, *, pool: str | None, as_json: bool, redis_url: s
 _ids = click.argument("ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]  # as settings.option
 
 
-def _server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's."""
-    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, help="As before the subcommand.")(function)
-    return function
-
-
-def _server(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
-    before: Server = ctx.obj
-    return Server(url or before.url, prefix or before.prefix)
-
-
 @command.command(name="waiting")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, from the front.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def waiting_command(
     ctx: click.Context, *, pool: str, limit: int, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -79,13 +67,13 @@ def waiting_command(
         else:
             print_blocks([tables.waiting_table(found) if found else f"Nothing waits in pool {pool}."])
 
-    run_with_store(_server(ctx, redis_url, redis_prefix), act)
+    run_with_store(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="dead")
 @option("--pool", type=POOL, default="default", help="The pool.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@_server_options
+@server_options
 @click.pass_context
 def dead_command(
     ctx: click.Context, *, pool: str, as_json: bool, redis_url: str | None, redis_prefix: str | None
@@ -100,12 +88,12 @@ def dead_command(
             now_ms = SystemClock().wall() * 1000
             print_blocks([tables.dead_table(found, now_ms) if found else f"No dead letters in pool {pool}."])
 
-    run_with_store(_server(ctx, redis_url, redis_prefix), act)
+    run_with_store(server_of(ctx, redis_url, redis_prefix), act)
 
 
 @command.command(name="cancel")
 @_ids
-@_server_options
+@server_options
 @click.pass_context
 def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Cancel requests by id, waiting or running."""
@@ -119,7 +107,7 @@ def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | No
 
 @command.command(name="requeue")
 @_ids
-@_server_options
+@server_options
 @click.pass_context
 def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Give dead letters another chance, from the beginning and under the same id. Fix what killed them first."""
@@ -133,7 +121,7 @@ def requeue_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | N
 
 @command.command(name="drop")
 @_ids
-@_server_options
+@server_options
 @click.pass_context
 def drop_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Forget dead letters."""
@@ -182,5 +170,5 @@ def _each(
             is_well = is_well and is_done
         return is_well
 
-    if not run_with_store(_server(ctx, redis_url, redis_prefix), act):
+    if not run_with_store(server_of(ctx, redis_url, redis_prefix), act):
         ctx.exit(1)

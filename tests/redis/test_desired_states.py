@@ -155,9 +155,9 @@ async def test_rolling_back_is_a_new_version(states: DesiredStates) -> None:
 async def test_pools_have_states_of_their_own(states: DesiredStates, any_store: Store) -> None:
     await write(states, warm(0.1))
     await states.write("chat", warm(0.2), expected=0, author="")
-    found = await states.read_all(["default", "chat", "other"])
-    assert [one.version for one in found.values()] == [1, 1, 0]
-    assert found["chat"].state == warm(0.2)
+    found = [await states.read(name) for name in ("default", "chat", "other")]
+    assert [one.version for one in found] == [1, 1, 0]
+    assert found[1].state == warm(0.2)
     assert "chat" in await any_store.pool_names(), "its requests can wait for its first agent"
 
 
@@ -171,6 +171,12 @@ async def test_an_alias_stands_for_one_pool(states: DesiredStates) -> None:
         await write(states, warm(0.1, "chat"))
     await write(states, warm(0.1, "small"))
     await states.write("chat", warm(0.1, "fast"), expected=None, author="")
+
+
+async def test_aliases_of_a_newer_paddlers_state(states: DesiredStates, any_store: Store) -> None:
+    key = DesiredKeys(any_store.pool("default").keys.base).desired()
+    await any_store.redis.hset(key, mapping={"version": 7, "state": b'{"model":{"Torrent":"x"},"aliases":["a"]}'})
+    assert await states.aliases(["default", "other"]) == {"default": ("a",), "other": ()}
 
 
 async def test_following(states: DesiredStates) -> None:

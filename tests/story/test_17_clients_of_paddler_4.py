@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 from native_harness import Told, conversation, following, inference, management
 from paddler_client import ClientInference, ClientManagement
+from paddler_client.agent_desired_model import AgentDesiredModel
+from paddler_client.balancer_desired_state import BalancerDesiredState
 from paddler_client.continue_from_conversation_history_params import ContinueFromConversationHistoryParams
 from paddler_client.continue_from_raw_prompt_params import ContinueFromRawPromptParams
 from paddler_client.conversation_message import ConversationMessage
@@ -20,7 +22,9 @@ from paddler_client.generate_embedding_batch_params import GenerateEmbeddingBatc
 from paddler_client.grammar_constraint import GbnfGrammarConstraint, JsonSchemaGrammarConstraint
 from paddler_client.image_url import ImageUrl
 from paddler_client.inference_message import InferenceMessageKind as Kind
+from paddler_client.inference_parameters import InferenceParameters
 from paddler_client.tool import Function, Tool
+from paddler_client.url_model_reference import UrlModelReference
 from paddler_client.validated_parameters_schema import ValidatedParametersSchema
 from story_harness import Queue
 from up_harness import Up
@@ -112,6 +116,20 @@ async def test_a_batch_of_embeddings(old: ClientInference) -> None:
     found = [one.embedding_data for one in told.messages if one.embedding_data is not None]
     assert {one.source_document_id for one in found} == {text[:5] for text in texts}
     assert all(math.isclose(sum(x * x for x in one.embedding), 1, rel_tol=1e-4) for one in found)
+
+
+async def test_what_the_pool_is_to_serve(operator: ClientManagement) -> None:
+    """The desired state of Paddler 4. Its agents have a model by flag, and keep that."""
+    before = await operator.get_balancer_desired_state()
+    wanted = BalancerDesiredState(
+        model=AgentDesiredModel.from_url(UrlModelReference(url="http://127.0.0.1:1/m.gguf")),
+        inference_parameters=InferenceParameters(enable_embeddings=True),
+    )
+    await operator.put_balancer_desired_state(wanted)
+    assert await operator.get_balancer_desired_state() == wanted
+    await operator.put_balancer_desired_state(before)
+    [agent] = (await operator.get_agents()).agents
+    assert agent.slots_total == 4
 
 
 async def test_the_fleet_as_its_operator_sees_it(

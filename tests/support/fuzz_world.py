@@ -132,7 +132,4 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
                     parameter["schema"] = {"enum": ids[parameter["name"]]}
                 elif parameter["in"] == "path" and parameter["name"].startswith("model"):
                     parameter["schema"] = {"enum": ["default", "scripted", "nobody"]}
-                elif parameter["in"] == "path" and parameter["name"] == "name":
-                    # One that agents are in, and one that only gets a state.
-                    parameter["schema"] = {"enum": ["default", "elsewhere"]}
     return found

@@ -1,0 +1,1 @@
+"""`paddler model`: what a pool is to serve, and how."""
