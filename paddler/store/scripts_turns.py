@@ -13,7 +13,7 @@ class TurnScripts:
     """Bound to one pool. A holder is a process: the agent id that it has changes with its model.
 
     What counts are the slots of live agents that are ready, that load, or whose holder has a turn. Agents that wait for
-    a model, cannot be served or leave on somebody's word are no part of it: nobody waits for them."""
+    a model, cannot be served, or leave or were drained on somebody's word are no part of it: nobody waits for them."""
 
     def __init__(self, client: Any, caller: ScriptCaller, keys: PoolKeys) -> None:
         self.key = turns_key(keys)

@@ -95,6 +95,15 @@ async def test_one_that_loads_is_waited_for_and_one_that_cannot_is_not(pool: Poo
     await leave(pool, "a", "b")
 
 
+async def test_one_that_an_operator_has_drained_is_nobodys_half(pool: PoolScripts, turns: TurnScripts) -> None:
+    for agent in "abc":
+        await enter(pool, agent)
+    await pool.redis.hset(pool.keys.agent("c"), "drain", "drain")
+    assert await ask(turns, "a")
+    assert not await ask(turns, "b"), "it is all that is left"
+    await leave(pool, "a", "b", "c")
+
+
 async def test_a_dead_holder_is_in_nobodys_way(pool: PoolScripts, turns: TurnScripts) -> None:
     await enter(pool, "a")
     await enter(pool, "b")

@@ -15,7 +15,7 @@ from workers.agent.grammar import Constraint
 from workers.agent.llama import LogitArray, Model
 from workers.agent.logprobs import token_logprob
 from workers.agent.pictures import Picture, Pictures
-from workers.agent.retelling import retold
+from workers.agent.retelling import retold, said_by
 from workers.agent.sampling import Sampler
 from workers.agent.scheduler import Work
 from workers.agent.shifting import max_output, num_discarded, window
@@ -46,9 +46,10 @@ class Sequence:
     ) -> None:
         if not all(0 <= token < model.vocab_size for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
-        said: TokenArray = np.array(job.resume_ids, np.int32)
+        said, num_had = np.array(job.resume_ids, np.int32), job.resume_text_length
         if job.num_foreign:
             said = retold(job.resume_text, model, form.pieces)
+            num_had = len(said_by(said, form.pieces).decode("utf-8", "replace"))
         earlier: list[int] = said.tolist()
         self.job = job
         self._payload = payload
@@ -86,7 +87,7 @@ class Sequence:
             payload.sampling, model, prompt=text, max_tokens=max_tokens, mu=job.resume_mu, constraint=constraint
         )
         self._sampler.accept(earlier)
-        self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
+        self._detokenizer = Detokenizer(payload.stop, skip=num_had)
         self._unsent = "".join(self._detokenizer.push(form.pieces[token]) for token in earlier)
         self.finished = self._reason_to_finish(earlier[-1] if earlier else None)
 

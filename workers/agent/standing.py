@@ -85,7 +85,10 @@ class Standing:
             issue = self._failure[0]
         if issue is None:
             return ()
-        return (structs.replace(issue, action=f"{GOES_ON} {issue.action}") if self.applied else issue,)
+        if not self.applied:
+            return (issue,)
+        action = issue.action.replace("The agent stays in its pool without slots and tries", "It tries")
+        return (structs.replace(issue, action=f"{GOES_ON} {action}"),)
 
     @property
     def status(self) -> Status:

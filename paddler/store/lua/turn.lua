@@ -25,8 +25,10 @@ if not has_turn and not at_once then
   local ready, coming = 0, 0
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', AGENTS, '(' .. now, '+inf')) do
     if not is_changing[id] then
-      local fields = redis.call('HMGET', agent_key(id), 'state', 'slots', 'desired_slots')
-      if fields[1] == 'ready' then
+      local fields = redis.call('HMGET', agent_key(id), 'state', 'slots', 'desired_slots', 'drain')
+      if fields[4] then
+        -- An operator has drained it: it serves nobody, now and when it is back.
+      elseif fields[1] == 'ready' then
         ready = ready + tonumber(fields[2] or '0')
       elseif fields[1] == 'loading' then
         coming = coming + tonumber(fields[3] or '0')
