@@ -68,7 +68,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
-    process: str = ""
+    process_id: str = ""
 
 
 async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
@@ -188,7 +188,7 @@ def _die_hanging() -> NoReturn:
 
 def _origin(settings: AgentSettings) -> dict[str, str | int]:
     path = str(settings.files[0]) if settings.files else ""
-    told = {"desired_slots": settings.slots, "model_path": path, "process": settings.process}
+    told = {"desired_slots": settings.slots, "model_path": path, "process_id": settings.process_id}
     return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 
@@ -328,6 +328,6 @@ def command(
         waits=on_model_error == "wait",
         files=files,
         slots=slots,
-        process=new_process_id("process"),
+        process_id=new_process_id("process"),
     )
     sys.exit(uvloop.run(serve(connect(redis_url, redis_prefix), build, settings)))
