@@ -45,6 +45,8 @@ SETTINGS = Settings(
     max_buffered_requests=5,
     inference_item_timeout=6000,
     share_prefix_cache=True,
+    management_cors_allowed_host=("http://127.0.0.1:3000",),
+    inference_cors_allowed_host=("https://example.org", "http://127.0.0.1:3000"),
     log_level="debug",
     log_format="json",
 )
@@ -72,6 +74,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             "max_buffered_requests": 5,
             "inference_item_timeout": 6000,
             "share_prefix_cache": True,
+            "management_cors_allowed_host": SETTINGS.management_cors_allowed_host,
+            "inference_cors_allowed_host": SETTINGS.inference_cors_allowed_host,
             **shared,
         }.items()
     )
