@@ -68,7 +68,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         state += f", {lane.phase}" + (f" {lane.progress:.0%}" if lane.progress else "")
     if lane.is_draining and lane.state not in ("draining", "drained"):
         state += ", drained by an operator"
-    hit = lane.cache_hit_ratio
+    hit, speeds = lane.cache_hit_ratio, {"output": lane.rate, "prompts": lane.prefill}
     rows = {
         "name": lane.name,
         "pool": pool,
@@ -77,7 +77,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         "model": lane.model,
         "file": lane.model_path,
         "context": f"{lane.context_size:,} tokens" if lane.context_size else "",
-        "speed": "" if lane.rate is None else f"{lane.rate:,.0f} tok/s, prompts {lane.prefill or 0:,.0f} tok/s",
+        "speed": ", ".join(f"{name} {speed:,.0f} tok/s" for name, speed in speeds.items() if speed is not None),
         "cache": "" if hit is None else f"{hit:.0%} of {lane.prompt_tokens:,} prompt tokens",
         "lease": "over" if lane.is_lost else f"{duration(lane.lease_left_ms)} left",
         "process": f"{lane.pid} on {lane.host}" if lane.host else "",

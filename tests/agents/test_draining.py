@@ -75,7 +75,7 @@ async def test_a_removed_agent_is_told_to_end(fleet: Fleet, is_forced: bool) -> 
 
 
 async def agent_cannot_come_back(fleet: Fleet) -> None:
-    snapshot = {"slots": 1, "state": "ready", "process": "one"}
+    snapshot = {"slots": 1, "state": "ready", "process_id": "one"}
     claimed = await fleet.pool.register("again", lease_ms=1000, model="m", seen_s=1, snapshot=snapshot)
     assert claimed.num_given == -1
 

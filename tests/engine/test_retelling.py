@@ -79,7 +79,7 @@ def test_a_vocabulary_without_a_character_leaves_it_out(make_llama: Callable[...
     assert text_of(retold("a fox", model, pieces).tolist(), model) == "a ox"
     [whole] = EngineRun(make_llama()).finish(make_job("a", STORY, max_tokens=8))
     said = "\x16" + "".join(whole.pieces[:4])
-    job = replace(make_job("b", STORY, max_tokens=8), resume_text=said, resume_text_length=len(said), num_foreign=4)
+    job = replace(make_job("b", STORY, max_tokens=8), resume_text=said, num_foreign=4)
     [rest] = EngineRun(make_llama()).finish(job)
     assert said[1:] + rest.text == whole.text
 

@@ -86,7 +86,13 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
         assert (code, "agent-0123456789abcdef" in text, "no such file" in text) == (0, True, True)
     _, text = await paddler("agents", "show", "agent-0123456789abcdef")
     told = words(text)
-    for part in ("0 busy of 2", "12 tok/s, prompts 345 tok/s", "25% of 100 prompt tokens", "7 on here", "llama.cpp b1"):
+    for part in (
+        "0 busy of 2",
+        "output 12 tok/s, prompts 345 tok/s",
+        "25% of 100 prompt tokens",
+        "7 on here",
+        "llama.cpp b1",
+    ):
         assert part in told
     _, text = await paddler("agents", "show", "--json", "agent-fedcba9876543210")
     shown = json.loads(text)
@@ -101,7 +107,7 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
 
 
 async def test_drain_undrain_remove(paddler: Command, pool: PoolScripts) -> None:
-    await register(pool, "a", process="p")
+    await register(pool, "a", process_id="p")
     request_id, _ = await submit(pool, now=0)
     await take(pool, "a")
     offset = await begin(pool, "a", request_id, 1, now=0)
@@ -121,7 +127,7 @@ async def test_drain_undrain_remove(paddler: Command, pool: PoolScripts) -> None
     await leave(pool, "a")
     assert (await waiting)[0] == 0
 
-    await register(pool, "b", process="q")
+    await register(pool, "b", process_id="q")
     ((_, attempt),) = await take(pool, "b")
     await paddler("agents", "drain", "b")
     assert words((await paddler("agents", "undrain", "b"))[1]) == f"b ({LONG}): takes requests again"
@@ -169,7 +175,7 @@ async def test_requests(paddler: Command, pool: PoolScripts) -> None:
     assert (code, "no request" in words(text)) == (1, True)
     assert (await paddler("requests", "show", "nonsense"))[0] == 2
     await leave(pool, "a")
-    await register(pool, "b", process="q")
+    await register(pool, "b", process_id="q")
     ((_, attempt),) = await take(pool, "b")
     assert attempt > 1
     await paddler("requests", "cancel", running)

@@ -26,7 +26,7 @@ def pool(any_store: Store) -> PoolScripts:
 
 
 async def register(pool: PoolScripts, agent: str, *, slots: int = 2, process: str = "p", now: float = NOW) -> int:
-    snapshot = {"slots": slots, "state": "ready", "prefill": 1000.0, "process": process}
+    snapshot = {"slots": slots, "state": "ready", "prefill": 1000.0, "process_id": process}
     claimed = await pool.register(agent, lease_ms=LEASE, model="m", seen_s=1, snapshot=snapshot, now_ms=now)
     return claimed.num_given
 
@@ -206,4 +206,22 @@ async def test_what_says_all_at_its_end_has_its_first_token_then(pool: PoolScrip
     await take(pool, "a")
     await finish(pool, "a", request_id, 1, now=NOW + 3)
     assert float(await pool.redis.hget(pool.keys.request(request_id), "first")) == NOW + 3
+    await leave(pool, "a")
+
+
+async def test_what_an_agent_gave_up_does_not_avoid_it_once_it_is_empty(pool: PoolScripts) -> None:
+    """Drained while all that it has left has not begun, it has nothing whose end would let it take that back."""
+    await register(pool, "a")
+    ids = [(await submit(pool))[0] for _ in range(2)]
+    await take(pool, "a")
+    await begin(pool, "a", ids[0], 1)
+    assert await pool.release("a", ids[0], 1, now_ms=NOW) is Disposition.OK
+    assert await take(pool, "a") == [], "it avoids the agent"
+    assert await tell(pool, "a", Order.DRAIN) == Ordered(True, 0)
+    assert await tell(pool, "a", Order.UNDRAIN) == Ordered(True, 2)
+    taken = await take(pool, "a")
+    assert {request_id for request_id, _ in taken} == set(ids)
+    for request_id, attempt in taken:
+        opened = await pool.open("a", request_id, attempt, encode_frame(Tokens((1,), "")), now_ms=NOW)
+        await settle(pool, "a", request_id, attempt, len(opened.journal))
     await leave(pool, "a")

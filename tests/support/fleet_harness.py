@@ -32,7 +32,7 @@ class RunningAgent:
         snapshot = {
             "abilities": " ".join(engine.info.abilities),
             "facts": "" if facts is None else encode_facts(facts),
-            **({"process": process} if process else {}),
+            **({"process_id": process} if process else {}),
         }
         self.loop = AgentLoop(
             store,

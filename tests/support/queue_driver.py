@@ -121,7 +121,7 @@ class QueueDriver:
         agent_id = f"a{self.num_agents}"
         num = 1 + slots % 3
         agent = Agent(agent_id, num, self.model.now + LEASE, process=process or f"p{self.num_agents}")
-        snapshot = {"slots": num, "state": "ready", "prefill": 1000.0, "process": agent.process}
+        snapshot = {"slots": num, "state": "ready", "prefill": 1000.0, "process_id": agent.process}
         is_taken = self.model.register(agent)
         answer = await self._call(
             lambda: self.pool.register(

@@ -51,6 +51,8 @@ SETTINGS = Settings(
     statsd_prefix="mine",
     statsd_reporting_interval=500,
     otlp_endpoint="http://127.0.0.1:4318",
+    management_cors_allowed_host=("http://127.0.0.1:3000",),
+    inference_cors_allowed_host=("https://example.org", "http://127.0.0.1:3000"),
     log_level="debug",
     log_format="json",
 )
@@ -81,6 +83,8 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
             "inference_item_timeout": 6000,
             "share_prefix_cache": True,
             "state_database": SETTINGS.state_database,
+            "management_cors_allowed_host": SETTINGS.management_cors_allowed_host,
+            "inference_cors_allowed_host": SETTINGS.inference_cors_allowed_host,
             **shared,
             **traced,
             **reporting,

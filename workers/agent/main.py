@@ -203,7 +203,7 @@ def command(
         waits=on_model_error == "wait",
         files=(),
         slots=num_slots,
-        process=new_process_id("process"),
+        process_id=new_process_id("process"),
         tracing=tracing_of(otlp_endpoint, os.environ, "agent"),
         monitoring_ms=monitoring_ms,
     )

@@ -52,7 +52,7 @@ LOAD_STALL_FACTOR = 10
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
     """What an agent is apart from its engine. `files` are what that is made of, the model first; `waits` is False if a
-    model that cannot be served ends the agent. `slots` is what it will have. `process` stays the same while the agent
+    model that cannot be served ends the agent. `slots` is what it will have. `process_id` stays the same while the agent
     registers again and again."""
 
     pool: str
@@ -64,7 +64,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     waits: bool
     files: tuple[Path, ...]
     slots: int = 0
-    process: str = ""
+    process_id: str = ""
     tracing: TracingSettings | None = None
     monitoring_ms: int = 0
 
@@ -80,7 +80,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
         """Fields of the agent's hash that say where it is and what it serves; `files` if not its own."""
         files = self.files if files is None else files
         path = str(files[0]) if files else ""
-        told = {"desired_slots": self.slots, "model_path": path, "process": self.process}
+        told = {"desired_slots": self.slots, "model_path": path, "process_id": self.process_id}
         return {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), **told}
 
 

@@ -6,7 +6,7 @@
 local agent, what = ARGV[2], ARGV[3]
 
 local key = agent_key(agent)
-local fields = redis.call('HMGET', key, 'state', 'drain', 'process')
+local fields = redis.call('HMGET', key, 'state', 'drain', 'process_id')
 local state, wish, process = fields[1], fields[2], fields[3]
 if not state or not redis.call('ZSCORE', AGENTS, agent) then return {'gone'} end
 local is_leaving = state == 'leaving' or wish == 'remove'

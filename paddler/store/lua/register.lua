@@ -6,7 +6,7 @@ local agent, lease, model, seen = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 local wish
 for at = 6, #ARGV, 2 do
-  if ARGV[at] == 'process' then wish = redis.call('GET', drained_key(ARGV[at + 1])) end
+  if ARGV[at] == 'process_id' then wish = redis.call('GET', drained_key(ARGV[at + 1])) end
 end
 if wish == 'remove' then return {-1, 0} end
 if redis.call('EXISTS', lane_key(agent)) == 0 then

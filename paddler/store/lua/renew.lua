@@ -7,7 +7,7 @@ local agent, lease = ARGV[2], tonumber(ARGV[3])
 if not is_leased(agent) then return {'lost'} end
 redis.call('ZADD', AGENTS, now + lease, agent)
 if #ARGV > 3 then redis.call('HSET', agent_key(agent), unpack(ARGV, 4)) end
-local asked = redis.call('HMGET', agent_key(agent), 'drain', 'process')
+local asked = redis.call('HMGET', agent_key(agent), 'drain', 'process_id')
 if asked[1] then keep_wish(asked[2], asked[1]) end
 local _, hint = claim_for(agent, 1000000)
 local stopped = {}
