@@ -6,26 +6,50 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import rich_click as click
+from msgspec import Struct
 
 from paddler.clock import SystemClock
 from paddler.keys_cli import tables
 from paddler.keys_cli.options import Time, changed_limits, limit_options
 from paddler.keys_cli.running import print_blocks, print_json, run_on_store
 from paddler.keys_cli.shown import shown_key
-from paddler.settings import option, redis_options
+from paddler.settings import REDIS_PREFIX, REDIS_URL, option, redis_options
 from paddler.tenants.keys import ApiKeys, NewKey
 from paddler.tenants.records import SCOPES, ApiKey, Limits, Scope
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _json = option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _key_id = click.argument("key_id")  # pyright: ignore[reportUnknownMemberType]  # as settings.option
 _key_ids = click.argument("key_ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]
 
 
-@click.group(name="keys")
-def command() -> None:
-    """Make, list and revoke API keys. As soon as there is one, everybody needs one."""
+class Server(Struct, frozen=True):
+    """Which Redis, and what its keys begin with."""
+
+    url: str
+    prefix: str
+
+
+def _server_options(function: _F) -> _F:
+    """Subcommands take the server, too; without it they use the group's, whose flags read the variables."""
+    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
+        function = option(flag, type=kind, envvar=None, help="As before the subcommand.")(function)
+    return function
+
+
+@click.group(name="keys", invoke_without_command=True)
+@_json
+@redis_options
+@click.pass_context
+def command(ctx: click.Context, *, as_json: bool, redis_url: str, redis_prefix: str) -> None:
+    """List API keys; subcommands make, limit, rotate and revoke them. As soon as there is one, everybody needs one."""
+    ctx.obj = Server(redis_url, redis_prefix)
+    if ctx.invoked_subcommand is None:
+        _list(None, None, as_json=as_json)
+    elif as_json:
+        raise click.UsageError(f"Put --json behind {ctx.invoked_subcommand}.")
 
 
 @command.command(name="create")
@@ -42,7 +66,7 @@ def command() -> None:
 @option("--expires", "expires_ms", type=Time(), help="A day or time (UTC) from which on it is refused.")
 @limit_options
 @_json
-@redis_options
+@_server_options
 def create_command(
     *,
     name: str,
@@ -50,8 +74,8 @@ def create_command(
     scopes: tuple[Scope, ...],
     expires_ms: int | None,
     as_json: bool,
-    redis_url: str,
-    redis_prefix: str,
+    redis_url: str | None,
+    redis_prefix: str | None,
     **limits: Any,
 ) -> None:
     """Make a key and print it, this once."""
@@ -67,9 +91,13 @@ def create_command(
 
 @command.command(name="list")
 @_json
-@redis_options
-def list_command(*, as_json: bool, redis_url: str, redis_prefix: str) -> None:
+@_server_options
+def list_command(*, as_json: bool, redis_url: str | None, redis_prefix: str | None) -> None:
     """List all keys, without their secrets, which nobody has."""
+    _list(redis_url, redis_prefix, as_json=as_json)
+
+
+def _list(redis_url: str | None, redis_prefix: str | None, *, as_json: bool) -> None:
     found = _with_keys(redis_url, redis_prefix, ApiKeys.list)
     if as_json:
         print_json([shown_key(key, _now_ms()) for key in found])
@@ -80,8 +108,8 @@ def list_command(*, as_json: bool, redis_url: str, redis_prefix: str) -> None:
 @command.command(name="show")
 @_key_id
 @_json
-@redis_options
-def show_command(*, key_id: str, as_json: bool, redis_url: str, redis_prefix: str) -> None:
+@_server_options
+def show_command(*, key_id: str, as_json: bool, redis_url: str | None, redis_prefix: str | None) -> None:
     """Show what a key may do."""
     _tell(_with_keys(redis_url, redis_prefix, lambda keys: keys.get(key_id)), as_json=as_json)
 
@@ -90,8 +118,10 @@ def show_command(*, key_id: str, as_json: bool, redis_url: str, redis_prefix: st
 @_key_id
 @limit_options
 @_json
-@redis_options
-def limit_command(*, key_id: str, as_json: bool, redis_url: str, redis_prefix: str, **limits: Any) -> None:
+@_server_options
+def limit_command(
+    *, key_id: str, as_json: bool, redis_url: str | None, redis_prefix: str | None, **limits: Any
+) -> None:
     """Change the limits that are named; the others stay."""
 
     async def act(keys: ApiKeys) -> ApiKey:
@@ -109,8 +139,10 @@ def limit_command(*, key_id: str, as_json: bool, redis_url: str, redis_prefix: s
     help="Milliseconds for which the present secret is good beside the new one.",
 )
 @_json
-@redis_options
-def rotate_command(*, key_id: str, overlap: int, as_json: bool, redis_url: str, redis_prefix: str) -> None:
+@_server_options
+def rotate_command(
+    *, key_id: str, overlap: int, as_json: bool, redis_url: str | None, redis_prefix: str | None
+) -> None:
     """Give a key a new secret and print it, this once."""
     new = _with_keys(redis_url, redis_prefix, lambda keys: keys.rotate(key_id, overlap_ms=overlap))
     _tell_new(new, as_json=as_json)
@@ -118,8 +150,8 @@ def rotate_command(*, key_id: str, overlap: int, as_json: bool, redis_url: str, 
 
 @command.command(name="revoke")
 @_key_ids
-@redis_options
-def revoke_command(*, key_ids: tuple[str, ...], redis_url: str, redis_prefix: str) -> None:
+@_server_options
+def revoke_command(*, key_ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Revoke keys: within a second no balancer takes them. What they have begun goes on."""
 
     async def act(keys: ApiKeys) -> None:
@@ -132,8 +164,8 @@ def revoke_command(*, key_ids: tuple[str, ...], redis_url: str, redis_prefix: st
 
 @command.command(name="forget")
 @_key_ids
-@redis_options
-def forget_command(*, key_ids: tuple[str, ...], redis_url: str, redis_prefix: str) -> None:
+@_server_options
+def forget_command(*, key_ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Remove revoked or expired keys from the list. Without the last one, nobody needs a key again."""
 
     async def act(keys: ApiKeys) -> None:
@@ -161,8 +193,11 @@ def _tell_new(new: NewKey, *, as_json: bool) -> None:
     click.echo(told, err=True)
 
 
-def _with_keys(url: str, prefix: str, act: Callable[[ApiKeys], Awaitable[_T]]) -> _T:
-    return run_on_store(url, prefix, lambda store: act(ApiKeys(store, SystemClock())))
+def _with_keys(url: str | None, prefix: str | None, act: Callable[[ApiKeys], Awaitable[_T]]) -> _T:
+    before = click.get_current_context().find_object(Server)
+    assert before is not None
+    where = (url or before.url, prefix or before.prefix)
+    return run_on_store(*where, lambda store: act(ApiKeys(store, SystemClock())))
 
 
 def _now_ms() -> float:

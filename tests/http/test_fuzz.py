@@ -48,7 +48,7 @@ class NoGateway:
 
 
 def apps() -> dict[str, Litestar]:
-    gateway, clock, store = cast("Any", NoGateway()), cast("Any", None), cast("Any", None)
+    gateway, clock, store = cast("Any", NoGateway()), cast("Any", None), cast("Any", NoGateway())
     shelf = cast("Any", NoGateway())
     return {
         "inference": create_inference_app(gateway, clock, 1, shelf),
