@@ -14,25 +14,35 @@ with `option`, and everything below it is given plain values. Durations on flags
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import rich_click as click
 from msgspec import Struct
+
+from paddler.aws_metadata import DEFAULT_ENDPOINT, LOCAL_IPV4, local_ipv4
+from paddler.clock import SystemClock
+from paddler.redis_access import check_access
+from paddler.store.location import locate, with_access
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_REDIS_PREFIX = "paddler"
 DEFAULT_POOL = "default"
 ENV_PREFIX = "PADDLER_"
+AWS_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+_AWS_ENDPOINT = "paddler.aws-metadata-endpoint"
 
 LOG_LEVELS = ("error", "warning", "info", "debug")
 LOG_FORMATS = ("auto", "console", "json")
 
+_ACCESS = ("username", "password_file", "tls_ca", "tls_cert", "tls_key")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _POOL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _REDIS_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
-_REDIS_URL = re.compile(r"(rediss?|unix)://.+")
 
 
 class Address(Struct, frozen=True):
@@ -74,9 +84,24 @@ class _AddressType(click.ParamType[Address, str | Address]):
         if isinstance(value, Address):
             return value
         try:
+            if value == LOCAL_IPV4 or value.startswith(f"{LOCAL_IPV4}:"):
+                return _own_address(value, param, ctx)
             return Address.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def _own_address(text: str, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+    """What the metadata service says, with the port that follows or else that of the flag's default."""
+    port = text.removeprefix(LOCAL_IPV4).removeprefix(":")
+    default = param.default if param is not None else None
+    if not port and isinstance(default, str):
+        port = default.rpartition(":")[2]
+    if not port:
+        raise ValueError(f"{text!r} has no port, and this flag no default: such as {LOCAL_IPV4}:8061")
+    Address.parse(f"0.0.0.0:{port}")  # a wrong port need not be asked for
+    endpoint: str = DEFAULT_ENDPOINT if ctx is None else ctx.meta.get(_AWS_ENDPOINT, DEFAULT_ENDPOINT)
+    return Address(local_ipv4(endpoint), int(port))
 
 
 class _Matching(click.ParamType[str, str]):
@@ -96,7 +121,22 @@ class _Matching(click.ParamType[str, str]):
 ADDRESS = _AddressType()
 POOL = _Matching("name", _POOL, "lower-case letters, digits and dashes, at most 63, no dash first")
 REDIS_PREFIX = _Matching("prefix", _REDIS_PREFIX, "letters, digits and any of _.:- , at most 63 (no braces or spaces)")
-REDIS_URL = _Matching("url", _REDIS_URL, "expected redis://host:port/db, rediss://... or unix:///path?db=0")
+
+
+class _RedisUrlType(click.ParamType[str, str]):
+    """A URL that `paddler.store.location` reads; a wrong one is not repeated, as there may be a password in it."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            locate(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        return value
+
+
+REDIS_URL = _RedisUrlType()
 
 
 def env_name(flag: str) -> str:
@@ -123,18 +163,71 @@ def _all_of(*options: Callable[[Any], Any]) -> Callable[[_F], _F]:
     return decorate
 
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _put_into_url(function: _F) -> _F:
+    """Below the options of access: calls the command with one URL that says it all."""
+
+    @wraps(function)
+    def command(*args: Any, **given: Any) -> Any:
+        access = {name: given.pop(f"redis_{name}") for name in _ACCESS}
+        url: str | None = given["redis_url"]
+        if url is None:
+            if wrong := next((name for name, value in access.items() if value is not None), None):
+                raise click.UsageError(f"--redis-{wrong.replace('_', '-')} needs --redis-url.")
+            return function(*args, **given)
+        try:
+            given["redis_url"] = with_access(url, **access)
+            check_access(locate(given["redis_url"]), SystemClock().wall())
+        except ValueError as error:
+            raise click.UsageError(f"{error}.") from None
+        return function(*args, **given)
+
+    return cast("_F", command)
+
+
+redis_access_options = _all_of(
+    option("--redis-username", help="The ACL user of Redis to be; its default user when not given."),
+    option("--redis-password-file", type=_FILE, help="A file with the password, read anew for each connection."),
+    option("--redis-tls-ca", type=_FILE, help="Trust these authorities (PEM) for rediss://, and no others."),
+    option("--redis-tls-cert", type=_FILE, help="Our own certificate (PEM), for a Redis that asks for one."),
+    option("--redis-tls-key", type=_FILE, help="The key of that certificate, if it is not in the same file."),
+    _put_into_url,
+)
+"""Adds nothing: what is given goes into `redis_url`, which must be an option beside them (`paddler.store.location`)."""
+
 redis_options = _all_of(
     option(
         "--redis-url",
         type=REDIS_URL,
         default=DEFAULT_REDIS_URL,
-        help="Redis or Valkey that holds the queue: redis://, rediss:// or unix://.",
+        help="Redis or Valkey that holds the queue: redis://, rediss://, unix:// or redis+sentinel://.",
     ),
+    redis_access_options,
     option(
         "--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with."
     ),
 )
 """Adds `redis_url` and `redis_prefix`."""
+
+
+def _keep_endpoint(ctx: click.Context, _param: click.Parameter, value: str) -> None:
+    ctx.meta[_AWS_ENDPOINT] = value
+
+
+aws_options = _all_of(
+    option(
+        "--aws-metadata-endpoint",
+        default=lambda: os.environ.get(AWS_VARIABLE, DEFAULT_ENDPOINT),
+        show_default=DEFAULT_ENDPOINT,
+        is_eager=True,  # before the addresses, which ask there
+        expose_value=False,
+        callback=_keep_endpoint,
+        help=f"Who is asked for an address that is {LOCAL_IPV4}; {AWS_VARIABLE} names it too.",
+    )
+)
+"""Adds nothing: for commands that have flags of type `ADDRESS`."""
 
 waiting_options = _all_of(
     option(
