@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import ssl
+from pathlib import Path
 
 import rich_click as click
 import uvloop
@@ -16,6 +18,7 @@ from api.management.app import create_management_app
 from api.openai.app import create_openai_app
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
+from api.tls import ServingTls
 from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
@@ -23,10 +26,12 @@ from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
+from paddler.presence import Presence
 from paddler.settings import (
     ADDRESS,
     Address,
     admission_options,
+    aws_options,
     log_options,
     option,
     redis_options,
@@ -35,6 +40,7 @@ from paddler.settings import (
     waiting_options,
 )
 from paddler.store.client import Store, connect
+from paddler.tls_options import TlsFiles, tls_files, tls_options
 
 
 class BalancerSettings(Struct, frozen=True, kw_only=True):
@@ -51,6 +57,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     max_file: int
     max_stored: int
     keepalive: Keepalive = Keepalive.COMMENTS
+    tls: TlsFiles | None = None
 
 
 @click.command()
@@ -72,6 +79,8 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=None,
     help="Start a service with the OpenAI and Anthropic routes alone, upstream's is 127.0.0.1:8070.",
 )
+@aws_options
+@tls_options
 @waiting_options
 @option(
     "--max-body",
@@ -102,6 +111,9 @@ def command(
     inference_addr: Address,
     management_addr: Address,
     compat_openai_addr: Address | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     buffered_request_timeout: int,
     max_buffered_requests: int,
     inference_item_timeout: int,
@@ -152,6 +164,7 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
@@ -173,12 +186,20 @@ async def serve(settings: BalancerSettings) -> int:
     gateway = Gateway(store, settings.gateway, clock)
     contents = contents_of(store, settings.file_store, clock)
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
-    services = _services(settings, store, gateway, clock, shelf)
+    tls = ServingTls(settings.tls, clock) if settings.tls else None
+    services = _services(settings, store, gateway, clock, shelf, tls.context if tls else None)
     await gateway.start()
     _shorten_gc_pauses()
+    tasks: list[asyncio.Task[None]] = [asyncio.create_task(Presence(store, clock, "balancer").run())]
+    if tls:
+        tasks.append(asyncio.create_task(tls.watch_loop()))
     try:
-        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed)
+        on_hangup = tls.reload if tls else None
+        await run_services(services, on_stop=gateway.stop_accepting, failed=gateway.failed, on_hangup=on_hangup)
     finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.close()
         await store.close()
     return int(gateway.failed.is_set())
@@ -194,7 +215,12 @@ def _shorten_gc_pauses() -> None:
 
 
 def _services(
-    settings: BalancerSettings, store: Store, gateway: Gateway, clock: SystemClock, shelf: Shelf
+    settings: BalancerSettings,
+    store: Store,
+    gateway: Gateway,
+    clock: SystemClock,
+    shelf: Shelf,
+    tls: ssl.SSLContext | None,
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     management = create_management_app(store, gateway.stopping, clock, settings.max_body)
@@ -211,4 +237,4 @@ def _services(
         app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     sockets = {"inference": WebSockets(settings.max_body)}
-    return [Service(name, app, bind(flag, address), sockets.get(name)) for name, flag, address, app in apps]
+    return [Service(name, app, bind(flag, address), sockets.get(name), tls) for name, flag, address, app in apps]

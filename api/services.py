@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator, Sequence
 
 import uvicorn
@@ -26,15 +27,30 @@ SWEEP_TICKS = 10
 _log = get_logger(__name__)
 
 
+class _Config(uvicorn.Config):
+    """Uvicorn's, with a context that is ours: it makes one of its own from files, once."""
+
+    tls: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        super().load()
+        self.ssl = self.tls
+
+
 class Service(uvicorn.Server):
     """One application on one listening socket. It leaves signals to `run_services`."""
 
     def __init__(
-        self, name: str, app: Litestar, listener: socket.socket, web_sockets: WebSockets | None = None
+        self,
+        name: str,
+        app: Litestar,
+        listener: socket.socket,
+        web_sockets: WebSockets | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`web_sockets` None: it takes none."""
+        """`web_sockets` None: it takes none. `tls` None: HTTP, else HTTPS alone."""
         # The application as an object: an import string would be looked up in the working directory first.
-        config = uvicorn.Config(
+        config = _Config(
             app,
             http=BoundedConnection,
             **(NO_WEB_SOCKETS if web_sockets is None else web_sockets.settings()),
@@ -47,6 +63,7 @@ class Service(uvicorn.Server):
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=GRACE_S + 1,
         )
+        config.tls = tls
         super().__init__(config)
         self.name = name
         self.listener = listener
@@ -81,11 +98,16 @@ class Service(uvicorn.Server):
         yield
 
 
-async def run_services(services: Sequence[Service], on_stop: Callable[[], None], failed: asyncio.Event) -> None:
+async def run_services(
+    services: Sequence[Service],
+    on_stop: Callable[[], None],
+    failed: asyncio.Event,
+    on_hangup: Callable[[], None] | None = None,
+) -> None:
     """Serve until a stop signal arrives, `failed` is set, or a service fails (its error is raised).
 
     `on_stop` is called first, to end what is being answered; then connections have `GRACE_S` to finish. A
-    second signal does not wait for them.
+    second signal does not wait for them. `on_hangup` is what SIGHUP calls instead of stopping.
     """
     stop = asyncio.Event()
 
@@ -100,6 +122,8 @@ async def run_services(services: Sequence[Service], on_stop: Callable[[], None],
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop_or_force, number)
+    if on_hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
 
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services]
     for service in services:

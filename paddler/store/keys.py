@@ -4,6 +4,8 @@ Every key of a pool carries the hash tag `{pool}`, so that one script touches on
 A script declares the pool's base as its only key and builds the rest from it; `common.lua` repeats the
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
+`process_keys.py` has those of processes.
+
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
 

@@ -25,12 +25,15 @@ from paddler.settings import (
     REDIS_PREFIX,
     REDIS_URL,
     Address,
+    aws_options,
     log_options,
     option,
+    redis_access_options,
     sharing_options,
     waiting_options,
 )
 from paddler.store.client import connect
+from paddler.tls_options import tls_files, tls_options
 from paddler.up import valkey
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
@@ -57,9 +60,12 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
+@aws_options
+@tls_options
 @waiting_options
 @sharing_options
 @option("--redis-url", type=REDIS_URL, help="Use this Redis or Valkey instead of starting one.")
+@redis_access_options
 @option("--redis-prefix", type=REDIS_PREFIX, default=DEFAULT_REDIS_PREFIX, help="What every key in Redis begins with.")
 @option(
     "--state-dir",
@@ -77,6 +83,7 @@ def command(**given: Any) -> None:
     given["state_dir"] = given["state_dir"] or default_state_dir(os.environ)
     logs.configure("up", given["log_level"], given["log_format"])
     settings = Settings(**given)
+    tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca, SystemClock().wall())
     try:
         failure = asyncio.run(run(settings, os.environ, SystemClock()))
     except CannotStart as error:
@@ -123,7 +130,7 @@ async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) 
 async def _announce(
     settings: Settings, redis_url: str, runner: Runner, output: Output, clock: Clock, began: float
 ) -> None:
-    await wait_for_balancer(settings.inference_addr, clock)
+    await wait_for_balancer(settings, clock)
     abilities: list[str] = []
     if settings.agents:
         store = connect(redis_url, settings.redis_prefix)

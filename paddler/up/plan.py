@@ -50,8 +50,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_buffered_requests: int
     inference_item_timeout: int
     share_prefix_cache: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     log_level: str
     log_format: str
+
+    def url(self, address: Address) -> str:
+        """Where a service can be called."""
+        return address.url if self.tls_cert is None else address.url.replace("http:", "https:", 1)
 
 
 def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
@@ -66,6 +73,9 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,
         share_prefix_cache=settings.share_prefix_cache,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        tls_client_ca=settings.tls_client_ca,
     )
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer.append("--cancel-on-stop")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 
 from paddler.clock import Clock
-from paddler.settings import DEFAULT_POOL, Address
+from paddler.settings import DEFAULT_POOL
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import PoolKeys
 from paddler.up.plan import Settings, agent_flags, without_password
@@ -25,24 +26,37 @@ PATHS = {"generate": "chat/completions", "embed": "embeddings", "rerank": "reran
 RULE = "─" * 80
 
 
-async def wait_for_balancer(address: Address, clock: Clock) -> None:
+async def wait_for_balancer(settings: Settings, clock: Clock) -> None:
     """Return once `GET /health` of the inference service answers 200."""
-    while not await is_healthy(address):
+    while not await is_healthy(settings):
         await clock.sleep(POLL_S)
 
 
-async def is_healthy(address: Address) -> bool:
+async def is_healthy(settings: Settings) -> bool:
+    """One that asks for a certificate, which we have not, is there once it has shown its own."""
+    address = settings.inference_addr
     host, _, _ = address.url.removeprefix("http://").rpartition(":")
+    context = None if settings.tls_cert is None else _any_certificate()
     try:
         async with asyncio.timeout(HTTP_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), address.port)
+            reader, writer = await asyncio.open_connection(host.strip("[]"), address.port, ssl=context)
             try:
+                if settings.tls_client_ca is not None:
+                    return True
                 writer.write(f"GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 return b" 200 " in await reader.readline()
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """It is our own child, whose certificate is made out to another name than the address of this machine."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def wait_for_agent(
@@ -79,9 +93,9 @@ def ready_message(
     """What stands on the screen when everything runs. The curl command is one line, so that it can be pasted, and asks
     for what the agents can do."""
     rows = {
-        "OpenAI": f"{settings.compat_openai_addr.url}/v1",
-        "inference": settings.inference_addr.url,
-        "management": settings.management_addr.url,
+        "OpenAI": f"{settings.url(settings.compat_openai_addr)}/v1",
+        "inference": settings.url(settings.inference_addr),
+        "management": settings.url(settings.management_addr),
         "Redis": without_password(redis_url),
         "agents": _describe_agents(settings),
     }
@@ -92,12 +106,16 @@ def ready_message(
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
 
 
-def curl_command(address: Address, abilities: Sequence[str] = ()) -> str:
-    """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing."""
+def curl_command(settings: Settings, abilities: Sequence[str] = ()) -> str:
+    """A request that works when pasted into any POSIX shell: a chat completion, unless the agents can no such thing.
+    With TLS it does not check for which name the certificate was made out; who needs one of his own adds it."""
     path = next((path for ability, path in PATHS.items() if ability in abilities), "chat/completions")
     request = {"model": DEFAULT_POOL, **EXAMPLES[path]}
-    url = f"{address.url}/v1/{path}"
-    return f"curl {shlex.quote(url)} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+    url = f"{settings.url(settings.compat_openai_addr)}/v1/{path}"
+    unchecked = "" if settings.tls_cert is None else "-k "
+    own = "" if settings.tls_client_ca is None else "--cert CERTIFICATE.pem --key KEY.pem "
+    body = f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(request))}"
+    return f"curl {unchecked}{own}{shlex.quote(url)} {body}"
 
 
 def agent_command(settings: Settings, redis_url: str, program: str) -> str:
@@ -108,14 +126,14 @@ def agent_command(settings: Settings, redis_url: str, program: str) -> str:
 
 
 def _curl(settings: Settings, abilities: Sequence[str]) -> str:
-    return f"Try it:\n\n{curl_command(settings.compat_openai_addr, abilities)}"
+    return f"Try it:\n\n{curl_command(settings, abilities)}"
 
 
 def _add_agent(settings: Settings, redis_url: str, program: str) -> str:
     wait = settings.buffered_request_timeout / 1000
     return (
         f"There is no agent: a request waits up to {wait:g} s for one. Start one in another terminal:\n\n"
-        f"{agent_command(settings, redis_url, program)}\n\nThen try it:\n\n{curl_command(settings.compat_openai_addr)}"
+        f"{agent_command(settings, redis_url, program)}\n\nThen try it:\n\n{curl_command(settings)}"
     )
 
 

@@ -163,7 +163,7 @@ def test_the_message_says_where_everything_is_and_hides_a_password() -> None:
     for part in ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://[::1]:3/v1", "redis://:***@h:1/0", "2.3 s"):
         assert part in message
     assert "secret" not in message
-    assert curl_command(settings.compat_openai_addr) in message.splitlines()
+    assert curl_command(settings) in message.splitlines()
 
 
 def test_the_command_to_try_is_one_that_the_agents_can_do() -> None:

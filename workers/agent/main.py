@@ -26,6 +26,7 @@ from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
 from paddler.logs import get_logger
 from paddler.model_facts import encode_facts
+from paddler.presence import Presence
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.fitness import warn_of_faults
@@ -108,6 +109,7 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
             await clock.sleep(REGISTER_RETRY_S)
     checking = asyncio.create_task(warn_of_faults(store, clock))
     watchdog = Watchdog(agent.engine, clock, agent.give_up, settings.hang_ms / 1000)
+    presence = asyncio.create_task(Presence(store, clock, "agent", settings.name).run())
     tasks = [asyncio.create_task(one) for one in (*agent.loops(), watchdog.run())]
     await asyncio.wait({stop, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
@@ -127,7 +129,8 @@ async def serve(store: Store, build: Build, settings: AgentSettings) -> int:
             code = 1
         task.cancel()
     checking.cancel()
-    await asyncio.gather(checking, *tasks, return_exceptions=True)
+    presence.cancel()
+    await asyncio.gather(checking, presence, *tasks, return_exceptions=True)
     code = 1 if agent.engine.failed.done() else code
     agent.engine.stop(ENGINE_STOP_S)
     await store.close()

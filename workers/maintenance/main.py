@@ -19,6 +19,7 @@ from paddler.batches.contents import Contents
 from paddler.batches.options import contents_of, file_store_option
 from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
+from paddler.presence import Presence
 from paddler.settings import log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from paddler.store.fitness import warn_of_faults
@@ -75,6 +76,7 @@ async def serve(store: Store, contents: Contents, *, lease_ms: int, orphan_grace
         asyncio.create_task(worker_loop(lambda: build_batch_worker(store, batches), clock)),
         asyncio.create_task(batches.upkeep_loop()),
         asyncio.create_task(warn_of_faults(store, clock)),
+        asyncio.create_task(Presence(store, clock, "worker").run()),
     ]
     ends = [asyncio.create_task(event.wait()) for event in (stopping, batches.failed)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
