@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from paddler.store.keys import PoolKeys
 from paddler.store.pipe import Pipe, Value
@@ -72,6 +72,11 @@ BRINGS_MORE = ("submit", "open", "emit", "register", "hold", "repair", "requeue"
 LARGE = 64 * 1024
 """Bytes from which on a call goes another way than the small ones."""
 
+NOT_LOADED = (
+    "Redis does not have the functions of this version of Paddler yet, and our ACL user may not load them: start a "
+    "balancer or a worker of this version first"
+)
+
 
 @cache
 def source(name: str) -> str:
@@ -109,7 +114,10 @@ class ScriptCaller:
         except ResponseError as error:
             if not str(error).startswith("Function not found"):
                 raise
-        await pipe.call("FUNCTION", "LOAD", "REPLACE", library()[1])
+        try:
+            await pipe.call("FUNCTION", "LOAD", "REPLACE", library()[1])
+        except NoPermissionError:
+            raise NoPermissionError(NOT_LOADED) from None
         return await pipe.call("FCALL", self._functions[name], 1, *args)
 
 

@@ -1,0 +1,215 @@
+"""Least privilege: which keys each kind of process needs, and the ACL users of Redis that have no more than that.
+
+A function runs with the rights of whoever calls it, so what counts are keys and the commands inside. An agent's user is
+for one pool; it may not load functions, because what it loaded would run with the rights of a balancer.
+
+`docs/acl/users.acl` is what `paddler acl` prints for the pool `default`; `tests/redis/test_acl.py` holds them together,
+and has every builder of a key stand in one of the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from importlib.resources import files
+
+from paddler.store.keys import FileKeys, PoolKeys, batch_jobs_key, inbox_channel, pools_key, upkeep_key, worker_key
+from paddler.store.process_keys import process_key
+
+
+class Role(StrEnum):
+    AGENT = "agent"
+    BALANCER = "balancer"
+    WORKER = "worker"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+ROLES = (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR)
+"""The order of the columns below."""
+
+POOL_KEYS: Mapping[str, str] = {
+    "buffer": "rw rw rw r",
+    "order": "rw rw rw r",
+    "age": "rw rw rw r",
+    "lane": "rw rw rw r",
+    "demand": "rw rw rw r",
+    "demand_batch": "rw rw rw r",
+    "agents": "rw rw rw r",
+    "agent": "rw rw rw r",
+    "starting": "rw - - -",
+    "free": "rw rw rw r",
+    "request": "rw rw rw r",
+    "payload": "rw rw rw -",
+    "journal": "rw rw rw -",
+    "watchers": "rw rw rw -",
+    "deadlines": "rw rw rw r",
+    "vtime": "rw rw rw r",
+    "tag": "rw rw rw r",
+    "promoted": "rw rw rw r",
+    "queued": "rw rw rw r",
+    "aside": "rw rw rw r",
+    "backlog": "rw rw rw r",
+    "holders": "rw rw rw r",
+    "held": "rw rw rw r",
+    "preempted": "rw rw rw r",
+    "idempotency": "- rw rw -",
+    "response": "w rw rw -",
+    "kept": "rw rw rw r",
+    "kept_by_age": "rw rw rw r",
+    "balancers": "- rw rw r",
+    "marked": "rw rw rw r",
+    "counters": "rw rw rw r",
+    "models": "rw rw rw r",
+    "dead": "rw rw rw r",
+}
+"""Builders of `PoolKeys`: what agent, balancer, worker and operator do with their keys."""
+
+POOL_SUFFIXES: Mapping[str, str] = {
+    ":desired": "r rw r r",
+    ":desired:history": "- rw r r",
+    ":turns": "rw - - r",
+    ":answer:*": "w rw - -",
+    ":drained:*": "rw rw rw r",
+    ":used": "rw rw rw -",
+}
+"""Keys of a pool that modules of their own build (`desired_keys.py`, ...): the end of them, in the same columns."""
+
+SUFFIXES: Mapping[str, str] = {
+    ":keys": "- rw r -",
+    ":tenants": "- rw rw r",
+    ":tenant:{*}:*": "- rw rw -",
+    ":tenant:{*}:usage:*": "- rw rw r",
+    ":statsd:{*}:*": "- rw rw -",
+}
+"""The same for keys below the prefix, of no pool."""
+
+POOL_CHANNELS = (":control:*", ":desired:changed")
+
+FILE_KEYS: Mapping[str, str] = {
+    "files": "- rw rw r",
+    "file": "- rw rw -",
+    "chunk": "- rw rw -",
+    "batches": "- rw rw r",
+    "batch": "- rw rw r",
+    "done": "- rw rw r",
+    "holder": "- rw rw r",
+    "open_batches": "- rw rw r",
+}
+"""Builders of `FileKeys`, in the same columns."""
+
+
+def _other_keys(prefix: str) -> Iterator[tuple[str, str]]:
+    """Patterns of the keys that belong to no pool, in the same columns."""
+    yield pools_key(prefix), "rw rw rw r"
+    yield worker_key(prefix), "- r rw r"
+    yield process_key(prefix, "*"), "w w w r"
+    yield upkeep_key(prefix), "- - rw r"
+    yield batch_jobs_key(prefix), "- rw rw r"
+    yield f"{upkeep_key(prefix)}:health-check", "- - rw -"
+    yield f"{batch_jobs_key(prefix)}:health-check", "- - rw -"
+    yield "arq:abort", "- - rw -"  # one for all that use arq in this Redis
+    for kind in ("job", "in-progress", "retry", "result"):
+        yield f"arq:{kind}:{prefix}:*", "- rw rw -"
+    own = FileKeys(prefix)
+    for name, access in FILE_KEYS.items():
+        yield _pattern(own, name), access
+
+
+CONNECTION = ("info", "ping", "role", "select", "time")
+OWN_RIGHTS = ("acl|dryrun", "acl|whoami")
+"""For `paddler doctor`."""
+TRANSACTION = ("discard", "exec", "multi", "unwatch", "watch")
+READING = (
+    *("exists", "get", "getrange", "hget", "hgetall", "hkeys", "hlen", "hmget", "hvals", "mget", "scard", "sismember"),
+    *("smembers", "strlen", "ttl", "type", "xlen", "xrange", "xrevrange", "zcard", "zcount", "zrange", "zrangebyscore"),
+    *("zrank", "zrevrange", "zscore"),
+)
+WRITING = (
+    *("del", "expire", "hdel", "hset", "psetex", "sadd", "set", "setex", "setrange", "srem", "unlink", "zadd", "zrem"),
+    *("incr", "rpush", "xadd", "xtrim", "zremrangebyscore"),
+)
+CHANNELS = ("subscribe", "unsubscribe", "publish")
+
+_COMMANDS: Mapping[Role, Sequence[str]] = {
+    Role.AGENT: (*CHANNELS, "fcall", "xreadgroup"),
+    Role.BALANCER: (*CHANNELS, "blpop", "fcall", "function|load", "function|list", "pubsub|numsub"),
+    Role.WORKER: (
+        *(*CHANNELS, "fcall", "function|load", "function|list"),
+        *("dbsize", "scan", "srandmember", "zscan"),
+    ),
+    Role.OPERATOR: ("function|list", "scan"),
+}
+
+
+def commands(role: Role) -> list[str]:
+    """What a role may call, as ACLs write it, sorted."""
+    found = {*CONNECTION, *OWN_RIGHTS, *TRANSACTION, *READING, *_COMMANDS[role]}
+    if role is not Role.OPERATOR:
+        found |= {*WRITING, *script_commands()}
+    return sorted(found)
+
+
+def script_commands() -> set[str]:
+    """What the functions call, read from their text."""
+    found: set[str] = set()
+    for script in files("paddler.store").joinpath("lua").iterdir():
+        for name, first in re.findall(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?", script.read_text()):
+            found.add(f"xgroup|{first.lower()}" if name == "XGROUP" else name.lower())
+    return found
+
+
+def key_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
+    """What a role may read (`%R~`), write (`%W~`) or both (`~`). A `pool` of `*` is all of them."""
+    keys = PoolKeys(prefix, pool)
+    column = ROLES.index(role)
+    rows = [
+        (keys.base, "rw rw rw -"),  # what a function is called with
+        *((_pattern(keys, name), access) for name, access in POOL_KEYS.items()),
+        *((keys.base + end, access) for end, access in POOL_SUFFIXES.items()),
+        *((prefix + end, access) for end, access in SUFFIXES.items()),
+        *_other_keys(prefix),
+    ]
+    written = {"r": "%R~{}", "w": "%W~{}", "rw": "~{}"}
+    return [written[access].format(one) for one, row in rows if (access := row.split()[column]) != "-"]
+
+
+def channel_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
+    if role is Role.OPERATOR:
+        return []
+    base = PoolKeys(prefix, pool).base
+    return [f"&{inbox_channel(prefix, '*')}", *(f"&{base}{end}" for end in POOL_CHANNELS)]
+
+
+def user_name(role: Role, pool: str = "*") -> str:
+    return f"paddler-{role}-{pool}" if role is Role.AGENT else f"paddler-{role}"
+
+
+def acl_user(role: Role, prefix: str, pool: str = "*", password: str | None = None) -> str:
+    """A line of an ACL file. Without a password nobody can be that user, until one is set."""
+    known = [] if password is None else [f"#{hashlib.sha256(password.encode()).hexdigest()}"]
+    head = ["user", user_name(role, pool), "on", *known]
+    if role is Role.ADMIN:
+        return " ".join([*head, "~*", "&*", "+@all"])
+    rights = [*key_patterns(role, prefix, pool), *channel_patterns(role, prefix, pool)]
+    return " ".join([*head, *rights, *(f"+{one}" for one in commands(role))])
+
+
+def acl_file(prefix: str, pools: Sequence[str], passwords: Mapping[Role, str] | None = None) -> str:
+    """An ACL file: the default user off, ours, and one for administrators, since somebody must change all this."""
+    known = passwords or {}
+    agents = [acl_user(Role.AGENT, prefix, pool, known.get(Role.AGENT)) for pool in pools]
+    others = [
+        acl_user(role, prefix, password=known.get(role))
+        for role in (Role.BALANCER, Role.WORKER, Role.OPERATOR, Role.ADMIN)
+    ]
+    return "\n".join(["user default off", *agents, *others, ""])
+
+
+def _pattern(keys: object, name: str) -> str:
+    """A builder called with `*` for each of its arguments."""
+    build = getattr(keys, name)
+    num_arguments: int = build.__func__.__code__.co_argcount - 1
+    return build(*["*"] * num_arguments)
