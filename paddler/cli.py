@@ -24,6 +24,8 @@ SUMMARIES = {
     "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines, run batches.",
     "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
+    "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",
+    "acl": "Print ACL users for Redis with what each kind of process needs, and no more.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 

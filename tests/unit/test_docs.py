@@ -14,7 +14,7 @@ DOCUMENTS = [
     *(path for top in ("paddler", "api", "workers", "docs") for path in (ROOT / top).rglob("*.md")),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-OTHER_PROGRAMS = {"--help", "--randomly-seed"}
+OTHER_PROGRAMS = {"--cacert", "--help", "--randomly-seed"}
 
 
 def text(name: str) -> str:
