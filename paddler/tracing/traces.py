@@ -21,7 +21,8 @@ from paddler.tracing.options import TracingSettings
 Attributes = Mapping[str, str | bool | int | float | tuple[str, ...]]
 
 TRACEPARENT = "traceparent"
-STOP_S = 2.0
+STOP_S = 0.5
+"""`paddler up` gives a process 1.5 s to stop in all."""
 EXPORT_S = 5
 MAX_DRIFT_S = 0.05
 

@@ -257,7 +257,7 @@ async def test_the_document_names_every_metric(fleet: HttpBalancer) -> None:
 
 async def test_a_socket_is_one_http_request(balancer: HttpBalancer) -> None:
     with pytest.raises(InvalidStatus):
-        async with raw_socket(balancer.url(), additional_headers={"last-event-id": "1"}):
+        async with raw_socket(balancer.url(), additional_headers={"x-request-class": "batch"}):
             pass
     async with raw_socket(balancer.url()) as socket:
         await socket.send("nonsense")
