@@ -12,7 +12,7 @@ from tiny_vision import picture
 from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import UNKNOWN_TOKEN, FinishReason, Usage
 
 MakeEngine = Callable[..., Engine]
 STORY = "Once upon a time there was a small red fox who lived"
@@ -297,8 +297,9 @@ def test_a_continuation_gets_the_text_its_client_lacks(run: EngineRun) -> None:
     assert whole.text[4:] == rest.text
 
 
-def test_tokens_of_another_model_are_refused(run: EngineRun) -> None:
-    [outcome] = run.finish(replace(make_job("a", STORY), resume_ids=(10**9,)))
+@pytest.mark.parametrize("token", [10**9, UNKNOWN_TOKEN])
+def test_tokens_of_another_model_are_refused(run: EngineRun, token: int) -> None:
+    [outcome] = run.finish(replace(make_job("a", STORY), resume_ids=(token,)))
     assert (outcome.rejected.code, outcome.rejected.status) == ("engine_failed", 500)
 
 
