@@ -13,7 +13,7 @@ from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retai
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
 from paddler.testing.scripted import ScriptedEngine
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
-from paddler.wire.balancer import FinishReason, Usage
+from paddler.wire.balancer import UNKNOWN_TOKEN, FinishReason, Usage
 
 MakeEngine = Callable[..., Engine]
 STORY = "Once upon a time there was a small red fox who lived"
@@ -324,8 +324,9 @@ def test_those_tokens_count_as_the_client_counted_them(run: EngineRun) -> None:
     assert rest.done.usage.completion_tokens == 7 + len(rest.ids)
 
 
-def test_tokens_of_another_model_are_refused(run: EngineRun) -> None:
-    [outcome] = run.finish(replace(make_job("a", STORY), resume_ids=(10**9,)))
+@pytest.mark.parametrize("token", [10**9, UNKNOWN_TOKEN])
+def test_tokens_of_another_model_are_refused(run: EngineRun, token: int) -> None:
+    [outcome] = run.finish(replace(make_job("a", STORY), resume_ids=(token,)))
     assert (outcome.rejected.code, outcome.rejected.status) == ("engine_failed", 500)
 
 

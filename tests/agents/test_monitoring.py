@@ -1,0 +1,33 @@
+"""What an agent measures is published in its monitoring interval, what it may do with every renewal."""
+
+from __future__ import annotations
+
+import pytest
+
+from paddler.clock import SystemClock
+from paddler.store.client import Store
+from paddler.testing.scripted import ScriptedEngine
+from workers.agent.loop import AgentLoop
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_measured_values_wait_for_their_interval(store: Store) -> None:
+    pool = store.pool("default")
+    engine = ScriptedEngine(slots=1)
+    times = {"lease_ms": 60_000, "monitoring_ms": 600_000}
+    agent = AgentLoop(store, pool, engine, SystemClock(), name="test", snapshot={}, **times)
+    await agent.register()
+
+    async def held() -> bytes | None:
+        return await pool.redis.hget(pool.keys.agent(agent.agent_id), "held_tokens")
+
+    await agent.run_renew_once()
+    assert await held() == b"0", "at once, so that nobody waits for the first"
+    await pool.redis.hset(pool.keys.agent(agent.agent_id), "held_tokens", 99)
+    await agent.run_renew_once()
+    assert await held() == b"99", "not with every renewal"
+    await agent.register()
+    await agent.run_renew_once()
+    assert await held() == b"0", "under a new id it is told again"
+    await agent.leave(0.0)
