@@ -15,8 +15,9 @@ pytestmark = pytest.mark.anyio
 async def test_measured_values_wait_for_their_interval(store: Store) -> None:
     pool = store.pool("default")
     engine = ScriptedEngine(slots=1)
-    times = {"lease_ms": 60_000, "monitoring_ms": 600_000}
-    agent = AgentLoop(store, pool, engine, SystemClock(), name="test", snapshot={}, **times)
+    agent = AgentLoop(
+        store, pool, engine, SystemClock(), name="test", snapshot={}, lease_ms=60_000, monitoring_ms=600_000
+    )
     await agent.register()
 
     async def held() -> bytes | None:

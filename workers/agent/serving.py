@@ -52,8 +52,8 @@ LOAD_STALL_FACTOR = 10
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
     """What an agent is apart from its engine. `files` are what that is made of, the model first; `waits` is False if a
-    model that cannot be served ends the agent. `slots` is what it will have. `process_id` stays the same while the agent
-    registers again and again."""
+    model that cannot be served ends the agent. `slots` is what it will have. `process_id` stays the same while the
+    agent registers again and again."""
 
     pool: str
     name: str
