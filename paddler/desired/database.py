@@ -72,7 +72,7 @@ def parse_database(text: str) -> StateDatabase:
     if parts.query or parts.fragment:
         raise ValueError(f"{text!r}: write ? as %3F and # as %23 in the path of a file")
     if not path.startswith("/"):
-        raise ValueError(f"the path of {text!r} is relative; did you mean file://{Path(path).absolute()}?")
+        raise ValueError(f"the path of {text!r} is relative; it is to be file://{Path(path).absolute()}")
     if path.endswith("/") or Path(path).is_dir():
         raise ValueError(f"{text!r} is a directory; name a file in it, as file://{path.rstrip('/')}/state.json")
     return StateDatabase(text, Path(path))

@@ -23,7 +23,7 @@ def parse_model_uri(text: str, sha256: str | None = None) -> GivenModel:
     if parts.scheme == "agent":
         given = GivenModel(LocalToAgent=_agent_path(text))
     elif parts.scheme not in ("http", "https"):
-        path = f"; did you mean agent://{text}?" if text.startswith("/") else ""
+        path = f"; a path on the agents is agent://{text}" if text.startswith("/") else ""
         raise ValueError(f"{text!r} names no model{path or f': it is {_FORMS}'}")
     elif parts.hostname in HOSTS:
         found = _FILE.fullmatch(parts.path)

@@ -85,7 +85,7 @@ def test_a_model_by_uri(text: str, expected: GivenModel) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("/models/m.gguf", "did you mean agent:///models/m.gguf?"),
+        ("/models/m.gguf", "a path on the agents is agent:///models/m.gguf"),
         ("models/m.gguf", "it is https://huggingface.co/<owner>/<repo>/resolve/"),
         ("agent://models/m.gguf", "no absolute path on the agent, such as agent:///models/model.gguf"),
         ("https://huggingface.co/Qwen/Qwen3-0.6B-GGUF", "is no file on Hugging Face"),
@@ -130,7 +130,7 @@ async def test_use(model: Model, states: DesiredStates) -> None:
     assert (await states.read("default")).state.model == "None"
     code, output = await model("use", "/m.gguf")
     assert code == 2
-    assert "did you mean agent:///m.gguf?" in words(output)
+    assert "a path on the agents is agent:///m.gguf" in words(output)
 
 
 async def test_patch_and_show(model: Model, states: DesiredStates) -> None:

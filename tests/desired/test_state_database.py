@@ -56,9 +56,9 @@ def test_a_file(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file://state.json", "is relative; did you mean file://{cwd}/state.json?"),
-        ("file:state.json", "is relative; did you mean file://{cwd}/state.json?"),
-        ("file://./a/state.json", "is relative; did you mean file://{cwd}/a/state.json?"),
+        ("file://state.json", "is relative; it is to be file://{cwd}/state.json"),
+        ("file:state.json", "is relative; it is to be file://{cwd}/state.json"),
+        ("file://./a/state.json", "is relative; it is to be file://{cwd}/a/state.json"),
         ("state.json", "is no URL; it is memory://, redis, or a file as file://{cwd}/state.json"),
         ("/srv/state.json", "or a file as file:///srv/state.json"),
         ("sqlite:///srv/state.db", "sqlite: is unknown; it is memory://, redis, or a file as file:///path"),
