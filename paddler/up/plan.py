@@ -19,6 +19,9 @@ from paddler.up.supervisor import Spec
 AGENT_GRACE_MS = 1000
 """What an agent may finish when everything stops; shorter than a stage of stopping. The rest stays in the queue."""
 
+AGENTS_OWN = ("--cache-dir", "--download-token-file", "--hf-token-file")
+"""Flags of an agent that `paddler up` does not have; their variables reach it."""
+
 
 class Settings(Struct, frozen=True, kw_only=True):
     """What `paddler up` was asked for. `redis_url` is None for the embedded Valkey; durations are milliseconds."""
@@ -136,12 +139,14 @@ def agent_flags(settings: Settings, name: str) -> list[str]:
 
 
 def child_environment(environment: Mapping[str, str], redis_url: str) -> dict[str, str]:
-    """The environment of the children: our own `PADDLER_*` are in their flags already, and must not count twice.
+    """The environment of the children: our own `PADDLER_*` are in their flags already, and must not count twice. Those
+    of agents alone (`AGENTS_OWN`) stay.
 
     The Redis URL goes this way instead of by flag, because a command line is readable by everyone on the machine and
     the URL may hold a password.
     """
-    kept = {name: value for name, value in environment.items() if not name.startswith(ENV_PREFIX)}
+    own = {env_name(flag) for flag in AGENTS_OWN}
+    kept = {name: value for name, value in environment.items() if not name.startswith(ENV_PREFIX) or name in own}
     return kept | {env_name("--redis-url"): redis_url, "PYTHONUNBUFFERED": "1"}
 
 

@@ -81,6 +81,20 @@ async def test_a_wrong_checksum_is_tried_three_times(server: FileServer, cache: 
     assert len(server.gets(PATH)) == 3
 
 
+async def test_an_issue_is_over_when_the_next_try_gets_anywhere(server: FileServer, cache: ModelCache) -> None:
+    url = server.put(PATH, BODY)
+    server.trick(PATH, Trick(status=503), Trick(stalls_at=70_000))
+    one = Fetching(GivenModel(Url=UrlReference(url=url)), cache, SystemClock(), chance=lambda: 0.0)
+    task = asyncio.create_task(one.run())
+    await wait_until(lambda: one.issue is not None and one.retry_at is not None)
+    assert one.issue is not None
+    assert one.issue.kind == "DownloadServerErrored"
+    await wait_until(lambda: one.progress.done >= 65_536)
+    assert (one.issue, one.retry_at) == (None, None)
+    server.go_on.set()
+    assert await task
+
+
 async def test_progress_is_told_and_a_download_can_be_cancelled(server: FileServer, cache: ModelCache) -> None:
     url = server.put(PATH, BODY)
     server.trick(PATH, Trick(stalls_at=131_072), Trick())

@@ -14,8 +14,9 @@ from paddler import cli
 from paddler.desired.database import StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import DEFAULT_REDIS_PREFIX, Address
-from paddler.up.plan import Settings, child_environment, flags, paddler_specs, without_password
+from paddler.up.plan import AGENTS_OWN, Settings, child_environment, flags, paddler_specs, without_password
 from paddler.up.ready import agent_command, curl_command, ready_message
+from workers.agent.fetch.flags import fetch_options
 
 SETTINGS = Settings(
     redis_url=None,
@@ -139,6 +140,14 @@ def test_no_agent() -> None:
 def test_our_own_variables_do_not_reach_the_children_twice() -> None:
     environment = child_environment({"PADDLER_SLOTS": "9", "PADDLER_REDIS_URL": "redis://x", "HOME": "/h"}, "unix:///s")
     assert environment == {"HOME": "/h", "PADDLER_REDIS_URL": "unix:///s", "PYTHONUNBUFFERED": "1"}
+
+
+def test_variables_of_agents_alone_reach_them() -> None:
+    """As `paddler up` has no such flags."""
+    given = {"PADDLER_CACHE_DIR": "/c", "PADDLER_HF_TOKEN_FILE": "/t", "PADDLER_DOWNLOAD_TOKEN_FILE": "h=/u i=/v"}
+    assert given.items() <= child_environment(given, "unix:///s").items()
+    known = {flag for option in click.command()(fetch_options(lambda: None)).params for flag in option.opts}
+    assert set(AGENTS_OWN) <= known
 
 
 def test_no_command_line_holds_the_redis_url() -> None:

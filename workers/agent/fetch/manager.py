@@ -43,7 +43,8 @@ class Fetching:
         self._chance = chance
         self.progress = Downloaded()
         self.issue: Issue | None = None
-        """What the last try ended with."""
+        """What the last try ended with, until the next one gets anywhere."""
+        self._told: str = ""
         self.retry_at: float | None = None
         """When the next try begins, by the clock's `monotonic`; None while one is under way, or when there is none."""
 
@@ -80,11 +81,12 @@ class Fetching:
         }
 
     def _report(self, done: int, total: int | None, filename: str) -> None:
-        self.progress = Downloaded(done, total, filename)
+        self.progress, self.issue = Downloaded(done, total, filename), None
 
     def _tell(self, error: FetchError, delay_s: float | None) -> None:
         issue = issue_of_error(error, name_of(self._model))
-        if self.issue is None or self.issue.kind != issue.kind:
+        if self._told != issue.kind:
+            self._told = issue.kind
             again_s = None if delay_s is None else round(delay_s, 1)
             log.warning("the model's files cannot be had", **msgspec.structs.asdict(issue), again_s=again_s)
         self.issue = issue
