@@ -144,7 +144,12 @@ async def follow(
 @option(
     "--scripted-load", "scripted_load_ms", type=click.IntRange(min=0), default=0, help="The loading of one takes, ms."
 )
-@option("--scripted-follow", "scripted_follows", is_flag=True, hidden=True)
+@option(
+    "--scripted-follow",
+    "scripted_follows",
+    is_flag=True,
+    help="The scripted engine follows the desired state, too, as if it had the model: for tests.",
+)
 @redis_options
 @log_options
 @click.pass_context
