@@ -65,7 +65,7 @@ class FollowingAgent:
         settings = AgentSettings(
             pool="default",
             name=name,
-            lease_ms=1000,
+            lease_ms=5000,
             grace_ms=grace_ms,
             flush_ms=0,
             hang_ms=60_000,

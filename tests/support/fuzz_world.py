@@ -158,12 +158,14 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
             schema["properties"]["model"] = {"enum": ["default", "scripted"]}
             if "previous_response_id" in schema["properties"]:
                 schema["properties"]["previous_response_id"] = {"enum": [None, *known.responses]}
-    for methods in found["paths"].values():
+    for path, methods in found["paths"].items():
+        # A pool may be told what to serve before it has an agent, so there any name will do.
+        is_wish = "/balancer_" in path or "/history" in path
         for method, operation in methods.items():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] == "agent_id" and method != "get":
                     parameter["schema"] = {"enum": known.spare_agents}
-                elif parameter["in"] == "path" and parameter["name"] == "name":
+                elif parameter["in"] == "path" and parameter["name"] == "name" and not is_wish:
                     parameter["schema"] = {"enum": ["default", SPARE, "nobody"]}
                 elif parameter["in"] == "path" and parameter["name"].endswith("_id"):
                     parameter["schema"] = {"enum": ids[parameter["name"]]}

@@ -25,7 +25,7 @@ from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
-from paddler.tracing.options import otlp_option, tracing_of
+from paddler.tracing.options import tracing_of
 from workers.agent.builds import (
     build_llama,
     build_scripted,
@@ -155,8 +155,12 @@ async def follow(
 @option(
     "--scripted-load", "scripted_load_ms", type=click.IntRange(min=0), default=0, help="The loading of one takes, ms."
 )
-@option("--scripted-follow", "scripted_follows", is_flag=True, hidden=True)
-@otlp_option
+@option(
+    "--scripted-follow",
+    "scripted_follows",
+    is_flag=True,
+    help="The scripted engine follows the desired state, too, as if it had the model: for tests.",
+)
 @redis_options
 @log_options
 @click.pass_context
