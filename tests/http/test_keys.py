@@ -154,7 +154,7 @@ async def test_a_socket_is_refused_before_it_is_one(balancer: HttpBalancer, agen
         request = await agent.take()
         assert await store.redis.hget(agent.pool.keys.request(request.request_id), "tenant") == b"alice"
         await request.finish()
-        while "Done" not in await socket.recv():
+        while "Done" not in str(await socket.recv()):
             pass
         await ApiKeys(store, SystemClock()).revoke(new.key.id)
         await balancer.tenants.ring.refresh_once()
