@@ -194,7 +194,8 @@ def _tell_new(new: NewKey, *, as_json: bool) -> None:
 
 
 def _with_keys(url: str | None, prefix: str | None, act: Callable[[ApiKeys], Awaitable[_T]]) -> _T:
-    before = click.get_current_context().find_object(Server)
+    context = click.get_current_context()
+    before = None if context is None else context.find_object(Server)
     assert before is not None
     where = (url or before.url, prefix or before.prefix)
     return run_on_store(*where, lambda store: act(ApiKeys(store, SystemClock())))

@@ -56,7 +56,7 @@ def shell(fleet: CommandFleet, valkey: RedisServer) -> Iterator[Shell]:
 
 
 async def test_a_fleet_for_two_tenants(fleet: CommandFleet, shell: Shell) -> None:
-    await fleet.agent("one", *SCRIPTED)
+    await fleet.agent("one", *SCRIPTED, "--slots", "4")
     first = await shell.run("keys", "create", "alice", "--requests-per-minute", "2")
     second = await shell.run("keys", "create", "bob", "--scope", "management")
     url = fleet.balancer_url + "/v1"
