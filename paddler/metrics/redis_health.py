@@ -42,11 +42,12 @@ async def read_redis_health(store: Store, clock: Clock) -> RedisHealth:
         memory_used=_number(info, "used_memory"),
         memory_max=_number(info, "maxmemory"),
         clients=_number(info, "connected_clients"),
-        faults=_faults(info),
+        faults=faults_in(info),
     )
 
 
-def _faults(info: Mapping[str, Any]) -> dict[str, bool]:
+def faults_in(info: Mapping[str, Any]) -> dict[str, bool]:
+    """Of what INFO says; what it does not say is no fault."""
     return {
         "eviction": info.get("maxmemory_policy", "noeviction") != "noeviction",
         "no_aof": not info.get("aof_enabled", 1),

@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 
 from paddler import __version__
 from paddler.issues import encode_issues, issue_of
+from paddler.metrics.redis_health import FAULTS, faults_in
 from paddler.store.client import Store, connect
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
@@ -186,10 +187,7 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_redis_memory_used_bytes"][()] > 100_000
         assert 0 < found["paddler_redis_latency_seconds"][()] < 3
         assert found["paddler_worker_up"] == {(): 0}
-        # The tests' Valkey writes no append-only file.
-        faults = found["paddler_redis_fault"]
-        assert faults["no_aof",] == 1
-        assert faults["replica",] == 0
+        assert found["paddler_redis_fault"] == {(fault,): 0 for fault in FAULTS}
         assert found["paddler_build_info"].keys() >= {(found_python(found), __version__)}
         for one in asking:
             one.cancel()
@@ -207,6 +205,19 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
 def found_python(found: Samples) -> str:
     ((python, _),) = found["paddler_build_info"]
     return python
+
+
+def test_what_redis_says_of_its_troubles() -> None:
+    info = {
+        "maxmemory_policy": "allkeys-lru",
+        "aof_enabled": 0,
+        "aof_last_write_status": "err",
+        "aof_last_bgrewrite_status": "err",
+        "rdb_last_bgsave_status": "err",
+        "role": "slave",
+    }
+    assert faults_in(info) == dict.fromkeys(FAULTS, True)
+    assert faults_in({}) == dict.fromkeys(FAULTS, False)
 
 
 async def test_what_is_whose(balancer: HttpBalancer) -> None:

@@ -19,7 +19,7 @@ from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("logs")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("logs")]
 
 TEXT = "zebramarmalade"
 """Is in every prompt, and in whatever else a client can write."""
