@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tiny_vision import picture
 
-from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained
+from paddler.engine import Done, Engine, Event, Job, NoFreeSlot, Progress, Retained, Working
 from paddler.testing.engine_run import EngineRun, Outcome, is_stop, make_job
 from paddler.testing.scripted import ScriptedEngine
 from paddler.wire.agent import Generate, ImagePart, Message, Sampling, TextPart
@@ -360,7 +360,7 @@ def test_what_is_held_is_told_when_prefilled_and_after_the_end(run: EngineRun) -
     while run.engine.num_free_slots < 4:
         events += run.step()
     num_prompt = run.outcomes["a"].done.usage.prompt_tokens
-    kinds = [type(event) for event in events]
+    kinds = [type(event) for event in events if not isinstance(event, Working)]  # which a busy machine brings about
     assert kinds == [Retained, Progress, Progress, Progress, Done, Retained]
     prefilled, parked = told(run, "a")
     assert prefilled == (num_prompt, num_prompt, 0)
