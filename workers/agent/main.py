@@ -161,6 +161,7 @@ async def follow(
     is_flag=True,
     help="The scripted engine follows the desired state, too, as if it had the model: for tests.",
 )
+@otlp_option
 @redis_options
 @log_options
 @click.pass_context
