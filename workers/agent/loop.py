@@ -251,7 +251,7 @@ class AgentLoop:
         return encode_frame(Opened(self._name, ticket.attempt, self._info.vocabulary, self._info.weights))
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
-        self._observer.began(running.request_id, payload, running.emitted_text, len(job.resume_ids))
+        self._observer.began(running.request_id, payload, running.emitted_text, job.num_resumed)
         self.engine.start(job)
         if running.request_id in self._early_cancels:
             self.engine.cancel(running.request_id)

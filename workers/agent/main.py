@@ -25,7 +25,7 @@ from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
-from paddler.tracing.options import tracing_of
+from paddler.tracing.options import otlp_option, tracing_of
 from workers.agent.builds import (
     build_llama,
     build_scripted,
