@@ -50,7 +50,7 @@ def test_the_tokens_give_the_text(any_model: Model, text: str) -> None:
 def test_any_text_has_tokens(model: Model, spm: Model) -> None:
     """SentencePiece has all of it; SmolLM2 lacks a few bytes, and so the characters that have them."""
     known = set(model.pieces)
-    assert 240 < sum(len(piece) == 1 for piece in known) < 256
+    assert 200 < sum(len(piece) == 1 for piece in known) < 256
 
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(st.text(max_size=30))
