@@ -141,9 +141,6 @@ class Pair:
     def is_synced(self) -> bool:
         return self._replication(self.ports[1]).get("master_link_status") == "up"
 
-    def is_replica(self, port: int) -> bool:
-        return self._replication(port).get("role") == "slave"
-
     def replica_has(self, key: str) -> bool:
         client = redis.Redis(port=self.ports[1])
         try:
