@@ -15,7 +15,7 @@ from paddler.store.location import with_access
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("secure")]
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_every_way_into_redis_follows_a_failover(pair: Pair, prefix: str) 
     await wait_until(lambda: pair.replica_has(f"{prefix}:by-arq"), timeout_s=30, what="the replica has both")
 
     pair.primary.kill()
-    await wait_until(lambda: _works(store), timeout_s=60, poll_s=0.1, what="the replica is found")
+    await wait_until(lambda: _works(store), timeout_s=120, poll_s=0.1, what="the replica is found")
     assert await store.redis.get(f"{prefix}:kept") == b"1"
     assert await store.redis.info("server") is not None
     assert (await store.redis.info("server"))["tcp_port"] == pair.ports[1]

@@ -20,7 +20,7 @@ from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 from paddler.wire.balancer import Finished, Frame, Opened, Tokens, decode_frames, decode_placed
 
-START_S = 40.0
+START_S = 90.0
 STOP_S = 10.0
 LEASE_MS = 2000
 SCRIPTED = ("--engine", "scripted")

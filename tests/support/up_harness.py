@@ -122,7 +122,7 @@ class Up:
         trouble = "starting it again"
         await wait_until(
             lambda: "Paddler is up" in self.shown or trouble in self.log or self.process.poll() is not None,
-            timeout_s=40,
+            timeout_s=90,
             what="up is ready",
         )
         assert self.process.poll() is None, self.log
