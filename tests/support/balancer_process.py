@@ -25,7 +25,7 @@ class BalancerProcess:
     async def wait_listening(self, num_services: int) -> None:
         while len(self.addresses) < num_services:
             assert self.process.stderr is not None
-            line = await asyncio.wait_for(self.process.stderr.readline(), 20)
+            line = await asyncio.wait_for(self.process.stderr.readline(), 60)
             assert line, "the balancer ended"
             record = json.loads(line)
             if record["event"] == "listening":
@@ -54,8 +54,10 @@ async def balancer_processes() -> AsyncGenerator[StartBalancer]:
         await balancer.wait_listening(num_services)
         return balancer
 
-    yield start
-    for process in started:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.returncode is None:
+                process.terminate()
+            await asyncio.wait_for(process.communicate(), 10)
