@@ -75,7 +75,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 class Around(Struct, frozen=True, kw_only=True):
     """What a middleware of a service adds to every operation: what it reads, what it tells in every answer, and what it
-    refuses. `error_body` is of operations that have none of their own."""
+    refuses. `error_body` is of operations that have none of their own. What one says itself of a status holds."""
 
     parameters: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
@@ -90,7 +90,7 @@ class Around(Struct, frozen=True, kw_only=True):
             operation,
             parameters=(*operation.parameters, *self.parameters),
             answers=answers,
-            errors=(*operation.errors, *self.errors),
+            errors=(*operation.errors, *(one for one in self.errors if _status_of(one) not in operation.answers)),
             error_body=operation.error_body or self.error_body,
             error_headers=self._told(operation.error_headers),
         )
@@ -101,6 +101,10 @@ class Around(Struct, frozen=True, kw_only=True):
 
 
 NOTHING = Around()
+
+
+def _status_of(error: type[PaddlerError | HTTPException]) -> int:
+    return getattr(error, "status", 0) or getattr(error, "status_code", 500)
 
 
 def any_of(*types: type | None) -> Meta:
