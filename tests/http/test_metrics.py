@@ -23,6 +23,7 @@ from paddler.issues import encode_issues, issue_of
 from paddler.metrics.redis_health import FAULTS, faults_in
 from paddler.store.client import Store, connect
 from paddler.testing.scripted import ScriptedEngine
+from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -232,8 +233,13 @@ async def test_what_is_whose(balancer: HttpBalancer) -> None:
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_field")
 
 
-async def test_without_redis_it_says_so(prefix: str) -> None:
-    async with http_balancer("redis://127.0.0.1:1", prefix) as balancer:
+async def test_without_redis_it_says_so(valkey: RedisServer, prefix: str) -> None:
+    """Gone while the balancer serves: one that has never seen it does not know either whether there are keys."""
+    server = RedisServer(valkey.binary)
+    server.start()
+    async with http_balancer(server.url, prefix) as balancer:
+        await balancer.tenants.ring.refresh_once()
+        server.close()
         async with balancer.http() as http:
             assert (await ask(http, "hi")).status_code == 503
         found = await scrape(balancer)

@@ -62,7 +62,8 @@ def test_fields_of_llama_cpp_keep_their_names(field: str, value: float) -> None:
     ],
 )
 def test_logit_bias_in_the_forms_of_openai_and_llama_cpp(value: Any, expected: Any) -> None:
-    payload = read(logit_bias=value).payload
+    payload = filled(read(logit_bias=value).payload, Sampling())
+    assert isinstance(payload, Generate)
     assert payload.sampling.logit_bias == expected
     check_payload(payload)
     assert decode_payload(encode_payload(payload)) == payload
