@@ -70,7 +70,7 @@ async def test_an_answer_moves_between_a_server_and_a_model_of_our_own(
     fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue
 ) -> None:
     """Of what a server has said there are no tokens, but there is the text: whoever takes over goes on behind it."""
-    own = ("--model", str(find_starter()), "--slots", "1", "--context-size", "512")
+    own = ("--model", str(find_starter()), "--slots", "1", "--context-size", "512", "--threads", "1")
     with FakeUpstream() as server:
         server.routes["/v1/chat/completions"] = for_ever("The river ", "runs ")
         agent = fleet.begin_agent("front", *fronting(server.url))
@@ -82,7 +82,8 @@ async def test_an_answer_moves_between_a_server_and_a_model_of_our_own(
         model = fleet.begin_agent("own", *own)
         await telling
         assert told.text.startswith("The river runs ")
-        assert await fleet_queue.agent_names(told.request_id) == ["front", "own"]
+        # On a busy machine the model may lose its lease over its first step, and take the request anew.
+        assert list(dict.fromkeys(await fleet_queue.agent_names(told.request_id))) == ["front", "own"]
         assert told.completion_tokens == 12 or told.finish_reasons == ["stop"]
         assert len(told.text) > len("The river runs ")
 
@@ -95,7 +96,7 @@ async def test_an_answer_moves_between_a_server_and_a_model_of_our_own(
         [asked] = [one for one in server.generated() if one.path == "/v1/completions"]
         begun = asked.body["prompt"].partition("<assistant>")[2]
         assert (again.text, again.finish_reasons) == (f"{begun}hello", ["stop"])
-        assert await fleet_queue.agent_names(again.request_id) == ["own", "behind"]
+        assert list(dict.fromkeys(await fleet_queue.agent_names(again.request_id))) == ["own", "behind"]
         num_before = 400 - asked.body["max_tokens"]
         assert num_before > 1
         assert again.completion_tokens is not None
