@@ -69,9 +69,9 @@ def issue_of(
     lock_path: str = "",
     template_content: str = "",
 ) -> Issue:
-    """`waits`: the agent stays up; else it ends. `course` is what it does while it stays, if not what is usual for this
-    kind."""
-    if kind == "SettingsInvalid" or not waits:
+    """`waits`: the agent stays up; else it ends, as one does in any case whose own flags are wrong. `course` is what it
+    does while it stays, if not what is usual for this kind: given by one that follows a desired state, which stays."""
+    if (kind == "SettingsInvalid" and course is None) or not waits:
         action = remedies.ENDS if kind == "SettingsInvalid" else f"{remedies.ENDS} {remedies.STOPS}"
     else:
         action = remedies.ACTIONS[course or course_of(kind)]

@@ -53,7 +53,7 @@ def autoscale_object(pool: PoolQueue, target: float, *, counts_batch: bool) -> A
         slots_total=sum(lane.slots for lane in serving),
         slots_idle=sum(lane.num_idle for lane in serving),
         slots_processing=sum(min(lane.requests, lane.slots) for lane in serving),
-        slots_loading=sum(lane.desired_slots for lane in pool.lanes if lane.state == "loading" and not lane.is_lost),
+        slots_loading=sum(lane.desired_slots for lane in pool.lanes if lane.is_coming),
         agents_total=len(pool.lanes),
         agents=AgentsByState(**{state: states[state] for state in _STATES}),
         backlog_tokens=pool.backlog_tokens,

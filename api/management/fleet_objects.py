@@ -15,7 +15,7 @@ RequestState = Literal["waiting", "assigned", "running", "done", "failed", "canc
 class RequestObject(Struct, frozen=True, kw_only=True):
     """A request that has not ended. `position` is how many are served before it if no KV cache matters; `served_as` the
     class as which it waits, above its own after promotion. `waited_ms` ends when an agent first begins it.
-    `prompt_tokens` are an estimate; `tokens` what its agent told last, about a second ago. `model` as the client called
+    `prompt_tokens` are an estimate; `tokens` what its agent told last, up to 10 s ago. `model` as the client called
     it, else the agent's."""
 
     id: str

@@ -72,7 +72,7 @@ def issue_object(issue: Issue) -> AgentIssue:
             return {issue.kind: {"error": issue.detail, "model_path": path, "template_content": template}}
         case "HuggingFaceCannotAcquireLock":
             return {issue.kind: {"lock_path": issue.lock_path, "model_path": path, "error": issue.detail}}
-        case "SlotCannotStart" | "LoraAdapterCannotBeLoaded" | "SettingsInvalid":
+        case kind if kind not in AgentIssue.__annotations__ or kind == "SlotCannotStart":
             return {"SlotCannotStart": {"error": issue.detail, "slot_index": 0}}
         case kind:
             model: ModelIssue = {"model_path": issue.model_path, "error": issue.detail}

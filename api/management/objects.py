@@ -18,10 +18,11 @@ class IssueDetail(TypedDict):
 
 
 class AgentObject(TypedDict):
-    """What is Paddler 4.1's, then what is ours. `state` is `ready`, `loading`, `failed`, `draining`, `drained`,
-    `leaving` or `lost` (its lease is over; whoever meets it reaps it); `is_draining` holds in any of them. `progress`
-    is 0 to 1. Speeds are measured, `cache_hit_ratio` is of the tokens of all prompts since its start. `version` is
-    Paddler's, `build` that of what computes, `desired_version` of the desired state that it has."""
+    """What is Paddler 4.1's, then what is ours. `state` is `ready`, `waiting` (for a model, or its download),
+    `loading`, `failed`, `draining`, `drained`, `leaving` or `lost` (its lease is over; whoever meets it reaps it);
+    `is_draining` holds in any of them. `progress` is 0 to 1. Speeds are measured, `cache_hit_ratio` is of the tokens of
+    all prompts since its start. `version` is Paddler's, `build` that of what computes, `desired_version` of the desired
+    state that it has."""
 
     id: str
     name: str | None

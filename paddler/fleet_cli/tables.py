@@ -76,6 +76,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         "slots": f"{lane.requests} busy of {lane.slots}" + (f", {lane.desired_slots} wanted" if not lane.slots else ""),
         "model": lane.model,
         "file": lane.model_path,
+        "download": f"{lane.download.filename}, {lane.download}" if lane.download.filename else "",
         "context": f"{lane.context_size:,} tokens" if lane.context_size else "",
         "speed": ", ".join(f"{name} {speed:,.0f} tok/s" for name, speed in speeds.items() if speed is not None),
         "cache": "" if hit is None else f"{hit:.0%} of {lane.prompt_tokens:,} prompt tokens",

@@ -26,6 +26,14 @@ class Download(Struct, frozen=True, kw_only=True):
     filename: str | None = None
     is_indeterminate: bool = False
 
+    def __str__(self) -> str:
+        """How far it is, in few words; empty if nothing is under way."""
+        if not self.filename:
+            return ""
+        if self.is_indeterminate or not self.total:
+            return f"{self.current / 1e6:,.0f} MB"
+        return f"{self.current / self.total:.0%}"
+
 
 class Lane(Struct, frozen=True, kw_only=True):
     """One agent. `requests` have been given to it; `prefill` and `rate` are measured tokens/s, None before that.
@@ -33,9 +41,10 @@ class Lane(Struct, frozen=True, kw_only=True):
     it is busy and `progress`, 0 to 1, how far it is; while it is `failed`, `issues` say why.
     `desired_slots` is what it has, or will have once it serves the file `model_path`; older agents do not tell.
 
-    `state` is `loading`, `failed`, `ready`, `leaving`, or of a ready one that an operator drains `draining` while it
-    has requests and `drained` from then on. `is_draining` is true in any state, since `drained_at_ms`. `prompt_tokens`
-    are those of the prompts that it has done since its start, `cached_tokens` how many it had in its cache."""
+    `state` is `waiting` (for a model), `loading`, `failed`, `ready`, `leaving`, or of a ready one that an operator
+    drains `draining` while it has requests and `drained` from then on. `is_draining` is true in any state, since
+    `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
+    it had in its cache."""
 
     agent: str
     name: str
@@ -69,6 +78,12 @@ class Lane(Struct, frozen=True, kw_only=True):
     def is_lost(self) -> bool:
         """Its lease is over; whoever meets it reaps it."""
         return self.lease_left_ms <= 0
+
+    @property
+    def is_coming(self) -> bool:
+        """It has no slots yet, and loads or downloads what will give it some."""
+        is_busy = self.state == "loading" or (self.state == "waiting" and bool(self.download.filename))
+        return is_busy and not self.is_lost
 
     @property
     def num_idle(self) -> int:

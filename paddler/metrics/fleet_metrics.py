@@ -133,7 +133,7 @@ def _pools(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
     yield agents
 
 
-STATES = ("ready", "loading", "failed", "leaving", "lost", "other")
+STATES = ("ready", "waiting", "loading", "failed", "draining", "drained", "leaving", "lost", "other")
 """Of agents: `lost` is one whose lease is over, `other` one of a version that knows more."""
 
 

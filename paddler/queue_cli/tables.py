@@ -76,6 +76,8 @@ def lanes_table(lanes: list[Lane]) -> Table:
 
 
 def _state(lane: Lane) -> str:
+    if lane.state == "waiting" and (done := str(lane.download)):
+        return f"downloading {done}"
     if lane.state != "loading" or lane.phase is None:
         return lane.state
     return f"{lane.phase} {lane.progress:.0%}" if lane.progress else lane.phase

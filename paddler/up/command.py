@@ -152,7 +152,7 @@ async def _seed(settings: Settings, redis_url: str, runner: Runner, output: Outp
         return None
     store = connect(redis_url, settings.redis_prefix)
     try:
-        await seed(store, find_starter, clock)
+        await seed(store, find_starter, clock, settings.state_database)
     except CannotStart as error:
         output.say(str(error), is_error=True)
         runner.stop()

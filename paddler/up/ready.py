@@ -24,6 +24,8 @@ EXAMPLES: dict[str, dict[str, object]] = {
 }
 PATHS = {"generate": "chat/completions", "embed": "embeddings", "rerank": "rerank"}
 RULE = "─" * 80
+SLOW = "no agent is ready yet; a large model takes long to load or to download"
+NO_MODEL = "the desired state wants no model, so no agent serves one; `paddler model use` gives it one"
 
 
 async def wait_for_balancer(settings: Settings, clock: Clock) -> None:
@@ -69,21 +71,24 @@ async def wait_for_agent(
     """
     keys = PoolKeys(store.prefix, DEFAULT_POOL)
     next_reminder = clock.monotonic() + REMIND_S
+    wants_none = False
     while True:
         ours = {str(pid).encode() for name, pid in pids().items() if name.startswith("agent-")}
         try:
             found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
             for agent in found:
                 fields: list[bytes | None] = await store.redis.hmget(
-                    keys.agent(agent.decode()), ["pid", "state", "abilities"]
+                    keys.agent(agent.decode()), ["pid", "state", "abilities", "state_application_status"]
                 )  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
                 if fields[0] in ours and fields[1] == b"ready":
                     return (fields[2] or b"").decode().split()
+                if fields[0] in ours:
+                    wants_none = (fields[1], fields[3]) == (b"waiting", b"Applied")
         except TROUBLE:
             pass  # Redis is starting again, and its supervisor says so
         if clock.monotonic() > next_reminder:
             next_reminder += REMIND_S
-            remind("no agent is ready yet; a large model takes long to load")
+            remind(NO_MODEL if wants_none else SLOW)
         await clock.sleep(POLL_S)
 
 

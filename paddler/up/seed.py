@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paddler.clock import Clock
+from paddler.desired.database import MEMORY, StateDatabase
+from paddler.desired.file import StateFile
 from paddler.desired.schema import BalancerDesiredState, GivenModel, Versioned
 from paddler.desired.store import DesiredStates
 from paddler.errors import VersionConflict
@@ -22,14 +24,17 @@ def _is_lost(found: Versioned) -> bool:
     return found.author == AUTHOR and path is not None and not Path(path).exists()
 
 
-async def seed(store: Store, find_starter: Callable[[], Path], clock: Clock) -> None:
+async def seed(store: Store, find_starter: Callable[[], Path], clock: Clock, database: StateDatabase = MEMORY) -> None:
     """Give the pool the starter model if nobody has ever given it a state, or if it has moved since it was written
-    here (a new environment has it elsewhere). Waits for Redis. Raises `CannotStart` when there is no starter model."""
+    here (a new environment has it elsewhere). Not if `database` is a file that has a state: the balancer takes that one
+    where there is none, and a state of ours would be written over it. Waits for Redis. Raises `CannotStart` when there
+    is no starter model."""
     states = DesiredStates(store, clock)
+    has_file = database.path is not None and StateFile(database.path).load() is not None
     while True:
         try:
             found = await states.read(DEFAULT_POOL)
-            if found.version and not _is_lost(found):
+            if (found.version or has_file) and not _is_lost(found):
                 return
             given = GivenModel(LocalToAgent=str(find_starter()))
             await states.write(DEFAULT_POOL, BalancerDesiredState(model=given), expected=found.version, author=AUTHOR)

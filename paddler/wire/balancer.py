@@ -36,7 +36,8 @@ class Opened(Struct, frozen=True, array_like=True, tag="opened"):
     """An agent began or took over the request; written by `open.lua`, once an attempt.
 
     `vocabulary` is what the ids of the tokens that follow mean, `weights` the model that made them: names that are
-    equal where these are. Older agents, and engines without a model, tell neither, and nothing is written then."""
+    equal where these are. Older agents, and engines without a model, tell neither, and nothing is written then; one in
+    front of another server tells `weights` alone."""
 
     agent_name: str
     attempt: int

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from fleet_harness import Fleet
+from following_harness import FollowingFleet
 
 from paddler.store.client import Store
+from paddler.store.desired_keys import DesiredKeys
+from paddler.store.turn_keys import turns_key
 
 NewFleet = Callable[[str, str], Awaitable[Fleet]]
 
@@ -31,3 +35,12 @@ async def new_fleet() -> AsyncIterator[NewFleet]:
 async def fleet(store: Store, new_fleet: NewFleet) -> Fleet:
     """On the worker's Valkey; the `store` fixture looks for leaked keys afterwards."""
     return await new_fleet(store.url, store.prefix)
+
+
+@pytest.fixture
+async def following(fleet: Fleet, tmp_path: Path) -> AsyncIterator[FollowingFleet]:
+    made = FollowingFleet(fleet, tmp_path)
+    yield made
+    await made.close()
+    keys = DesiredKeys(fleet.pool.keys.base)
+    await fleet.pool.redis.delete(keys.desired(), keys.history(), turns_key(fleet.pool.keys))

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fleet_harness import Fleet
 from following_harness import SLOTS, FollowingFleet, scripted
 
 from paddler.desired.schema import ChatTemplate, InferenceParameters
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway
-from paddler.store.desired_keys import DesiredKeys
-from paddler.store.turn_keys import turns_key
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
@@ -24,15 +20,6 @@ from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Opened, Tokens
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def following(fleet: Fleet, tmp_path: Path) -> AsyncIterator[FollowingFleet]:
-    made = FollowingFleet(fleet, tmp_path)
-    yield made
-    await made.close()
-    keys = DesiredKeys(fleet.pool.keys.base)
-    await fleet.pool.redis.delete(keys.desired(), keys.history(), turns_key(fleet.pool.keys))
 
 
 class Told:

@@ -15,6 +15,7 @@ from paddler.desired.schema import BalancerDesiredState, ChatTemplate, GivenMode
 from paddler.engine import ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.issues import IssueKind, decode_issues
+from paddler.remedies import ACTIONS, Course
 from paddler.testing.waiting import wait_until
 from workers.agent.builds import check_scripted
 from workers.agent.fetch.cache import ModelCache
@@ -197,6 +198,15 @@ async def test_settings_that_do_not_go_together_are_told(tmp_path: Path, good: P
     with pytest.raises(ModelError, match="flash attention") as refused:
         settings_for(wanted, WantedFiles(model=(good,)), slots=1, own=own, lone_step_s=1.0)
     assert refused.value.kind == "SettingsInvalid"
+
+
+async def test_a_state_that_flags_forbid_ends_nothing(bench: Bench, good: Path) -> None:
+    """The agent stays in its pool, and says so."""
+    bench.fault = ModelError("no", kind="SettingsInvalid")
+    bench.put(state_of(good))
+    await bench.status("AttemptedAndNotAppliable")
+    [issue] = bench.standing.issues
+    assert (issue.kind, issue.action) == ("SettingsInvalid", ACTIONS[Course.GIVES_UP])
 
 
 async def test_flags_win_over_the_state(good: Path, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from paddler_client.error import HttpError
 
 from api.management.issue_objects import issue_object
 from api.management.snapshots import agents_object
-from paddler.issues import all_kinds, encode_issues, issue_of
+from paddler.issues import UPSTREAM_KINDS, all_kinds, encode_issues, issue_of
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import PoolQueue
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
 
-OURS = ("LoraAdapterCannotBeLoaded", "SettingsInvalid")
+OURS = ("LoraAdapterCannotBeLoaded", "SettingsInvalid", *UPSTREAM_KINDS)
 """Kinds that Paddler 4.1 does not have."""
 
 

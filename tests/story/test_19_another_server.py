@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_upstream import FakeUpstream
+from fake_upstream import FakeUpstream, for_ever
 from openai import AsyncOpenAI
 from story_harness import CommandFleet, Heard, Queue, Told, asking
 from up_harness import Up
@@ -64,6 +64,43 @@ async def test_its_stream_outlives_the_agent_in_front(
     assert told.finish_reasons in (["length"], ["stop"])
     assert told.completion_tokens == 60 or told.finish_reasons == ["stop"]
     assert told.offsets == sorted(set(told.offsets)), "nothing is told twice"
+
+
+async def test_an_answer_moves_between_a_server_and_a_model_of_our_own(
+    fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue
+) -> None:
+    """Of what a server has said there are no tokens, but there is the text: whoever takes over goes on behind it."""
+    own = ("--model", str(find_starter()), "--slots", "1", "--context-size", "512", "--threads", "1")
+    with FakeUpstream() as server:
+        server.routes["/v1/chat/completions"] = for_ever("The river ", "runs ")
+        agent = fleet.begin_agent("front", *fronting(server.url))
+        await agent.logged("registered")
+        told = Heard()
+        telling = asyncio.create_task(told.ask(patient, "Tell me of a river.", max_tokens=12, temperature=0))
+        await wait_until(lambda: told.text == "The river runs ", timeout_s=60, what="the server is in mid-sentence")
+        agent.kill()
+        model = fleet.begin_agent("own", *own)
+        await telling
+        assert told.text.startswith("The river runs ")
+        # On a busy machine the model may lose its lease over its first step, and take the request anew.
+        assert list(dict.fromkeys(await fleet_queue.agent_names(told.request_id))) == ["front", "own"]
+        assert told.completion_tokens == 12 or told.finish_reasons == ["stop"]
+        assert len(told.text) > len("The river runs ")
+
+        again = Heard()
+        telling = asyncio.create_task(again.ask(patient, "Tell me a long story.", max_tokens=400, temperature=0))
+        await wait_until(lambda: len(again.text) > 10, timeout_s=60, what="the model is in mid-sentence")
+        model.kill()
+        await front(fleet, "behind", server.url)
+        await telling
+        [asked] = [one for one in server.generated() if one.path == "/v1/completions"]
+        begun = asked.body["prompt"].partition("<assistant>")[2]
+        assert (again.text, again.finish_reasons) == (f"{begun}hello", ["stop"])
+        assert list(dict.fromkeys(await fleet_queue.agent_names(again.request_id))) == ["own", "behind"]
+        num_before = 400 - asked.body["max_tokens"]
+        assert num_before > 1
+        assert again.completion_tokens is not None
+        assert again.completion_tokens > num_before
 
 
 async def test_an_agent_waits_for_its_server(fleet: CommandFleet, patient: AsyncOpenAI) -> None:

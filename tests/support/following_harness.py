@@ -72,6 +72,7 @@ class FollowingAgent:
             waits=True,
             files=(),
             slots=SLOTS,
+            process_id=f"process-{name}",
         )
         self.preparation = Preparation(
             partial(follow_states, DesiredStates(self._store, clock), "default"),

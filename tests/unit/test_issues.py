@@ -27,8 +27,7 @@ def test_an_issue_says_what_is_done_about_it(kind: IssueKind) -> None:
     assert waiting.remedy
     assert waiting.action == (remedies.ENDS if kind == "SettingsInvalid" else remedies.ACTIONS[course_of(kind)])
     assert issue_of(kind, "why", "m", waits=False).action.startswith(remedies.ENDS)
-    if kind != "SettingsInvalid":
-        assert issue_of(kind, "", "", waits=True, course=Course.RETRIES).action == remedies.ACTIONS[Course.RETRIES]
+    assert issue_of(kind, "", "", waits=True, course=Course.RETRIES).action == remedies.ACTIONS[Course.RETRIES]
     assert decode_issues(encode_issues((waiting,))) == (waiting,)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from paddler.clock import SystemClock
+from paddler.desired.database import StateDatabase
+from paddler.desired.file import StateFile
 from paddler.desired.schema import BalancerDesiredState, GivenModel
 from paddler.desired.store import DesiredStates
 from paddler.store.client import Store
@@ -44,6 +46,17 @@ async def test_what_somebody_wants_is_left_alone(store: Store, states: DesiredSt
     await states.write("default", state, expected=None, author="operator")
     await seed(store, none, SystemClock())
     assert (await states.read("default")).state == state
+
+
+async def test_a_file_with_a_state_is_the_first(store: Store, states: DesiredStates, tmp_path: Path) -> None:
+    """The balancer takes it. A state of ours before it would be written over the file."""
+    database = StateDatabase("file", tmp_path / "state.json")
+    StateFile(tmp_path / "state.json").save(BalancerDesiredState(model=GivenModel(LocalToAgent="/mine")))
+    await seed(store, lambda: tmp_path / "starter.gguf", SystemClock(), database)
+    assert (await states.read("default")).version == 0
+    (tmp_path / "state.json").unlink()
+    await seed(store, lambda: tmp_path / "starter.gguf", SystemClock(), database)
+    assert (await states.read("default")).author == AUTHOR
 
 
 async def test_a_starter_that_has_moved_is_found_again(store: Store, states: DesiredStates, tmp_path: Path) -> None:

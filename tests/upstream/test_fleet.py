@@ -13,15 +13,17 @@ from fleet_harness import Fleet
 from http_harness import http_balancer
 
 from paddler.clock import SystemClock
-from paddler.errors import InvalidField, UpstreamFailed
+from paddler.engine import Embedded
+from paddler.errors import EngineFailed, InvalidField, UpstreamFailed
 from paddler.jobs.gateway import Reply
 from paddler.store.client import Store
 from paddler.testing.leaks import leaked_keys
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
-from paddler.wire.agent import Generate, Message, Sampling
-from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage
+from paddler.wire.agent import Embed, Generate, Message, Sampling
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens, Usage, encode_frame
+from workers.agent.running import Running
 from workers.agent.upstream.engine import UpstreamEngine
 from workers.agent.upstream.settings import UpstreamSettings
 
@@ -164,6 +166,53 @@ async def test_a_leaving_agent_hands_its_stream_over_in_the_middle(fleet: Fleet)
         assert second.generated()[0].body["prompt"] == "<user>hi<assistant>one two "
         assert await deaths(fleet, reply) is None
         await fleet.close()
+
+
+async def test_an_engine_with_a_vocabulary_goes_on_from_the_text(fleet: Fleet, server: FakeUpstream) -> None:
+    server.routes[CHAT] = for_ever("one ", "two ")
+    leaving = await fleet.agent(engine=await fronting(server.url))
+    gateway = await fleet.gateway(**PATIENCE)
+    heard = Heard()
+    hearing = asyncio.create_task(hear(await gateway.submit("default", chat("[[say=one two three]]")), heard))
+    await wait_until(lambda: heard.text == "one two ", what="it is in the middle")
+    await fleet.agent(engine=ScriptedEngine(slots=1, vocabulary="of its own"))
+    await leaving.leave()
+    await hearing
+    assert (heard.text, heard.reason, len(heard.attempts)) == ("one two three", FinishReason.STOP, 2)
+
+
+async def test_a_server_goes_on_with_what_an_engine_with_a_vocabulary_has_said(
+    fleet: Fleet, server: FakeUpstream
+) -> None:
+    server.routes["/v1/completions"] = telling("the end")
+    leaving = await fleet.agent(engine=ScriptedEngine(slots=1, step_s=0.05, vocabulary="of its own"))
+    gateway = await fleet.gateway(**PATIENCE)
+    heard = Heard()
+    reply = await gateway.submit("default", chat("[[tokens=400]]", max_tokens=400))
+    hearing = asyncio.create_task(hear(reply, heard))
+    await wait_until(lambda: len(heard.text.split()) > 2, what="it is in the middle")
+    await leaving.leave()
+    await fleet.agent(engine=await fronting(server.url))
+    await hearing
+    [asked] = server.generated()
+    begun = asked.body["prompt"].partition("<assistant>")[2]
+    assert (heard.text, len(heard.attempts)) == (f"{begun}the end", 2)
+    assert asked.body["max_tokens"] == 400 - len(begun.split())
+
+
+async def test_vectors_of_a_server_and_of_a_model_are_not_put_together(fleet: Fleet, server: FakeUpstream) -> None:
+    engine = await fronting(server.url)
+    begun = Running("r", 1, encode_frame(Opened("front", 1, engine.info.vocabulary, engine.info.weights)))
+    begun.take_event(Embedded("r", (b"\0" * 8,), (3,)))
+    emission = begun.emission()
+    assert emission is not None
+    journal = encode_frame(Opened("front", 1, engine.info.vocabulary, engine.info.weights)) + emission.frames
+    with pytest.raises(EngineFailed, match="vectors of two models"):
+        Running("r", 2, journal).job(Embed(inputs=("a", "b")), vocabulary="v", weights="w")
+    same = await fronting(server.url)
+    assert Running("r", 2, journal).job(Embed(inputs=("a", "b")), weights=same.info.weights).embedded == (3,)
+    for one in (engine, same):
+        one.close()
 
 
 async def test_a_client_that_leaves_frees_the_servers_slot(fleet: Fleet, server: FakeUpstream) -> None:

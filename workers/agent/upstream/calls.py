@@ -41,7 +41,7 @@ def common_fields(job: Job, payload: Generate, server: Server) -> dict[str, Any]
     body: dict[str, Any] = {"model": server.model, "stream": True, "stream_options": {"include_usage": True}}
     body |= sampling_fields(payload.sampling, dialect)
     if payload.max_tokens is not None:
-        body["max_tokens"] = payload.max_tokens - len(job.resume_ids)
+        body["max_tokens"] = payload.max_tokens - job.num_resumed
     if payload.stop:
         body["stop"] = list(payload.stop)
     if payload.grammar is not None:

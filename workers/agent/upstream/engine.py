@@ -109,6 +109,7 @@ class UpstreamEngine:
             build=server.build,
             abilities=server.abilities,
             max_parked=slots if server.dialect.tells_progress else 0,
+            weights=f"{server.model} of another server",
         )
         self._held.max_parked = self._info.max_parked
         self._watch = Watch(

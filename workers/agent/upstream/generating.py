@@ -46,7 +46,7 @@ class Generation:
         has_begun = bool(job.resume_text) or job.resume_format is not None
         self._format = (job.resume_format or PLAIN) if has_begun else format_for(payload)
         self._writer = Writer(self._format, Begun(self._format, job.resume_text))
-        self._num_earlier = len(job.resume_ids)
+        self._num_earlier = job.num_resumed
         self._num_tokens = 0
         self._num_prompt = self._num_cached = 0
         self._reason: FinishReason | None = None
