@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from paddler.clock import SystemClock
+from paddler.errors import PaddlerError
 from paddler.jobs.overview import pools_of
 from paddler.settings import REDIS_PREFIX, REDIS_URL, option
 from paddler.store.client import TROUBLE, Store, connect
@@ -45,9 +46,10 @@ watch_option = option("--watch", is_flag=True, help="Draw it anew every second, 
 
 
 def server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's."""
+    """Subcommands take the server, too; without it they use the group's, whose flags alone read the variables: read
+    here again, they would win over its flags, and the URL would be without user and password."""
     for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, help="As before the subcommand.")(function)
+        function = option(flag, type=kind, envvar=None, help="As before the subcommand.")(function)
     return function
 
 
@@ -57,7 +59,7 @@ def server_of(ctx: click.Context, url: str | None, prefix: str | None) -> Server
 
 
 def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
-    """Raises `ClickException` naming the server where Redis cannot be used."""
+    """Raises `ClickException` for what was refused, and naming the server where Redis cannot be used."""
 
     async def connected() -> _T:
         store = connect(server.url, server.prefix)
@@ -68,6 +70,8 @@ def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
 
     try:
         return asyncio.run(connected())
+    except PaddlerError as error:
+        raise click.ClickException(error.message) from None
     except TROUBLE as error:
         told = str(error).rstrip(".") or type(error).__name__
         raise click.ClickException(
