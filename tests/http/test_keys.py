@@ -164,6 +164,34 @@ async def test_a_socket_is_refused_before_it_is_one(balancer: HttpBalancer, agen
         assert (error["request_id"], error["error"]["code"]) == ("2", 401), "a socket outlives its key by no request"
 
 
+async def test_a_socket_from_before_the_first_key_needs_one_too(balancer: HttpBalancer, agent: HandAgent) -> None:
+    async with connect(balancer.url().replace("http", "ws") + SOCKET, proxy=None) as socket:
+        message = {"Request": {"id": "1", "request": {"ContinueFromConversationHistory": params("hello")}}}
+        await socket.send(json.dumps(message))
+        await (await agent.take()).finish()
+        while "Done" not in str(await socket.recv()):
+            pass
+        await balancer.new_key("alice")
+        await socket.send(json.dumps(message))
+        error = json.loads(await socket.recv())["Error"]
+        assert error["error"]["code"] == 401
+
+
+@pytest.mark.parametrize("path", ["/api/v1/agents/stream", "/api/v1/pools/default/buffered_requests/stream"])
+async def test_an_operators_stream_ends_with_its_key(balancer: HttpBalancer, store: Store, path: str) -> None:
+    async with balancer.http("management") as http, http.stream("GET", path) as nobodys:
+        assert nobodys.status_code == 200
+        new = await balancer.new_key("operator", "management")
+        async with http.stream("GET", path, headers=bearer(new.secret)) as own:
+            assert own.status_code == 200
+            async for _ in nobodys.aiter_raw():
+                pass  # it ends: by now everybody needs a key
+            await ApiKeys(store, SystemClock()).revoke(new.key.id)
+            await balancer.tenants.ring.refresh_once()
+            async for _ in own.aiter_raw():
+                pass
+
+
 async def test_a_key_that_is_revoked_anywhere_is_refused_here_soon(balancer: HttpBalancer, store: Store) -> None:
     new, other = await balancer.new_key("alice"), await balancer.new_key("bob")
     async with balancer.http(key=new.secret) as http:
