@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,14 +15,17 @@ from anthropic import AuthenticationError as AnthropicRefused
 from http_harness import HandAgent, HttpBalancer, chat
 from native_harness import SOCKET, params
 from openai import AsyncOpenAI, AuthenticationError, PermissionDeniedError
+from openapi_checks import Document
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from api.access.gate import FREE
 from paddler.batches.batches import Batches
 from paddler.clock import SystemClock
 from paddler.store.client import Store
 from paddler.store.keys import FileKeys, batch_jobs_key
 from paddler.tenants.keys import ApiKeys
+from paddler.tenants.records import Scope
 from paddler.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +92,21 @@ async def test_who_has_no_key_is_told_so_in_the_words_of_the_protocol(
         assert answer.json()["error"]["code"] == "invalid_api_key"
         assert answer.json()["error"]["type"] == "invalid_request_error"
     assert secret[-43:] not in answer.text
+
+
+@pytest.mark.parametrize("service", ["inference", "openai", "management"])
+async def test_every_route_needs_a_key_of_its_service(balancer: HttpBalancer, service: str) -> None:
+    """Whoever adds a route need not think of it."""
+    scopes: tuple[Scope, ...] = ("inference" if service == "management" else "management", "agent")
+    wrong = [bearer((await balancer.new_key(f"of-{scope}", scope)).secret) for scope in scopes]
+    async with balancer.http(service) as http:
+        operations = Document((await http.get("/openapi.json")).json()).operations()
+        guarded = [(method, re.sub(r"{[^}]*}", "x", path)) for path, method, _ in operations if path not in FREE]
+        assert len(guarded) > 30
+        for method, path in guarded:
+            assert (await http.request(method, path)).status_code == 401, f"{method} {path}"
+            for headers in wrong:
+                assert (await http.request(method, path, headers=headers)).status_code == 403, f"{method} {path}"
 
 
 @pytest.mark.parametrize("service", ["inference", "openai", "management"])
