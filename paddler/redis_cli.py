@@ -23,6 +23,7 @@ from paddler.settings import (
     REDIS_PREFIX,
     REDIS_URL,
     access_before,
+    current_context,
     later_access_options,
     option,
     taken_access,
@@ -65,7 +66,7 @@ def server_options(function: _F) -> _F:
         if url is not None:
             given["redis_url"] = url_with_access(url, access_before() | access)
         elif access:
-            before: Server = click.get_current_context().obj
+            before: Server = current_context().obj
             given["redis_url"] = url_with_access(before.url, access)
         return function(*args, **given)
 

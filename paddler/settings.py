@@ -174,7 +174,7 @@ def _put_into_url(function: _F) -> _F:
     @wraps(function)
     def command(*args: Any, **given: Any) -> Any:
         access = taken_access(given)
-        click.get_current_context().meta[_ACCESS_BEFORE] = access
+        current_context().meta[_ACCESS_BEFORE] = access
         url: str | None = given["redis_url"]
         if url is None:
             if wrong := next((name for name, value in access.items() if value is not None), None):
@@ -191,9 +191,16 @@ def taken_access(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given.pop(f"redis_{name}") for name in _ACCESS}
 
 
+def current_context() -> click.Context:
+    """Of the command that runs."""
+    context = click.get_current_context()
+    assert context is not None
+    return context
+
+
 def access_before() -> dict[str, Any]:
     """What the group of a subcommand was given of them."""
-    return click.get_current_context().meta.get(_ACCESS_BEFORE, {})
+    return current_context().meta.get(_ACCESS_BEFORE, {})
 
 
 def url_with_access(url: str, access: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from paddler.keys_cli import tables
 from paddler.keys_cli.options import Time, changed_limits, limit_options
 from paddler.keys_cli.shown import shown_key
 from paddler.redis_cli import Server, json_option, print_blocks, print_json, run, server_of, server_options
-from paddler.settings import option, redis_options
+from paddler.settings import current_context, option, redis_options
 from paddler.tenants.keys import ApiKeys, NewKey
 from paddler.tenants.records import SCOPES, ApiKey, Limits, Scope
 
@@ -177,7 +177,7 @@ def _tell_new(new: NewKey, *, as_json: bool) -> None:
 
 
 def _with_keys(url: str | None, prefix: str | None, act: Callable[[ApiKeys], Awaitable[_T]]) -> _T:
-    server = server_of(click.get_current_context(), url, prefix)
+    server = server_of(current_context(), url, prefix)
     return run(server, lambda store: act(ApiKeys(store, SystemClock())))
 
 

@@ -192,12 +192,15 @@ async def test_nor_do_operators_keys_and_changes_of_models(
             are_ready = [one["model_path"] == str(model) and one["slots_total"] == 2 for one in agents]
             return agents if are_ready == [True, True] else None
 
-        for number in range(2):
-            model = tmp_path / f"{number}.gguf"
+        async def want(model: Path) -> list[dict[str, Any]]:
             model.write_bytes(b"GGUF")
             patch = {"model": {"LocalToAgent": str(model)}}
             await ok("PATCH", STATE, patch, **{"content-type": "application/merge-patch+json"})
-            agents = await wait_until(lambda model=model: serves(model), timeout_s=60, what="both serve the model")
+            return await wait_until(lambda: serves(model), timeout_s=60, what="both serve the model")
+
+        await want(tmp_path / "first.gguf")
+        model = tmp_path / "second.gguf"
+        agents = await want(model)
         first, second = sorted(agents, key=lambda one: one["name"])
 
         own = client.with_options(api_key=alice)
