@@ -55,13 +55,21 @@ REQUEST_HEADERS = b", ".join(
 """What the routes read, and what the official clients send from a page."""
 EXPOSED_HEADERS = b", ".join(
     (
+        b"Anthropic-RateLimit-Requests-Limit",
+        b"Anthropic-RateLimit-Requests-Remaining",
+        b"Anthropic-RateLimit-Requests-Reset",
+        b"Anthropic-RateLimit-Tokens-Limit",
+        b"Anthropic-RateLimit-Tokens-Remaining",
+        b"Anthropic-RateLimit-Tokens-Reset",
         b"ETag",
         b"OpenAI-Processing-Ms",
         b"Request-Id",
         b"Retry-After",
+        b"WWW-Authenticate",
         b"X-Paddler-Agent",
         b"X-Paddler-Attempt",
         b"X-Paddler-Cache",
+        b"X-Paddler-Class",
         b"X-Paddler-Request-Id",
         b"X-Queue-Position",
         b"X-RateLimit-Limit-Requests",

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import msgspec
 import rich_click as click
@@ -16,8 +17,18 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from paddler.clock import SystemClock
+from paddler.errors import PaddlerError
 from paddler.jobs.overview import pools_of
-from paddler.settings import REDIS_PREFIX, REDIS_URL, option
+from paddler.settings import (
+    REDIS_PREFIX,
+    REDIS_URL,
+    access_before,
+    current_context,
+    later_access_options,
+    option,
+    taken_access,
+    url_with_access,
+)
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.remedies import remedy_for
 from paddler.up.plan import without_password
@@ -45,10 +56,24 @@ watch_option = option("--watch", is_flag=True, help="Draw it anew every second, 
 
 
 def server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's."""
+    """Subcommands take the server, too; without it they use the group's, whose flags alone read the variables: read
+    here again, they would win over its flags. How to get in that was said before holds for a URL that is said here."""
+
+    @wraps(function)
+    def command(*args: Any, **given: Any) -> Any:
+        access = {name: value for name, value in taken_access(given).items() if value is not None}
+        url: str | None = given["redis_url"]
+        if url is not None:
+            given["redis_url"] = url_with_access(url, access_before() | access)
+        elif access:
+            before: Server = current_context().obj
+            given["redis_url"] = url_with_access(before.url, access)
+        return function(*args, **given)
+
+    found = cast("_F", later_access_options(command))
     for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, help="As before the subcommand.")(function)
-    return function
+        found = option(flag, type=kind, envvar=None, help="As before the subcommand.")(found)
+    return found
 
 
 def server_of(ctx: click.Context, url: str | None, prefix: str | None) -> Server:
@@ -57,7 +82,7 @@ def server_of(ctx: click.Context, url: str | None, prefix: str | None) -> Server
 
 
 def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
-    """Raises `ClickException` naming the server where Redis cannot be used."""
+    """Raises `ClickException` for what was refused, and naming the server where Redis cannot be used."""
 
     async def connected() -> _T:
         store = connect(server.url, server.prefix)
@@ -68,6 +93,8 @@ def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
 
     try:
         return asyncio.run(connected())
+    except PaddlerError as error:
+        raise click.ClickException(error.message) from None
     except TROUBLE as error:
         told = str(error).rstrip(".") or type(error).__name__
         raise click.ClickException(

@@ -40,6 +40,8 @@ LOG_LEVELS = ("error", "warning", "info", "debug")
 LOG_FORMATS = ("auto", "console", "json")
 
 _ACCESS = ("username", "password_file", "tls_ca", "tls_cert", "tls_key")
+_ACCESS_BEFORE = "paddler.redis_access"
+_LATER: dict[str, Any] = {"envvar": None, "help": "As before the subcommand."}
 _F = TypeVar("_F", bound=Callable[..., Any])
 _POOL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _REDIS_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}")
@@ -171,31 +173,68 @@ def _put_into_url(function: _F) -> _F:
 
     @wraps(function)
     def command(*args: Any, **given: Any) -> Any:
-        access = {name: given.pop(f"redis_{name}") for name in _ACCESS}
+        access = taken_access(given)
+        current_context().meta[_ACCESS_BEFORE] = access
         url: str | None = given["redis_url"]
         if url is None:
             if wrong := next((name for name, value in access.items() if value is not None), None):
                 raise click.UsageError(f"--redis-{wrong.replace('_', '-')} needs --redis-url.")
             return function(*args, **given)
-        try:
-            given["redis_url"] = with_access(url, **access)
-            check_access(locate(given["redis_url"]), SystemClock().wall())
-        except ValueError as error:
-            raise click.UsageError(f"{error}.") from None
+        given["redis_url"] = url_with_access(url, access)
         return function(*args, **given)
 
     return cast("_F", command)
 
 
-redis_access_options = _all_of(
-    option("--redis-username", help="The ACL user of Redis to be; its default user when not given."),
-    option("--redis-password-file", type=_FILE, help="A file with the password, read anew for each connection."),
-    option("--redis-tls-ca", type=_FILE, help="Trust these authorities (PEM) for rediss://, and no others."),
-    option("--redis-tls-cert", type=_FILE, help="Our own certificate (PEM), for a Redis that asks for one."),
-    option("--redis-tls-key", type=_FILE, help="The key of that certificate, if it is not in the same file."),
-    _put_into_url,
+def taken_access(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes the arguments of the options of access out of those of a command."""
+    return {name: given.pop(f"redis_{name}") for name in _ACCESS}
+
+
+def current_context() -> click.Context:
+    """Of the command that runs."""
+    context = click.get_current_context()
+    assert context is not None
+    return context
+
+
+def access_before() -> dict[str, Any]:
+    """What the group of a subcommand was given of them."""
+    return current_context().meta.get(_ACCESS_BEFORE, {})
+
+
+def url_with_access(url: str, access: dict[str, Any]) -> str:
+    """Raises `UsageError`."""
+    try:
+        url = with_access(url, **access)
+        check_access(locate(url), SystemClock().wall())
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    return url
+
+
+_ACCESS_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--redis-username", {"help": "The ACL user of Redis to be; its default user when not given."}),
+    (
+        "--redis-password-file",
+        {"type": _FILE, "help": "A file with the password, read anew for each connection."},
+    ),
+    (
+        "--redis-tls-ca",
+        {"type": _FILE, "help": "Trust these authorities (PEM) for rediss://, and no others."},
+    ),
+    (
+        "--redis-tls-cert",
+        {"type": _FILE, "help": "Our own certificate (PEM), for a Redis that asks for one."},
+    ),
+    ("--redis-tls-key", {"type": _FILE, "help": "The key of that certificate, if it is not in the same file."}),
 )
+
+redis_access_options = _all_of(*(option(flag, **how) for flag, how in _ACCESS_OPTIONS), _put_into_url)
 """Adds nothing: what is given goes into `redis_url`, which must be an option beside them (`paddler.store.location`)."""
+
+later_access_options = _all_of(*(option(flag, **how | _LATER) for flag, how in _ACCESS_OPTIONS))
+"""The same behind a subcommand, whose group has read the variables: adds what `taken_access` takes."""
 
 redis_options = _all_of(
     option(

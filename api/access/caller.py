@@ -6,15 +6,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from paddler.errors import Unauthorized
 from paddler.tenants.account import Account
 from paddler.tenants.records import ANONYMOUS
-from paddler.tenants.ring import KeyRing
+from paddler.tenants.ring import NO_KEY, KeyRing
 
 _STATE_KEY = "paddler_caller"
 
 
 class Caller(Struct, frozen=True):
-    """`account` is None, and so is `ring`, while there is no API key."""
+    """`account` is None while there is no API key; `ring` is that of the gate, if there is any."""
 
     tenant: str = ANONYMOUS
     account: Account | None = None
@@ -25,11 +26,22 @@ class Caller(Struct, frozen=True):
         """The tenant that what is looked for must belong to; None while everything is everybody's."""
         return None if self.account is None else self.tenant
 
+    @property
+    def is_let_in(self) -> bool:
+        """Still: as `renewed` says."""
+        try:
+            self.renewed()
+        except Unauthorized:
+            return False
+        return True
+
     def renewed(self) -> Caller:
         """For the next request of a connection that was let in once. Raises `Unauthorized` if its key is no longer
-        good."""
-        if self.account is None or self.ring is None:
+        good, and where it had none and everybody needs one by now."""
+        if self.ring is None or (self.account is None and self.ring.is_open):
             return self
+        if self.account is None:
+            raise Unauthorized(NO_KEY)
         key = self.ring.renewed(self.account.key)
         return Caller(key.tenant, Account(key=key), self.ring)
 

@@ -37,9 +37,12 @@ class Gate:
         self._clock = clock
         self._scope: records.Scope = scope
         self._agent_paths = agent_paths
+        self._anybody = Caller(ring=ring)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._ring.is_open or not _is_guarded(scope):
+            # What stays open, a WebSocket, asks the ring again once there are keys.
+            remember_caller(scope, self._anybody)
             await self._app(scope, receive, send)
             return
         try:
@@ -51,6 +54,7 @@ class Gate:
                 await refuse(scope, send, error, is_native=self._is_native(scope["path"]))
             return
         if key is None:
+            remember_caller(scope, self._anybody)
             await self._app(scope, receive, send)
             return
         account = Account(key=key)

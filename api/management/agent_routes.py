@@ -10,13 +10,15 @@ from litestar.params import FromPath
 
 from api.management.agent_operations import METADATA, TEMPLATE_OVERRIDE
 from paddler.errors import QueueUnavailable
+from paddler.jobs.agent_orders import AgentOrders
 from paddler.jobs.enquiry import ANSWER_S, AgentAway, AgentSilent, UnknownAgent, ask_agent
-from paddler.jobs.models import DEFAULT_POOL
 from paddler.store.client import TROUBLE, Store
 from paddler.wire.agent import AskedOfAgent
 
 
 def agent_routes(store: Store) -> list[HTTPRouteHandler]:
+    orders = AgentOrders(store)
+
     @get("/api/v1/agent/{agent_id:str}/model_metadata", operation=METADATA)
     async def get_model_metadata(agent_id: FromPath[str]) -> Response[Any]:
         return await asked(agent_id, "model_metadata")
@@ -27,7 +29,10 @@ def agent_routes(store: Store) -> list[HTTPRouteHandler]:
 
     async def asked(agent_id: str, what: AskedOfAgent) -> Response[Any]:
         try:
-            body = await ask_agent(store, DEFAULT_POOL, agent_id, what)
+            pool = await orders.pool_of(agent_id)
+            if pool is None:
+                raise UnknownAgent
+            body = await ask_agent(store, pool, agent_id, what)
         except UnknownAgent:
             return _text(404, f"No agent has the id {agent_id[:100]}; GET /api/v1/agents lists those there are.")
         except AgentAway:

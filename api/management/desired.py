@@ -13,6 +13,7 @@ from litestar import Response, get, patch, post, put
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from api.access.caller import caller_of
 from api.body import AnyRequest, read_json_body
 from api.management.desired_objects import StateHistory, StateVersion, WholeVersion
 from api.management.desired_operations import (
@@ -101,9 +102,13 @@ def desired_routes(store: Store) -> list[HTTPRouteHandler]:
 
 
 def author_of(request: AnyRequest) -> str:
-    """Who changes something, for the history."""
-    client = request.client
-    return f"management, {client.host}" if client is not None and client.host else "management"
+    """Who changes something, for the history: by which key, from which address."""
+    told = ["management"]
+    if (account := caller_of(request.scope).account) is not None:
+        told.append(f"key {account.key.name} ({account.key.id})")
+    if request.client is not None and request.client.host:
+        told.append(request.client.host)
+    return ", ".join(told)
 
 
 def _paths(rest: str) -> list[str]:

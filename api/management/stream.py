@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from litestar.types import Receive, Scope, Send
 
+from api.access.caller import Caller, caller_of
 from api.connection import Headers, Outgoing, run_while_connected
 from api.management.view import REFRESH_S, PoolWatch
 from paddler.clock import Clock
@@ -26,7 +27,7 @@ _HEADERS: Headers = [
 
 class SnapshotStream:
     """Changes that follow each other quickly, or while the client does not read, are one. Where Redis is away there is
-    nothing new. Ends with the balancer."""
+    nothing new. Ends with the balancer, and with the key that it was opened with."""
 
     def __init__(
         self, watch: PoolWatch, make: Callable[[PoolQueue], bytes], stopping: asyncio.Event, clock: Clock
@@ -36,15 +37,15 @@ class SnapshotStream:
         self._stopping = stopping
         self._clock = clock
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._snapshots(out), receive, out, self._clock, _Keepalive(out))
+        await run_while_connected(self._snapshots(out, caller_of(scope)), receive, out, self._clock, _Keepalive(out))
 
-    async def _snapshots(self, out: Outgoing) -> None:
+    async def _snapshots(self, out: Outgoing, caller: Caller) -> None:
         told = await self._watch.made(self._make)
         await out.start(200, _HEADERS)
         await out.write(b"data: " + told + b"\n\n")
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and caller.is_let_in:
             await self._clock.sleep(REFRESH_S)
             with contextlib.suppress(QueueUnavailable):
                 new = await self._watch.made(self._make, max_age_s=REFRESH_S / 2)

@@ -75,14 +75,17 @@ def _agents(lanes: list[Lane]) -> list[Finding]:
     found: list[Finding] = []
     for lane in lanes:
         name = lane.name or lane.agent
+        issue = lane.issues[0] if lane.issues else None
         if lane.state == "failed":
-            issue = lane.issues[0] if lane.issues else None
-            why = issue.kind if issue else "it does not say why"
-            found.append(
-                fail("agents", f"{name} cannot serve its model: {why}", "see `paddler queue`, and the agent's log")
-            )
+            why = f"{issue.kind}: {issue.detail}" if issue else "it does not say why"
+            remedy = issue.remedy if issue else "see the agent's log"
+            found.append(fail("agents", f"{name} cannot serve its model: {why}", remedy))
         elif lane.lease_left_ms < 0:
             found.append(warn("agents", f"{name} is lost and not yet reaped", "if it stays so, start `paddler worker`"))
+        elif issue is not None:
+            found.append(warn("agents", f"{name} is {lane.state} and in trouble: {issue.detail}", issue.remedy))
+        elif lane.state == "waiting":
+            found.append(warn("agents", f"{name} waits for a model", "say which one: `paddler model use`"))
     if lanes and not found:
         slots = sum(lane.slots for lane in lanes)
         found.append(ok("agents", f"{len(lanes)} with {slots} slots"))

@@ -6,41 +6,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import rich_click as click
-from msgspec import Struct
 
 from paddler.clock import SystemClock
 from paddler.keys_cli import tables
 from paddler.keys_cli.options import Time, changed_limits, limit_options
-from paddler.keys_cli.running import print_blocks, print_json, run_on_store
 from paddler.keys_cli.shown import shown_key
-from paddler.settings import REDIS_PREFIX, REDIS_URL, option, redis_options
+from paddler.redis_cli import Server, json_option, print_blocks, print_json, run, server_of, server_options
+from paddler.settings import current_context, option, redis_options
 from paddler.tenants.keys import ApiKeys, NewKey
 from paddler.tenants.records import SCOPES, ApiKey, Limits, Scope
 
 _T = TypeVar("_T")
-_F = TypeVar("_F", bound=Callable[..., Any])
 
-_json = option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _key_id = click.argument("key_id")  # pyright: ignore[reportUnknownMemberType]  # as settings.option
 _key_ids = click.argument("key_ids", nargs=-1, required=True)  # pyright: ignore[reportUnknownMemberType]
 
 
-class Server(Struct, frozen=True):
-    """Which Redis, and what its keys begin with."""
-
-    url: str
-    prefix: str
-
-
-def _server_options(function: _F) -> _F:
-    """Subcommands take the server, too; without it they use the group's, whose flags read the variables."""
-    for flag, kind in (("--redis-prefix", REDIS_PREFIX), ("--redis-url", REDIS_URL)):
-        function = option(flag, type=kind, envvar=None, help="As before the subcommand.")(function)
-    return function
-
-
 @click.group(name="keys", invoke_without_command=True)
-@_json
+@json_option
 @redis_options
 @click.pass_context
 def command(ctx: click.Context, *, as_json: bool, redis_url: str, redis_prefix: str) -> None:
@@ -65,8 +48,8 @@ def command(ctx: click.Context, *, as_json: bool, redis_url: str, redis_prefix: 
 )
 @option("--expires", "expires_ms", type=Time(), help="A day or time (UTC) from which on it is refused.")
 @limit_options
-@_json
-@_server_options
+@json_option
+@server_options
 def create_command(
     *,
     name: str,
@@ -90,8 +73,8 @@ def create_command(
 
 
 @command.command(name="list")
-@_json
-@_server_options
+@json_option
+@server_options
 def list_command(*, as_json: bool, redis_url: str | None, redis_prefix: str | None) -> None:
     """List all keys, without their secrets, which nobody has."""
     _list(redis_url, redis_prefix, as_json=as_json)
@@ -107,8 +90,8 @@ def _list(redis_url: str | None, redis_prefix: str | None, *, as_json: bool) -> 
 
 @command.command(name="show")
 @_key_id
-@_json
-@_server_options
+@json_option
+@server_options
 def show_command(*, key_id: str, as_json: bool, redis_url: str | None, redis_prefix: str | None) -> None:
     """Show what a key may do."""
     _tell(_with_keys(redis_url, redis_prefix, lambda keys: keys.get(key_id)), as_json=as_json)
@@ -117,8 +100,8 @@ def show_command(*, key_id: str, as_json: bool, redis_url: str | None, redis_pre
 @command.command(name="limit")
 @_key_id
 @limit_options
-@_json
-@_server_options
+@json_option
+@server_options
 def limit_command(
     *, key_id: str, as_json: bool, redis_url: str | None, redis_prefix: str | None, **limits: Any
 ) -> None:
@@ -138,8 +121,8 @@ def limit_command(
     default=0,
     help="Milliseconds for which the present secret is good beside the new one.",
 )
-@_json
-@_server_options
+@json_option
+@server_options
 def rotate_command(
     *, key_id: str, overlap: int, as_json: bool, redis_url: str | None, redis_prefix: str | None
 ) -> None:
@@ -150,7 +133,7 @@ def rotate_command(
 
 @command.command(name="revoke")
 @_key_ids
-@_server_options
+@server_options
 def revoke_command(*, key_ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Revoke keys: within a second no balancer takes them. What they have begun goes on."""
 
@@ -164,7 +147,7 @@ def revoke_command(*, key_ids: tuple[str, ...], redis_url: str | None, redis_pre
 
 @command.command(name="forget")
 @_key_ids
-@_server_options
+@server_options
 def forget_command(*, key_ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Remove revoked or expired keys from the list. Without the last one, nobody needs a key again."""
 
@@ -194,11 +177,8 @@ def _tell_new(new: NewKey, *, as_json: bool) -> None:
 
 
 def _with_keys(url: str | None, prefix: str | None, act: Callable[[ApiKeys], Awaitable[_T]]) -> _T:
-    context = click.get_current_context()
-    before = None if context is None else context.find_object(Server)
-    assert before is not None
-    where = (url or before.url, prefix or before.prefix)
-    return run_on_store(*where, lambda store: act(ApiKeys(store, SystemClock())))
+    server = server_of(current_context(), url, prefix)
+    return run(server, lambda store: act(ApiKeys(store, SystemClock())))
 
 
 def _now_ms() -> float:

@@ -9,7 +9,7 @@ import rich_click as click
 
 from paddler.clock import SystemClock
 from paddler.keys_cli import tables
-from paddler.keys_cli.running import print_blocks, print_json, run_on_store
+from paddler.redis_cli import Server, print_blocks, print_json, run
 from paddler.settings import option, redis_options
 from paddler.store.client import Store
 from paddler.tenants.accounting import Accountant
@@ -57,7 +57,7 @@ def command(
         await Accountant(store).run_once()
         return grouped(await _read(store, clock, since, until, tenant), groups)
 
-    rows = run_on_store(redis_url, redis_prefix, act)
+    rows = run(Server(redis_url, redis_prefix), act)
     if as_json:
         print_json({"from": since, "to": until, "group_by": groups, "usage": rows})
     else:

@@ -3,8 +3,8 @@
 A function runs with the rights of whoever calls it, so what counts are keys and the commands inside. An agent's user is
 for one pool; it may not load functions, because what it loaded would run with the rights of a balancer.
 
-`docs/acl/users.acl` is what `paddler acl` prints for the pool `default`; `tests/redis/test_acl.py` holds them together,
-and has every builder of a key stand in one of the tables.
+`docs/acl/users.acl` is what `paddler acl` prints for the pool `default`; `tests/secure/test_acl.py` holds them
+together, and has every builder of a key stand in one of the tables.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ POOL_SUFFIXES: Mapping[str, str] = {
 SUFFIXES: Mapping[str, str] = {
     ":keys": "- rw r -",
     ":tenants": "- rw rw r",
+    ":tenant:{*}": "- rw rw -",  # what a function is called with
     ":tenant:{*}:*": "- rw rw -",
     ":tenant:{*}:usage:*": "- rw rw r",
     ":statsd:{*}:*": "- rw rw -",

@@ -81,6 +81,20 @@ async def test_every_kind_of_answer_has_the_headers(open_balancer: HttpBalancer,
             assert "access-control-allow-origin" not in answer.headers
 
 
+@SERVICES
+async def test_a_page_needs_a_key_and_can_read_why_it_was_refused(open_balancer: HttpBalancer, service: str) -> None:
+    """Its preflight cannot carry one. What answers tell of a key's limits can be read by it, too."""
+    new = await open_balancer.new_key("page", "inference", "management")
+    async with open_balancer.http(service) as http:
+        assert (await http.options("/openapi.json", headers=preflight(PAGE))).status_code == 204
+        refused = await http.get("/nowhere", headers={"origin": PAGE})
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
+        exposed = names(refused, "access-control-expose-headers")
+        assert exposed >= {"www-authenticate", "x-paddler-class", "anthropic-ratelimit-tokens-remaining"}
+        own = await http.get("/nowhere", headers={"origin": PAGE, "authorization": f"Bearer {new.secret}"})
+        assert own.status_code == 404
+
+
 async def test_a_stream_has_them_too(open_balancer: HttpBalancer, store: object) -> None:
     agent = HandAgent(open_balancer.store)
     await agent.register()

@@ -164,6 +164,14 @@ async def test_what_agents_are_to_apply(http: httpx.AsyncClient) -> None:
     assert (await http.get(APPLICABLE)).json()["chat_template_override"] == template
 
 
+async def test_the_history_tells_which_key_changed_it(balancer: HttpBalancer) -> None:
+    new = await balancer.new_key("ops", "management")
+    async with balancer.http("management", new.secret) as http:
+        await patch(http, warm(0.25))
+        (version,) = (await http.get(HISTORY)).json()["history"]
+    assert version["author"] == f"management, key ops ({new.key.id}), 127.0.0.1"
+
+
 async def test_history_and_rollback(http: httpx.AsyncClient) -> None:
     assert (await http.get(HISTORY)).json() == {"current": 0, "history": []}
     for temperature in (0.25, 0.5, 0.75):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,14 +15,17 @@ from anthropic import AuthenticationError as AnthropicRefused
 from http_harness import HandAgent, HttpBalancer, chat
 from native_harness import SOCKET, params
 from openai import AsyncOpenAI, AuthenticationError, PermissionDeniedError
+from openapi_checks import Document
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from api.access.gate import FREE
 from paddler.batches.batches import Batches
 from paddler.clock import SystemClock
 from paddler.store.client import Store
 from paddler.store.keys import FileKeys, batch_jobs_key
 from paddler.tenants.keys import ApiKeys
+from paddler.tenants.records import Scope
 from paddler.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +92,21 @@ async def test_who_has_no_key_is_told_so_in_the_words_of_the_protocol(
         assert answer.json()["error"]["code"] == "invalid_api_key"
         assert answer.json()["error"]["type"] == "invalid_request_error"
     assert secret[-43:] not in answer.text
+
+
+@pytest.mark.parametrize("service", ["inference", "openai", "management"])
+async def test_every_route_needs_a_key_of_its_service(balancer: HttpBalancer, service: str) -> None:
+    """Whoever adds a route need not think of it."""
+    scopes: tuple[Scope, ...] = ("inference" if service == "management" else "management", "agent")
+    wrong = [bearer((await balancer.new_key(f"of-{scope}", scope)).secret) for scope in scopes]
+    async with balancer.http(service) as http:
+        operations = Document((await http.get("/openapi.json")).json()).operations()
+        guarded = [(method, re.sub(r"{[^}]*}", "x", path)) for path, method, _ in operations if path not in FREE]
+        assert len(guarded) > 30
+        for method, path in guarded:
+            assert (await http.request(method, path)).status_code == 401, f"{method} {path}"
+            for headers in wrong:
+                assert (await http.request(method, path, headers=headers)).status_code == 403, f"{method} {path}"
 
 
 @pytest.mark.parametrize("service", ["inference", "openai", "management"])
@@ -162,6 +181,34 @@ async def test_a_socket_is_refused_before_it_is_one(balancer: HttpBalancer, agen
         await socket.send(json.dumps(message))
         error = json.loads(await socket.recv())["Error"]
         assert (error["request_id"], error["error"]["code"]) == ("2", 401), "a socket outlives its key by no request"
+
+
+async def test_a_socket_from_before_the_first_key_needs_one_too(balancer: HttpBalancer, agent: HandAgent) -> None:
+    async with connect(balancer.url().replace("http", "ws") + SOCKET, proxy=None) as socket:
+        message = {"Request": {"id": "1", "request": {"ContinueFromConversationHistory": params("hello")}}}
+        await socket.send(json.dumps(message))
+        await (await agent.take()).finish()
+        while "Done" not in str(await socket.recv()):
+            pass
+        await balancer.new_key("alice")
+        await socket.send(json.dumps(message))
+        error = json.loads(await socket.recv())["Error"]
+        assert error["error"]["code"] == 401
+
+
+@pytest.mark.parametrize("path", ["/api/v1/agents/stream", "/api/v1/pools/default/buffered_requests/stream"])
+async def test_an_operators_stream_ends_with_its_key(balancer: HttpBalancer, store: Store, path: str) -> None:
+    async with balancer.http("management") as http, http.stream("GET", path) as nobodys:
+        assert nobodys.status_code == 200
+        new = await balancer.new_key("operator", "management")
+        async with http.stream("GET", path, headers=bearer(new.secret)) as own:
+            assert own.status_code == 200
+            async for _ in nobodys.aiter_raw():
+                pass  # it ends: by now everybody needs a key
+            await ApiKeys(store, SystemClock()).revoke(new.key.id)
+            await balancer.tenants.ring.refresh_once()
+            async for _ in own.aiter_raw():
+                pass
 
 
 async def test_a_key_that_is_revoked_anywhere_is_refused_here_soon(balancer: HttpBalancer, store: Store) -> None:

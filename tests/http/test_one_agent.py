@@ -11,6 +11,7 @@ from http_harness import HttpBalancer, NewAgent
 from native_harness import management
 from paddler_client import ClientManagement
 from paddler_client.error import HttpError
+from queue_calls import leave
 
 from paddler.clock import SystemClock
 from paddler.store.client import Store, connect
@@ -82,3 +83,15 @@ async def test_one_that_hears_nothing_is_502_and_one_that_says_nothing_504(
     assert dumb.value.status_code == 504
     await listening
     await hearing.aclose()
+
+
+async def test_an_agent_is_asked_in_whatever_pool_it_is(client: ClientManagement, store: Store) -> None:
+    """An id does not tell."""
+    await store.add_pool("chat")
+    pool = store.pool("chat")
+    snapshot = {"slots": 1, "state": "ready", "name": "far"}
+    await pool.register("agent-far", lease_ms=3_600_000, model="m", seen_s=1, snapshot=snapshot)
+    with pytest.raises(HttpError, match="hears nothing") as deaf:
+        await client.get_model_metadata("agent-far")
+    assert deaf.value.status_code == 502
+    await leave(pool, "agent-far")

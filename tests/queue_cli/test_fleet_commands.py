@@ -202,3 +202,15 @@ async def test_finished_requests_are_not_listed(paddler: Command, pool: PoolScri
     assert await paddler("requests") == (0, "No such request in pool default.\n")
     assert "state done" in words((await paddler("requests", "show", request_id))[1])
     await leave(pool, "a")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["requests list", "agents list", "queue waiting", "keys list", "model show"], ids=lambda one: one
+)
+async def test_a_server_before_the_subcommand_beats_the_variable(
+    paddler: Command, store: Store, arguments: str
+) -> None:
+    """The group reads the variables, and puts user and password into the URL; a subcommand does not read them again."""
+    group, subcommand = arguments.split()
+    code, text = await paddler(group, "--redis-url", store.url, subcommand, url="redis://127.0.0.1:1/0")
+    assert code == 0, text

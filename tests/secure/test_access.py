@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from secure_servers import Certificates, TlsRedis
 
 from api.serve import command as balancer
+from paddler.keys_cli.command import command as keys
 from paddler.queue_cli.command import command as queue
 from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.location import with_access
@@ -120,3 +121,23 @@ def test_flags_that_cannot_be_used_are_told_at_once(certificates: Certificates, 
             said = " ".join(result.output.replace("│", " ").split())
             assert complaint in said
             assert "secret" not in said.replace("--redis-url", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--redis-username", "a", "list", "--redis-url", "redis://b@127.0.0.1:1/0"),
+        ("--redis-url", "redis://b@127.0.0.1:1/0", "list", "--redis-username", "a"),
+    ],
+)
+def test_how_to_get_in_may_be_said_before_and_behind_a_subcommand(arguments: tuple[str, ...]) -> None:
+    """Neither forgets what the other has said."""
+    refused = CliRunner().invoke(keys, arguments)
+    assert refused.exit_code == 2
+    assert "the URL has a user already" in refused.output
+
+
+def test_a_variable_says_it_for_the_subcommand_too() -> None:
+    url = ("--redis-url", "redis://b@127.0.0.1:1/0")
+    refused = CliRunner().invoke(keys, ("list", *url), env={"PADDLER_REDIS_USERNAME": "a"})
+    assert "the URL has a user already" in refused.output

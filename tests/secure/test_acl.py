@@ -27,6 +27,7 @@ from paddler.store.acl import (
     user_name,
 )
 from paddler.store.keys import DEFAULT_PREFIX, FileKeys, PoolKeys
+from paddler.store.tenant_keys import TenantKeys
 from paddler.testing.servers import RedisServer
 
 DOC = Path(__file__).parents[2] / "docs" / "acl" / "users.acl"
@@ -63,6 +64,7 @@ def _built(module: ModuleType) -> Iterator[str]:
         if isinstance(built, str):
             yield built
         else:
+            yield built.base  # what a function is called with
             methods = [own for own, _ in inspect.getmembers(type(built), inspect.isfunction) if own[0] != "_"]
             yield from (str(call(getattr(built, own))) for own in methods if own != "permanent")
 
@@ -136,6 +138,7 @@ AGENT, BALANCER, WORKER, OPERATOR = (
     user_name(role, "default") for role in (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR)
 )
 POOL, OTHER = PoolKeys(DEFAULT_PREFIX, "default"), PoolKeys(DEFAULT_PREFIX, "other")
+TENANT = TenantKeys(DEFAULT_PREFIX, "alice")
 
 
 def may(admin: redis.Redis, user: str, *call: str) -> bool:
@@ -154,6 +157,8 @@ def may(admin: redis.Redis, user: str, *call: str) -> bool:
         (BALANCER, ("HSET", f"{POOL.base}:desired", "state", "{}")),
         (BALANCER, ("HSET", f"{DEFAULT_PREFIX}:keys", "id", "{}")),
         (BALANCER, ("FCALL", "f", "1", OTHER.base)),
+        (BALANCER, ("FCALL", "f", "1", TENANT.base)),
+        (WORKER, ("FCALL", "f", "1", TENANT.base)),
         (BALANCER, ("FUNCTION", "LOAD", "x")),
         (BALANCER, ("GET", POOL.response("r"))),
         (BALANCER, ("SUBSCRIBE", f"{DEFAULT_PREFIX}:inbox:b")),
@@ -183,6 +188,7 @@ def test_what_each_may_do(admin: redis.Redis, user: str, call: tuple[str, ...]) 
         (OPERATOR, ("HSET", f"{POOL.base}:desired", "state", "{}")),
         (WORKER, ("HSET", f"{DEFAULT_PREFIX}:keys", "id", "{}")),
         (AGENT, ("FCALL", "f", "1", OTHER.base)),
+        (AGENT, ("FCALL", "f", "1", TENANT.base)),
         (AGENT, ("SUBSCRIBE", OTHER.control("a"))),
         (AGENT, ("GET", FileKeys(DEFAULT_PREFIX).file("file-1"))),
         (AGENT, ("KEYS", "*")),

@@ -13,6 +13,7 @@ import pytest
 import redis
 from balancer_process import balancer_processes
 from click.testing import CliRunner
+from queue_calls import leave
 from secure_servers import Certificates, Pair, free_port
 
 from paddler import __version__
@@ -21,6 +22,7 @@ from paddler.doctor import fleet_checks, machine_checks, redis_checks
 from paddler.doctor.command import command
 from paddler.doctor.finding import Finding, Level
 from paddler.doctor.model_check import ModelQuestion, check_model
+from paddler.issues import encode_issues, issue_of
 from paddler.presence import Presence, Process, processes
 from paddler.settings import Address
 from paddler.store.acl import Role, acl_user
@@ -168,6 +170,24 @@ async def test_a_fleet_that_does_not_fit_together(said: Store) -> None:
     assert ("worker", Level.FAIL) in by_check
     await said.redis.set(worker_key(said.prefix), "1", ex=10)
     assert ("worker", Level.OK) in {(one.check, one.level) for one in await fleet_checks.fleet(said)}
+
+
+async def test_agents_that_do_not_serve_what_is_wanted(store: Store) -> None:
+    """One that cannot at all, one that goes on with what it had, one that is not told what."""
+    pool = store.pool("default")
+    issue = issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True)
+    issues = encode_issues((issue,))
+    for state, more in (("failed", {"issues": issues}), ("ready", {"issues": issues}), ("waiting", {})):
+        snapshot = {"state": state, "slots": 1, "name": state, **more}
+        await pool.register(f"agent-{state}", lease_ms=60_000, model="m", seen_s=1, snapshot=snapshot)
+    found = {one.said: one for one in await fleet_checks.fleet(store) if one.check == "agents"}
+    assert {said: one.level for said, one in found.items()} == {
+        "failed cannot serve its model: ModelFileDoesNotExist: no such file": Level.FAIL,
+        "ready is ready and in trouble: no such file": Level.WARN,
+        "waiting waits for a model": Level.WARN,
+    }
+    assert found["ready is ready and in trouble: no such file"].remedy == issue.remedy
+    await leave(pool, "agent-failed", "agent-ready", "agent-waiting")
 
 
 async def test_a_process_says_that_it_is_there(store: Store) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from batch_harness import chat_line, counts, submit, until_ended
@@ -25,6 +26,7 @@ from paddler.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("secure")]
 
+STATE = "/api/v1/balancer_desired_state"
 ANYWHERE = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0")
 
 
@@ -35,6 +37,7 @@ class SecureFleet:
         self.server, self.files, self.prefix = server, files, prefix
         self._folder = folder
         self._started: list[Command] = []
+        self.balancer: Command | None = None
         self.admin = redis.Redis.from_url(server.url)
         for role, pool in ((Role.AGENT, "default"), *((one, "*") for one in Role if one is not Role.AGENT)):
             line = acl_user(role, prefix, pool, f"secret of {role}")
@@ -93,7 +96,10 @@ def fleet(tls_redis: TlsRedis, certificates: Certificates, tmp_path: Path, prefi
 async def client(fleet: SecureFleet) -> AsyncIterator[AsyncOpenAI]:
     """For a balancer with a certificate; a worker runs as well."""
     flags = ("--tls-cert", str(fleet.files.cert), "--tls-key", str(fleet.files.key))
-    balancer = fleet.start(Role.BALANCER, *ANYWHERE, *flags, "--buffered-request-timeout", "60000")
+    reports = ("--statsd-addr", "127.0.0.1:9", "--statsd-reporting-interval", "200")
+    balancer = fleet.balancer = fleet.start(
+        Role.BALANCER, *ANYWHERE, *flags, *reports, "--buffered-request-timeout", "60000"
+    )
     fleet.start(Role.WORKER, "--lease", "1000")
     told = await balancer.logged("listening", service="inference")
     port = told["address"].rpartition(":")[2]
@@ -149,6 +155,84 @@ async def test_nobody_asks_redis_for_more_than_it_may(fleet: SecureFleet, client
     log = fleet.log()
     assert "secret of" not in log
     assert "no permissions" not in log.lower()
+
+
+async def test_nor_do_operators_keys_and_changes_of_models(
+    fleet: SecureFleet, client: AsyncOpenAI, tmp_path: Path
+) -> None:
+    """A model that is wanted and changed, agents that are asked, drained and removed, keys with limits, usage, a batch
+    of a tenant; by HTTP and by the commands. Nor does a log have a key."""
+
+    async def paddler(role: Role, *arguments: str) -> str:
+        done = await asyncio.to_thread(fleet.run, *arguments, *fleet.access(role))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    ops = await paddler(Role.BALANCER, "keys", "create", "ops", "--scope", "management")
+    assert fleet.balancer is not None
+    port = (await fleet.balancer.logged("listening", service="management"))["address"].rpartition(":")[2]
+    context = ssl.create_default_context(cafile=fleet.files.ca)
+    address = f"https://localhost:{port}"
+    async with httpx.AsyncClient(
+        base_url=address, verify=context, timeout=60, trust_env=False, headers={"authorization": f"Bearer {ops}"}
+    ) as http:
+
+        async def ok(method: str, path: str, body: Any = None, **headers: str) -> Any:
+            answer = await http.request(method, path, json=body, headers=headers)
+            assert answer.is_success, f"{method} {path}: {answer.text}"
+            return answer.json() if answer.headers.get("content-type") == "application/json" else answer.text
+
+        limits = {"requests_per_minute": 1000, "tokens_per_minute": 10**6, "max_in_flight": 9, "daily_tokens": 10**6}
+        alice = (await ok("POST", "/api/v1/keys", {"name": "alice", "limits": limits}))["secret"]
+        for name in ("one", "two"):
+            fleet.start(Role.AGENT, *SCRIPTED, "--scripted-follow", "--name", name, "--slots", "2")
+
+        async def serves(model: Path) -> list[dict[str, Any]] | None:
+            agents = (await ok("GET", "/api/v1/agents"))["agents"]
+            are_ready = [one["model_path"] == str(model) and one["slots_total"] == 2 for one in agents]
+            return agents if are_ready == [True, True] else None
+
+        async def want(model: Path) -> list[dict[str, Any]]:
+            model.write_bytes(b"GGUF")
+            patch = {"model": {"LocalToAgent": str(model)}}
+            await ok("PATCH", STATE, patch, **{"content-type": "application/merge-patch+json"})
+            return await wait_until(lambda: serves(model), timeout_s=60, what="both serve the model")
+
+        await want(tmp_path / "first.gguf")
+        model = tmp_path / "second.gguf"
+        agents = await want(model)
+        first, second = sorted(agents, key=lambda one: one["name"])
+
+        own = client.with_options(api_key=alice)
+        assert (await Told().ask(own, "four words: [[4]]")).finish_reasons
+        batch = await until_ended(own, await submit(own, [chat_line("1", "Say it.", max_tokens=4)]), timeout_s=90)
+        assert counts(batch) == (1, 1, 0)
+
+        await ok("POST", f"/api/v1/agent/{first['id']}/drain")
+        assert (await Told().ask(own, "four words: [[4]]")).finish_reasons
+        await ok("POST", f"/api/v1/agent/{first['id']}/undrain")
+        await ok("GET", f"/api/v1/agent/{first['id']}/model_metadata")
+        await ok("DELETE", f"/api/v1/agent/{second['id']}")
+        for path in (
+            *("agents", "buffered_requests", "balancer_applicable_state", "history", "history/1", "requests", "pools"),
+            *("autoscale", "dead_letters", "keys"),
+        ):
+            await ok("GET", f"/api/v1/{path}")
+        assert "paddler_redis_up 1" in await ok("GET", "/metrics")
+        for path in ("/health", "/ready"):
+            await ok("GET", path)
+        (row,) = (await ok("GET", "/api/v1/usage?group_by=tenant"))["usage"]
+        assert (row["tenant"], row["requests"]) == ("alice", 3)
+
+    for command in ("agents", "pools", "requests"):
+        await paddler(Role.OPERATOR, command)
+    assert "version 2" in await paddler(Role.OPERATOR, "model", "show")
+    assert "alice" in await paddler(Role.BALANCER, "usage")
+    assert fleet.denied() == []
+    assert fleet.admin.xlen(f"{fleet.prefix}:{{default}}:used") == 0, "it was accounted"
+    log = fleet.log()
+    for secret in (ops, alice, "secret of"):
+        assert secret.split("-", 2)[-1] not in log
 
 
 async def test_an_agent_before_anything_else_says_what_it_waits_for(fleet: SecureFleet) -> None:

@@ -170,7 +170,7 @@ async def ask_everything(http: httpx.AsyncClient, model: str) -> list[int]:
 
 
 async def run_a_batch(http: httpx.AsyncClient, model: str) -> None:
-    """One line that is done, one that fails, and a file that is none."""
+    """One line that is done, one that fails; a file that is none, and one with a line twice."""
     body = {"model": model, "messages": [{"role": "user", "content": SAYS}], "max_tokens": 3}
     failing = body | {"messages": [{"role": "user", "content": f"{TEXT} [[fail]]"}]}
     lines = [
@@ -178,7 +178,8 @@ async def run_a_batch(http: httpx.AsyncClient, model: str) -> None:
         for number, one in enumerate((body, failing))
     ]
     good = "\n".join(map(json.dumps, lines))
-    for text in (good, f'{{"custom_id": "{TEXT}", "body": "{TEXT}"}}\n{TEXT}'):
+    twice = "\n".join([json.dumps(lines[0])] * 2)
+    for text in (good, f'{{"custom_id": "{TEXT}", "body": "{TEXT}"}}\n{TEXT}', twice):
         upload = {"file": (f"{TEXT}.jsonl", text.encode())}
         file = (await http.post("/v1/files", data={"purpose": "batch"}, files=upload)).json()
         asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}

@@ -247,7 +247,9 @@ class BatchRun:
             )
 
         self._batch = await self._batches.end(self._batch.id, self._holder, failed)
-        log.info("a batch has failed", batch=self._batch.id, errors=len(errors), first=errors[0].message)
+        # Its message may have a client's own words.
+        first = errors[0]
+        log.info("a batch has failed", batch=self._batch.id, errors=len(errors), first=first.code, line=first.line)
 
     def _now(self) -> int:
         return int(self._clock.wall())
