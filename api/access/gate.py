@@ -73,7 +73,9 @@ class Gate:
         await self._ring.wait_loaded()
         if self._ring.is_open:
             return None
-        key = self._ring.find(presented_key(scope["headers"]))
+        presented = presented_key(scope["headers"])
+        await self._ring.look_again(presented)
+        key = self._ring.find(presented)
         needed: records.Scope = "agent" if scope["path"] in self._agent_paths else self._scope
         if needed not in key.scopes:
             raise Forbidden(f"This API key has not the scope `{needed}`, which this route needs.", param=needed)

@@ -1,13 +1,15 @@
 """The API keys as a balancer knows them: all in memory, read anew when one has changed.
 
 A request costs no round trip. Every `POLL_S` the name of the last change is read, so that a key which is revoked
-anywhere is refused everywhere within a second. While Redis is away what was known last holds: nothing could be
+anywhere is refused everywhere within a second. A key that nobody here knows may have been made a moment ago, so the
+name is read once more before that is said. While Redis is away what was known last holds: nothing could be
 submitted anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from paddler.clock import Clock
 from paddler.errors import QueueUnavailable, Unauthorized
@@ -20,6 +22,8 @@ from paddler.tenants.records import ApiKey
 POLL_S = 0.5
 PATIENCE_S = 3.0
 READ_S = 5.0
+LOOK_AGAIN_S = 0.1
+"""Between two looks for keys that are not known: who guesses keys waits for that, and Redis hears no more of it."""
 
 log = get_logger(__name__)
 
@@ -34,6 +38,8 @@ class KeyRing:
         self._is_required = False
         self._known: dict[str, ApiKey] = {}
         self._version: bytes | None = None
+        self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
         self._is_loaded = asyncio.Event()
         self._has_keys = asyncio.Event()
 
@@ -55,6 +61,20 @@ class KeyRing:
                 await self._is_loaded.wait()
         except TimeoutError:
             raise QueueUnavailable("Redis cannot be reached, which has the API keys.", retry_after_s=1) from None
+
+    async def look_again(self, presented: str | None) -> None:
+        """Read the keys anew if this is one that is not known."""
+        read = read_presented(presented) if presented else None
+        asked_at = self._clock.monotonic()
+        if read is None or read.key_id in self._known:
+            return
+        async with self._looking:
+            if self._looked_at >= asked_at:
+                return
+            await self._clock.sleep(max(self._looked_at + LOOK_AGAIN_S - self._clock.monotonic(), 0))
+            self._looked_at = self._clock.monotonic()
+            with contextlib.suppress(*TROUBLE, TimeoutError):
+                await self.refresh_once()
 
     def find(self, presented: str | None) -> ApiKey:
         """The key that a client has sent. Raises `Unauthorized`, which tells why only to who has the secret."""

@@ -54,6 +54,18 @@ async def test_without_any_key_everybody_is_let_in(balancer: HttpBalancer, agent
         assert (await answered(agent, http.post(CHAT, json=chat(), headers=bearer("anything")))).status_code == 200
 
 
+async def test_a_key_is_good_as_soon_as_it_is_made(balancer: HttpBalancer, store: Store) -> None:
+    """At a balancer that knows others, and reads of changes only now and then."""
+    keys = ApiKeys(store, SystemClock())
+    await keys.create("alice")
+    await balancer.tenants.ring.refresh_once()
+    async with balancer.http() as http:
+        for number in range(3):
+            new = await keys.create(f"bob{number}")
+            asked = await asyncio.gather(*(http.get("/v1/models", headers=bearer(new.secret)) for _ in range(5)))
+            assert [one.status_code for one in asked] == [200] * 5
+
+
 REFUSED = [
     ("inference", "POST", CHAT),
     ("inference", "GET", "/v1/models"),

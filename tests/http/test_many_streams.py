@@ -13,7 +13,7 @@ from http_harness import HandAgent, chat, open_raw
 from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 STREAMS = 1000
 AT_ONCE = 50
@@ -75,4 +75,4 @@ async def test_a_thousand_streams_wait_on_one_balancer(start: StartBalancer, sto
     async def all_left() -> bool:
         return await store.redis.xlen(pool.keys.demand()) == 0
 
-    await wait_until(all_left, timeout_s=30, what="what nobody waits for is out of the queue")
+    await wait_until(all_left, timeout_s=90, what="what nobody waits for is out of the queue")

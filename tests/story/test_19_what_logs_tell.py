@@ -213,7 +213,7 @@ async def leave_in_the_middle(http: httpx.AsyncClient) -> None:
 
 async def test_no_prompt_no_answer_and_no_key_is_in_any_log(fleet: LoggedFleet) -> None:
     async with AsyncExitStack() as stack:
-        http = httpx.AsyncClient(base_url=fleet.url, headers=HEADERS, timeout=60, trust_env=False)
+        http = httpx.AsyncClient(base_url=fleet.url, headers=HEADERS, timeout=150, trust_env=False)
         await stack.enter_async_context(http)
         scripted, llama = await asyncio.gather(ask_everything(http, "scripted"), ask_everything(http, "default"))
         for statuses in (scripted, llama):

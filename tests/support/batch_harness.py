@@ -117,7 +117,7 @@ async def until_done(client: AsyncOpenAI, batch: Batch, num_lines: int) -> Batch
         assert found.request_counts is not None
         return found if found.request_counts.completed >= num_lines else None
 
-    return await wait_until(has_done, poll_s=0.02, what=f"{num_lines} lines of {batch.id} are done")
+    return await wait_until(has_done, timeout_s=90, poll_s=0.02, what=f"{num_lines} lines of {batch.id} are done")
 
 
 async def read_file(client: AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:
