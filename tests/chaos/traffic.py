@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Struct
 
 from api.openai.chat import read_chat_call
+from paddler.desired.sampling import filled
 from paddler.testing.script import whole
-from paddler.wire.agent import Generate
+from paddler.wire.agent import Generate, Sampling
 
 SYSTEM_PROMPTS = 4
 NUM_SESSIONS = 12
@@ -82,7 +83,9 @@ class Traffic:
             "messages": messages,
         }
         body = msgspec.json.encode(fields | ({"stop": stop} if stop else {}))
-        return Ask(body, read_chat_call(body, 0).payload, is_poison)
+        payload = filled(read_chat_call(body, 0).payload, Sampling())
+        assert isinstance(payload, Generate)
+        return Ask(body, payload, is_poison)
 
     def _num_tokens(self) -> int:
 
