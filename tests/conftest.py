@@ -13,7 +13,7 @@ from paddler.store.client import Store, connect
 from paddler.testing.leaks import leaked_keys
 from paddler.testing.servers import RedisServer
 
-SECOND_TRY = {"story", "up", "batches", "langchain", "secure", "upstream"}
+SECOND_TRY = {"story", "up", "batches", "langchain", "secure", "upstream", "agents", "http"}
 """Folders whose tests start processes of their own."""
 
 

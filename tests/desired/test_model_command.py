@@ -215,4 +215,4 @@ async def test_an_override_that_is_not_used(model: Model, states: DesiredStates)
 async def test_redis_is_away(model: Model) -> None:
     code, output = await model("show", url="redis://127.0.0.1:1")
     assert code == 1
-    assert "Give another one with --redis-url" in words(output)
+    assert "name another one with --redis-url" in words(output)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import rich_click as click
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from paddler.clock import SystemClock
 from paddler.desired.database import FileKeeper, StateDatabase, parse_database, state_database_option
@@ -233,14 +234,15 @@ async def test_nobody_has_set_a_state(store: Store, path: Path) -> None:
     assert await states.version("default") == 0
 
 
-async def test_redis_wins(store: Store, path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_redis_wins(store: Store, path: Path) -> None:
     path.write_text(content(OTHER))
     states = DesiredStates(store)
     await states.write("default", STATE, expected=None, author="")
-    async with keeping(store, path):
-        await wait_until(lambda: in_file(path) == STATE)
+    with capture_logs() as logged:
+        async with keeping(store, path):
+            await wait_until(lambda: in_file(path) == STATE)
     assert await states.version("default") == 1
-    assert "it is overwritten" in capfd.readouterr().out
+    assert any("it is overwritten" in one["event"] for one in logged)
 
 
 async def test_two_balancers_keep_one_file(store: Store, path: Path) -> None:

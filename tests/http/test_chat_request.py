@@ -330,5 +330,6 @@ def test_any_json_gives_a_payload_or_a_named_field(fields: dict[str, Any]) -> No
     else:
         named = "nothing"
         check_payload(call.payload)
-        assert decode_payload(encode_payload(call.payload)) == call.payload
+        sent = filled(call.payload, Sampling())
+        assert decode_payload(encode_payload(sent)) == sent
     assert named

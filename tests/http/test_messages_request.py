@@ -53,7 +53,8 @@ def call(**fields: Any) -> MessageCall:
     body = {"model": "m", "max_tokens": 9, "messages": [ASKED]} | fields
     found = read_message_call(json.dumps({name: one for name, one in body.items() if one is not ...}).encode(), 7)
     check_payload(found.payload)
-    assert decode_payload(encode_payload(found.payload)) == found.payload
+    sent = filled(found.payload, Sampling())
+    assert decode_payload(encode_payload(sent)) == sent
     return found
 
 

@@ -14,9 +14,10 @@ from api.openai import chat
 from api.openai.chat import read_chat_call, receive_chat_call
 from api.tools import MAX_DESCRIPTION, MAX_TOOLS_BYTES
 from paddler.chat_formats.grammars import _tools_grammar
+from paddler.desired.sampling import filled
 from paddler.errors import InvalidField
 from paddler.payload import check_payload
-from paddler.wire.agent import Generate, Message, Tool, ToolCall, decode_payload, encode_payload
+from paddler.wire.agent import Generate, Message, Sampling, Tool, ToolCall, decode_payload, encode_payload
 
 SCHEMA = {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]}
 
@@ -29,7 +30,8 @@ def read(**fields: Any) -> Generate:
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]} | fields
     payload = read_chat_call(json.dumps(body).encode(), 7).payload
     check_payload(payload)
-    assert decode_payload(encode_payload(payload)) == payload
+    sent = filled(payload, Sampling())
+    assert decode_payload(encode_payload(sent)) == sent
     return payload
 
 
