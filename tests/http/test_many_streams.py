@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from balancer_process import StartBalancer
+from balancer_process import BalancerProcess, StartBalancer, read_log
 from http_harness import HandAgent, chat, open_raw
 
 from paddler.store.client import Store
@@ -37,6 +37,11 @@ async def open_streams(url: str, number: int) -> list[Stream]:
 async def test_a_thousand_streams_wait_on_one_balancer(start: StartBalancer, store: Store) -> None:
     limits = ("--max-buffered-requests", "2000", "--buffered-request-timeout", "300000")
     balancer = await start(store, *limits)
+    async with read_log(balancer):
+        await _wait_and_leave(balancer, store)
+
+
+async def _wait_and_leave(balancer: BalancerProcess, store: Store) -> None:
     url = balancer.addresses["inference"]
     pool = store.pool("default")
     process = psutil.Process(balancer.process.pid)

@@ -39,6 +39,24 @@ StartBalancer = Callable[..., Awaitable[BalancerProcess]]
 
 
 @asynccontextmanager
+async def read_log(balancer: BalancerProcess) -> AsyncGenerator[None]:
+    """Read on what it logs, a line for every request: a pipe that is full holds it up."""
+    assert balancer.process.stderr is not None
+    stderr = balancer.process.stderr
+
+    async def read() -> None:
+        while await stderr.read(65536):
+            pass
+
+    reading = asyncio.create_task(read())
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+@asynccontextmanager
 async def balancer_processes() -> AsyncGenerator[StartBalancer]:
     """Starts balancers with given flags; all are stopped at the end."""
     started: list[asyncio.subprocess.Process] = []
