@@ -12,11 +12,10 @@ from rich.console import RenderableType
 from paddler.clock import SystemClock
 from paddler.errors import RequestNotFound
 from paddler.fleet_cli import tables
-from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.fleet_view import FleetView
 from paddler.jobs.request_list import STATES, Filter, Listed, RequestList
 from paddler.jobs.timeline import Timeline, read_timeline
-from paddler.queue_cli.command import CANCELLED
+from paddler.queue_cli.command import cancel_request
 from paddler.redis_cli import (
     Server,
     each_request,
@@ -33,7 +32,6 @@ from paddler.redis_cli import (
 from paddler.settings import POOL, option, redis_options
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES
-from paddler.store.results import Cancelled
 
 MAX_LIMIT = 10_000
 
@@ -108,11 +106,7 @@ def show_command(
 def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Stop requests, waiting or running."""
 
-    async def one(store: Store, pool: str, request_id: str) -> tuple[str, bool]:
-        outcome = await store.pool(pool).cancel(request_id, CANCELLED_FRAME)
-        return CANCELLED[outcome], outcome is not Cancelled.GONE
-
-    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, cancel_request)
 
 
 def _list(

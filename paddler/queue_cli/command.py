@@ -36,6 +36,12 @@ REQUEUED = {
 }
 
 
+async def cancel_request(store: Store, pool: str, request_id: str) -> tuple[str, bool]:
+    """What to say of it, and whether there was such a request."""
+    outcome = await store.pool(pool).cancel(request_id, CANCELLED_FRAME)
+    return CANCELLED[outcome], outcome is not Cancelled.GONE
+
+
 @click.group(name="queue", invoke_without_command=True)
 @option("--pool", type=POOL, help="Only this pool; by default all.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -99,11 +105,7 @@ def dead_command(
 def cancel_command(ctx: click.Context, ids: tuple[str, ...], redis_url: str | None, redis_prefix: str | None) -> None:
     """Cancel requests by id, waiting or running."""
 
-    async def one(store: Store, pool: str, request_id: str) -> tuple[str, bool]:
-        outcome = await store.pool(pool).cancel(request_id, CANCELLED_FRAME)
-        return CANCELLED[outcome], outcome is not Cancelled.GONE
-
-    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, one)
+    each_request(ctx, server_of(ctx, redis_url, redis_prefix), ids, cancel_request)
 
 
 @command.command(name="requeue")

@@ -26,13 +26,20 @@ async def test_a_drained_agent_ends_what_it_runs_and_gets_no_more(fleet: Fleet) 
     gateway = await fleet.gateway(buffered_request_timeout_ms=60_000)
     agent = await fleet.agent(slots=1, step_s=0.005)
 
+    begun = asyncio.Event()
+
     async def answered() -> int | None:
+        opened: list[Opened] = []
         async with await gateway.submit("default", Generate(prompt="[[tokens=40]]")) as reply:
-            opened = [frame async for frame in reply if isinstance(frame, Opened)]
+            async for frame in reply:
+                if isinstance(frame, Opened):
+                    opened.append(frame)
+                    begun.set()
         return opened[-1].attempt
 
     first = asyncio.create_task(answered())
-    await wait_until(lambda: agent.loop.num_running, what="it runs")
+    # Before it is opened in Redis, too, a drain would give it back to the buffer.
+    await begun.wait()
     await tell(fleet, agent, Order.DRAIN)
     second = asyncio.create_task(answered())
     assert await first == 1, "it ended where it was"
