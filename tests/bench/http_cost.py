@@ -3,7 +3,7 @@ Valkey, one agent with the scripted engine, everything on this machine:
 
     python -m tests.bench.http_cost [--quick] [--rounds 3] [--no-litellm] [--json FILE]
 
-1. chunks: long streams, without pause and paced: chunks/s, and CPU time a chunk of the process that speaks HTTP.
+1. tokens: long streams, without pause and paced: tokens/s, and CPU time a token of the process that speaks HTTP.
 2. latency: an open loop at a rate that all can serve: time to the first text and to the end.
 3. rate: as many short streams at once as are needed to keep every server busy: requests/s.
 
@@ -53,17 +53,17 @@ class Case(Struct, frozen=True, kw_only=True):
     def words(self) -> str:
         pace = f"one each {self.step_ms:g} ms" if self.step_ms else "without pause"
         crowd = f"{self.rate:g} requests/s" if self.rate else f"{self.streams} streams at once"
-        return f"{crowd}, {self.tokens} chunks each, {pace}"
+        return f"{crowd}, {self.tokens} tokens each, {pace}"
 
 
 FULL = (
-    Case(name="chunks", step_ms=0.0, tokens=2000, streams=8, seconds=6.0, has_peer=False),
-    Case(name="chunks", step_ms=10.0, tokens=200, streams=64, seconds=6.0),
+    Case(name="tokens", step_ms=0.0, tokens=2000, streams=8, seconds=6.0, has_peer=False),
+    Case(name="tokens", step_ms=10.0, tokens=200, streams=64, seconds=6.0),
     Case(name="latency", step_ms=5.0, tokens=16, rate=20.0, seconds=10.0),
     Case(name="rate", step_ms=5.0, tokens=16, streams=64, seconds=10.0, warmup_s=3.0),
 )
 QUICK = (
-    Case(name="chunks", step_ms=0.0, tokens=100, streams=2, seconds=0.4, warmup_s=0.1, has_peer=False),
+    Case(name="tokens", step_ms=0.0, tokens=100, streams=2, seconds=0.4, warmup_s=0.1, has_peer=False),
     Case(name="latency", step_ms=5.0, tokens=4, rate=10.0, seconds=1.0, warmup_s=0.3),
     Case(name="rate", step_ms=5.0, tokens=4, streams=8, seconds=1.0, warmup_s=0.5),
 )
@@ -111,7 +111,7 @@ def measure(case: Case, rounds: int, program: Path | None) -> list[Row]:
             for name, run in servers.items():
                 found[name].append(_load(case, number, run))
     process = {"plain": "plain", "paddler": "balancer", "litellm": "litellm"}
-    return [row(name, process[name], measured) for name, measured in found.items()]
+    return [row(name, process[name], measured, case.tokens) for name, measured in found.items()]
 
 
 def _load(case: Case, number: int, run: Callable[[Load], Measured]) -> Measured:

@@ -13,20 +13,21 @@ GOAL_RATE = 3.0
 
 
 class Row(Struct, kw_only=True):
-    """One server under one load. Times are ms. `us_per_chunk` and `us_per_request` are CPU time of the process that
-    speaks HTTP, `chunks_per_core_s` is what one such process would send if it had a core for itself; `others` is what
-    else of the machine was busy, in cores."""
+    """One server under one load. Times are ms. `us_per_token` and `us_per_request` are CPU time of the process that
+    speaks HTTP, `tokens_per_core_s` is what one such process would send if it had a core for itself; `others` is what
+    else of the machine was busy, in cores. Tokens are counted, not events: a balancer sends those that come together as
+    one, the others never do."""
 
     server: str
     requests_s: Spread
-    chunks_s: Spread
+    tokens_s: Spread
     first_p50: Spread
     first_p99: Spread
     whole_p50: Spread
     whole_p99: Spread
-    us_per_chunk: Spread
+    us_per_token: Spread
     us_per_request: Spread
-    chunks_per_core_s: float
+    tokens_per_core_s: float
     others: Spread
     num_requests: int
     num_errors: int
@@ -60,22 +61,23 @@ class Report(Struct, kw_only=True):
     goals: list[Goal] = []
 
 
-def row(server: str, process: str, rounds: Sequence[Measured]) -> Row:
-    """`process` is the watched one that speaks HTTP."""
+def row(server: str, process: str, rounds: Sequence[Measured], tokens: int) -> Row:
+    """`process` is the watched one that speaks HTTP, `tokens` what each answer has."""
     cpu_s = [one.cpu_s[process] for one in rounds]
-    us_per_chunk = Spread.of([cpu * 1e6 / max(1, one.num_frames) for cpu, one in zip(cpu_s, rounds, strict=True)])
+    num_tokens = [(one.num_requests - one.num_errors) * tokens for one in rounds]
+    us_per_token = Spread.of([cpu * 1e6 / max(1, num) for cpu, num in zip(cpu_s, num_tokens, strict=True)])
     us_per_request = Spread.of([cpu * 1e6 / max(1, one.num_requests) for cpu, one in zip(cpu_s, rounds, strict=True)])
     return Row(
         server=server,
         requests_s=Spread.of([(one.num_requests - one.num_errors) / one.window_s for one in rounds]),
-        chunks_s=Spread.of([one.num_frames / one.window_s for one in rounds]),
+        tokens_s=Spread.of([num / one.window_s for num, one in zip(num_tokens, rounds, strict=True)]),
         first_p50=Spread.of([one.first_us.p50 / 1e3 for one in rounds]),
         first_p99=Spread.of([one.first_us.p99 / 1e3 for one in rounds]),
         whole_p50=Spread.of([one.whole_us.p50 / 1e3 for one in rounds]),
         whole_p99=Spread.of([one.whole_us.p99 / 1e3 for one in rounds]),
-        us_per_chunk=us_per_chunk,
+        us_per_token=us_per_token,
         us_per_request=us_per_request,
-        chunks_per_core_s=round(1e6 / us_per_chunk.median) if us_per_chunk.median else 0.0,
+        tokens_per_core_s=round(1e6 / us_per_token.median) if us_per_token.median else 0.0,
         others=Spread.of([one.cpu_s["others"] / one.window_s for one in rounds]),
         num_requests=sum(one.num_requests for one in rounds),
         num_errors=sum(one.num_errors for one in rounds),
@@ -107,18 +109,18 @@ def print_report(report: Report) -> None:
     for table in report.tables:
         print(f"\n{table.name}: {table.load}")
         print(
-            "            requests/s               chunks/s                 first text p50, p99 ms   whole p50, p99 ms"
+            "            requests/s               tokens/s                 first text p50, p99 ms   whole p50, p99 ms"
         )
         for one in table.rows:
             first = f"{one.first_p50.median:.2f}, {one.first_p99.median:.2f}"
             whole = f"{one.whole_p50.median:.2f}, {one.whole_p99.median:.2f}"
-            rate, chunks = _spread(one.requests_s), _spread(one.chunks_s)
-            print(f"  {one.server:<9} {rate:<24} {chunks:<24} {first:<24} {whole}")
+            rate, tokens = _spread(one.requests_s), _spread(one.tokens_s)
+            print(f"  {one.server:<9} {rate:<24} {tokens:<24} {first:<24} {whole}")
         for one in table.rows:
             errors = f"; {one.num_errors} errors: {one.errors}" if one.num_errors else ""
-            chunk = f"{one.us_per_chunk.median:.1f} us of CPU a chunk ({one.chunks_per_core_s:.0f} a core and second)"
+            token = f"{one.us_per_token.median:.1f} us of CPU a token ({one.tokens_per_core_s:.0f} a core and second)"
             request = f"{one.us_per_request.median:.0f} a request; others {one.others.median:.2f} cores"
-            print(f"  {one.server:<9} {chunk}, {request}{errors}")
+            print(f"  {one.server:<9} {token}, {request}{errors}")
         _print_added(table)
     print()
     for goal in report.goals:

@@ -21,14 +21,14 @@ def test_the_smallest_size_runs_without_an_error(tmp_path: Path) -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     report = msgspec.json.decode(file.read_bytes(), type=Report)
-    assert [table.name for table in report.tables] == ["chunks", "latency", "rate"]
+    assert [table.name for table in report.tables] == ["tokens", "latency", "rate"]
     for table in report.tables:
         assert [row.server for row in table.rows] == ["plain", "paddler"]
         for row in table.rows:
             assert (row.num_errors, row.errors) == (0, [])
             assert row.num_requests > 0
-            assert row.chunks_s.median > row.requests_s.median > 0
+            assert row.tokens_s.median > row.requests_s.median > 0
             assert 0 < row.first_p50.median <= row.whole_p50.median <= row.whole_p99.median
-            assert row.us_per_chunk.median > 0
+            assert row.us_per_token.median > 0
         assert table.load in ended.stdout
     assert report.goals == [], "they are about LiteLLM"
