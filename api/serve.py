@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from api.cors import allow_origins
 from api.exposure import Exposed, guard_exposed
+from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -31,6 +32,7 @@ from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
+from paddler.host_options import host_options
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
 from paddler.presence import Presence
@@ -72,6 +74,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     state_database: StateDatabase = MEMORY
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     tls: TlsFiles | None = None
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -98,6 +101,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @aws_options
 @tls_options
 @cors_options
+@host_options
 @waiting_options
 @option(
     "--max-body",
@@ -133,6 +137,7 @@ def command(
     compat_openai_addr: Address | None,
     management_cors_allowed_host: tuple[str, ...],
     inference_cors_allowed_host: tuple[str, ...],
+    allowed_host: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -192,6 +197,7 @@ def command(
         state_database=state_database,
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
+        allowed_hosts=allowed_host,
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
         telemetry=telemetry_settings(os.environ, **telemetry),
@@ -279,13 +285,15 @@ def _services(
     if settings.compat_openai_addr is not None:
         app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
-    for name, _, _, app in apps:
+    sockets = {"inference": WebSockets(settings.max_body)}
+    services: list[Service] = []
+    for name, flag, address, app in apps:
         if name == "management":
             allow_origins(app, settings.management_cors, flag=MANAGEMENT_CORS, guards_changes=True)
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
-    sockets = {"inference": WebSockets(settings.max_body)}
-    return [
-        Service(name, telemetry.observe(app, name), bind(flag, address), sockets.get(name), tls)
-        for name, flag, address, app in apps
-    ]
+        listener = bind(flag, address)
+        names = (address.host, *settings.allowed_hosts)
+        guard_hosts(app, listener, names, ring=ring, is_native=name == "inference")
+        services.append(Service(name, telemetry.observe(app, name), listener, sockets.get(name), tls))
+    return services

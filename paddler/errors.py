@@ -19,6 +19,7 @@ PaddlerError
 │   ├── Conflict              409 conflict
 │   ├── VersionConflict       412 version_conflict
 │   ├── BodyTooLarge          413 body_too_large
+│   ├── HostNotAllowed        421 host_not_allowed
 │   ├── IdempotencyMismatch   422 idempotency_mismatch
 │   └── RequestCancelled      499 cancelled
 └── ServiceError                  the fleet is at fault; the same request may succeed later
@@ -174,6 +175,12 @@ class BodyTooLarge(RequestError):
     """The body exceeds `--max-body`."""
 
     code, status = "body_too_large", 413
+
+
+class HostNotAllowed(RequestError):
+    """The `Host` header names none of the names under which the service answers without API keys."""
+
+    code, status = "host_not_allowed", 421
 
 
 class IdempotencyMismatch(RequestError):

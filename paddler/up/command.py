@@ -22,6 +22,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
+from paddler.host_options import host_options
 from paddler.metrics.options import statsd_options
 from paddler.settings import (
     ADDRESS,
@@ -74,6 +75,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @cors_options
+@host_options
 @aws_options
 @tls_options
 @waiting_options

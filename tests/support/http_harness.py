@@ -14,6 +14,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from api.cors import allow_origins
+from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -192,6 +193,7 @@ async def http_balancer(
     folder: Path | None = None,
     keepalive: Keepalive = Keepalive.COMMENTS,
     cors: tuple[str, ...] = (),
+    allowed_hosts: tuple[str, ...] = (),
     web_sockets: WebSockets | None = None,
     telemetry: TelemetrySettings | None = None,
     **settings: Any,
@@ -210,12 +212,13 @@ async def http_balancer(
         "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
         "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
     }
+    listeners = {name: bind(f"--{name}", Address("127.0.0.1", 0)) for name in apps}
     for name, app in apps.items():
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
+        guard_hosts(app, listeners[name], allowed_hosts, ring=tenants.ring, is_native=name == "inference")
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {
-        name: Service(name, told.observe(app, name), bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
-        for name, app in apps.items()
+        name: Service(name, told.observe(app, name), listeners[name], sockets.get(name)) for name, app in apps.items()
     }
     await tenants.start()
     await gateway.start()
@@ -245,7 +248,7 @@ async def open_raw(url: str, body: dict[str, Any]) -> tuple[asyncio.StreamReader
     address = httpx.URL(url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     await writer.drain()
     return reader, writer
