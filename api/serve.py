@@ -38,6 +38,7 @@ from paddler.jobs.responses import StorageSettings
 from paddler.presence import Presence
 from paddler.settings import (
     ADDRESS,
+    REDIS_URL,
     Address,
     admission_options,
     aws_options,
@@ -75,6 +76,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    agent_redis_url: str | None = None
     tls: TlsFiles | None = None
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -129,6 +131,12 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @state_database_option
 @telemetry_options
 @redis_options
+@option(
+    "--agent-redis-url",
+    type=REDIS_URL,
+    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`; by default --redis-url "
+    "without its files.",
+)
 @log_options
 def command(
     *,
@@ -161,6 +169,7 @@ def command(
     sse_keepalive: str,
     redis_url: str,
     redis_prefix: str,
+    agent_redis_url: str | None,
     log_level: str,
     log_format: str,
     **telemetry: Any,
@@ -198,6 +207,7 @@ def command(
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
         allowed_hosts=allowed_host,
+        agent_redis_url=agent_redis_url,
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
         telemetry=telemetry_settings(os.environ, **telemetry),
@@ -272,7 +282,15 @@ def _services(
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     stopping = gateway.stopping
-    management = create_management_app(store, stopping, clock, settings.max_body, telemetry.metrics, ring=ring)
+    management = create_management_app(
+        store,
+        stopping,
+        clock,
+        settings.max_body,
+        telemetry.metrics,
+        ring=ring,
+        agent_redis_url=settings.agent_redis_url,
+    )
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
         (

@@ -14,8 +14,8 @@ ANONYMOUS = "anonymous"
 """The tenant of everybody while there is no API key."""
 
 Scope = Literal["inference", "management", "agent"]
-"""`inference`: requests, files and batches; `management`: the operator's routes; `agent`: what balancers tell
-agents."""
+"""`inference`: requests, files and batches; `management`: the operator's routes; `agent`: where balancers tell
+agents that Redis is."""
 SCOPES: tuple[Scope, ...] = ("inference", "management", "agent")
 
 RequestClass = Literal["interactive", "normal", "batch"]

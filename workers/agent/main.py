@@ -40,6 +40,7 @@ from workers.agent.following import Follower
 from workers.agent.loader import Build
 from workers.agent.loop import FLUSH_MS
 from workers.agent.preparation import Preparation
+from workers.agent.redis_told import told_redis_options
 from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.serving import AgentSettings, Signals, serve_pinned
 from workers.agent.shards import shards_of
@@ -162,6 +163,7 @@ async def follow(
     help="The scripted engine follows the desired state, too, as if it had the model: for tests.",
 )
 @otlp_option
+@told_redis_options
 @redis_options
 @log_options
 @click.pass_context
