@@ -28,6 +28,7 @@ from api.tls import ServingTls
 from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
+from paddler.batches.quota import NO_QUOTA, Quota, default_quota
 from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
@@ -70,6 +71,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     file_store: str
     max_file: int
     max_stored: int
+    quota: Quota = NO_QUOTA
     is_insecure: bool = False
     keepalive: Keepalive = Keepalive.COMMENTS
     state_database: StateDatabase = MEMORY
@@ -164,6 +166,9 @@ def command(
     file_store: str,
     max_file: int,
     max_stored: int,
+    tenant_file_bytes: int | None,
+    tenant_open_batches: int | None,
+    tenant_batch_lines: int | None,
     state_database: StateDatabase,
     max_body: int,
     sse_keepalive: str,
@@ -203,6 +208,9 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        quota=default_quota(
+            file_bytes=tenant_file_bytes, open_batches=tenant_open_batches, batch_lines=tenant_batch_lines
+        ),
         state_database=state_database,
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
@@ -232,7 +240,8 @@ async def serve(settings: BalancerSettings) -> int:
     telemetry = Telemetry(settings.telemetry, store, clock)
     gateway = Gateway(store, settings.gateway, clock, telemetry.meters)
     contents = contents_of(store, settings.file_store, clock)
-    shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
+    bounds = {"max_file": settings.max_file, "max_stored": settings.max_stored}
+    shelf = new_shelf(store, contents, clock, quota=settings.quota, **bounds)
     tenants = TenantWatch(store, clock)
     tls = ServingTls(settings.tls, clock) if settings.tls else None
     services = _services(settings, store, gateway, clock, shelf, telemetry, tenants.ring, tls.context if tls else None)

@@ -28,6 +28,9 @@ PaddlerError
     ├── RateLimited           429 rate_limit_exceeded
     ├── TooManyInFlight       429 too_many_in_flight
     ├── BudgetExhausted       429 daily_budget_exhausted
+    ├── TenantStorageFull     413 tenant_storage_full
+    ├── TenantBatchesFull     429 tenant_batches_full
+    ├── TenantLinesFull       429 tenant_lines_full
     ├── StorageFull           507 storage_full
     ├── FileElsewhere         503 file_elsewhere
     ├── QueueUnavailable      503 queue_unavailable
@@ -230,6 +233,24 @@ class BudgetExhausted(ServiceError):
     """The API key has used up its tokens of this day."""
 
     code, status, retryable = "daily_budget_exhausted", 429, False
+
+
+class TenantStorageFull(ServiceError):
+    """The files of one tenant have as many bytes as it may store."""
+
+    code, status, retryable = "tenant_storage_full", 413, False
+
+
+class TenantBatchesFull(ServiceError):
+    """As many batches of one tenant have not ended as it may have."""
+
+    code, status = "tenant_batches_full", 429
+
+
+class TenantLinesFull(ServiceError):
+    """The batches of one tenant that have not ended would have more lines than it may have."""
+
+    code, status = "tenant_lines_full", 429
 
 
 class StorageFull(ServiceError):

@@ -38,8 +38,8 @@ def create_inference_app(
     """`ring` None lets everybody in."""
     routes = [
         *openai_routes(gateway, clock),
-        *file_routes(shelf.files, clock),
-        *batch_routes(shelf.files, shelf.batches, clock),
+        *file_routes(shelf.files, clock, shelf.quota),
+        *batch_routes(shelf.files, shelf.batches, clock, shelf.quota),
         *anthropic_routes(gateway, clock),
         *request_routes(gateway, clock),
         ready_route(Readiness(gateway.store, gateway.stopping, clock)),

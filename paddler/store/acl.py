@@ -91,7 +91,7 @@ POOL_CHANNELS = (":control:*", ":desired:changed")
 
 FILE_KEYS: Mapping[str, str] = {
     "files": "- rw rw r",
-    "file": "- rw rw -",
+    "file": "- rw rw r",
     "chunk": "- rw rw -",
     "batches": "- rw rw r",
     "batch": "- rw rw r",

@@ -103,8 +103,8 @@ class FileKeys:
         return f"{self.prefix}:batch:{{{batch_id}}}:holder"
 
     def open_batches(self) -> str:
-        """hash · id of a batch that has not ended -> its input file · balancers write, the end deletes · no TTL · at
-        most `MAX_OPEN`."""
+        """hash · id of a batch that has not ended -> its input file, tenant and number of lines, a space between ·
+        balancers write by `open_batch`, the end deletes · no TTL · at most `MAX_OPEN`."""
         return f"{self.prefix}:batches:open"
 
 

@@ -66,6 +66,7 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "open_batch",
     "turn",
     "end_turn",
     "write_desired",
@@ -79,7 +80,7 @@ PRELUDE = ("common", "queue", "choice", "place", "draining", "limits")
 
 BRINGS_MORE = (
     *("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep"),
-    *("write_desired", "change_key", "reserve"),
+    *("write_desired", "change_key", "reserve", "open_batch"),
 )
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 

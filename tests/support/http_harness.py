@@ -25,6 +25,7 @@ from api.telemetry import Telemetry, TelemetrySettings
 from api.web_sockets import WebSockets
 from paddler.batches.contents import RedisContents
 from paddler.batches.folder import FolderContents
+from paddler.batches.quota import NO_QUOTA, Quota
 from paddler.batches.shelf import new_shelf
 from paddler.clock import SystemClock
 from paddler.errors import PaddlerError, frame_of
@@ -194,6 +195,7 @@ async def http_balancer(
     keepalive: Keepalive = Keepalive.COMMENTS,
     cors: tuple[str, ...] = (),
     allowed_hosts: tuple[str, ...] = (),
+    quota: Quota = NO_QUOTA,
     web_sockets: WebSockets | None = None,
     telemetry: TelemetrySettings | None = None,
     **settings: Any,
@@ -205,7 +207,7 @@ async def http_balancer(
     told = Telemetry(telemetry or TelemetrySettings(), store, clock)
     gateway = Gateway(store, GatewaySettings(**known | settings), clock, told.meters)
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
-    shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
+    shelf = new_shelf(store, contents, clock, max_file=MAX_FILE, quota=quota)
     tenants = TenantWatch(store, clock)
     apps = {
         "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=tenants.ring),
