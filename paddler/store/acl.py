@@ -63,6 +63,7 @@ POOL_KEYS: Mapping[str, str] = {
     "marked": "rw rw rw r",
     "counters": "rw rw rw r",
     "models": "rw rw rw r",
+    "served": "rw rw rw r",
     "dead": "rw rw rw r",
 }
 """Builders of `PoolKeys`: what agent, balancer, worker and operator do with their keys."""
