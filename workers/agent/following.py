@@ -22,6 +22,7 @@ from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.logs import get_logger
+from paddler.presence import present
 from paddler.store.client import Store
 from workers.agent.anteroom import Anteroom
 from workers.agent.loader import Build, Loader, LoadStalled
@@ -71,6 +72,10 @@ class Follower:
 
     async def run(self) -> int:
         """Until a signal or a failed engine: the exit code."""
+        async with present(self._store, self._clock, "agent", self._settings.name):
+            return await self._run()
+
+    async def _run(self) -> int:
         loops = [asyncio.create_task(one) for one in (self._preparation.watch_loop(), self._preparation.prepare_loop())]
         living = asyncio.create_task(self._live())
         try:
