@@ -21,6 +21,7 @@ from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
+from api.ready import Readiness
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
 from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
@@ -291,14 +292,15 @@ def _services(
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     stopping = gateway.stopping
+    shared: dict[str, Any] = {"ring": ring, "readiness": Readiness(store, stopping, clock)}
     management = create_management_app(
         store,
         stopping,
         clock,
         settings.max_body,
         telemetry.metrics,
-        ring=ring,
         agent_redis_url=settings.agent_redis_url,
+        **shared,
     )
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
@@ -306,11 +308,11 @@ def _services(
             "inference",
             "--inference-addr",
             settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring),
+            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, **shared),
         ),
     ]
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring)
+        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, **shared)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
     sockets = {"inference": WebSockets(settings.max_body)}
     services: list[Service] = []

@@ -46,15 +46,16 @@ def create_management_app(
     metrics: RequestMetrics | None = None,
     *,
     ring: KeyRing | None = None,
+    readiness: Readiness | None = None,
     agent_redis_url: str | None = None,
 ) -> Litestar:
     """`stopping` ends its streams; `metrics` are what the other services have counted. `ring` None lets everybody
-    in. `agent_redis_url` is what agents are told in place of the store's own URL."""
+    in, `readiness` None is one of its own. `agent_redis_url` is what agents are told in place of the store's URL."""
     watches = PoolWatches(store, clock)
     watch = watches.of()
     keys = ApiKeys(store, clock)
     routes = [*management_routes(watch, stopping, clock), *agent_routes(store), *desired_routes(store)]
-    routes += [ready_route(Readiness(store, stopping, clock)), *agent_order_routes(store)]
+    routes += [ready_route(readiness or Readiness(store, stopping, clock)), *agent_order_routes(store)]
     routes += [*operator_request_routes(store, clock), *dead_letter_routes(store)]
     routes += [*pool_routes(store, watches, stopping, clock), *autoscale_routes(store, watches)]
     routes += [*key_routes(keys, clock), *usage_routes(store, keys, clock)]
