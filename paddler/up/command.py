@@ -154,7 +154,10 @@ async def _seed(settings: Settings, redis_url: str, runner: Runner, output: Outp
         return None
     store = connect(redis_url, settings.redis_prefix)
     try:
-        await seed(store, find_starter, clock, settings.state_database)
+        is_own = settings.redis_url is None
+        told = await seed(store, find_starter, clock, settings.state_database, is_own=is_own)
+        if told is not None:
+            output.say(told)
     except CannotStart as error:
         output.say(str(error), is_error=True)
         runner.stop()
