@@ -17,6 +17,7 @@ import gc
 import os
 from collections.abc import Callable
 
+from paddler import logs
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
@@ -149,6 +150,7 @@ class Follower:
             raise told
         if is_loading:
             log.info("stopped while loading")
+            logs.flush()
             os._exit(0)  # the loading cannot be interrupted
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)

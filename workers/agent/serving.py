@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Struct
 
-from paddler import __version__
+from paddler import __version__, logs
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
@@ -239,6 +239,7 @@ async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clo
         die_hanging()
     if not running.done():
         log.info("stopped while loading")
+        logs.flush()
         os._exit(0)
     return await running
 
@@ -252,6 +253,7 @@ async def withdraw(membership: Membership, *others: Awaitable[Any]) -> None:
 
 def die_hanging() -> NoReturn:
     """The thread that hangs cannot be ended, only its process; where Python's threads stand goes to stderr."""
+    logs.flush()
     faulthandler.dump_traceback(all_threads=True)
     sys.stderr.flush()
     os._exit(EXIT_HANGS)
