@@ -11,6 +11,7 @@ from litestar import Litestar
 from native_harness import SOCKET
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from api.hosts import Hosts, guard_hosts, is_known_host
 from api.sockets import bind
@@ -74,8 +75,12 @@ async def test_a_socket_of_such_a_page(new_balancer: NewBalancer) -> None:
     async def opened_as(host: str) -> None:
         url = f"ws://{host}:{address.port}{SOCKET}"
         async with connect(
-            url, origin=f"http://{host}:{address.port}", host=address.host, port=address.port, proxy=None
-        ) as sock:  # pyright: ignore[reportArgumentType]  # a NewType
+            url,
+            origin=Origin(f"http://{host}:{address.port}"),
+            host=address.host,
+            port=address.port,
+            proxy=None,
+        ) as sock:
             await sock.send("{")
             assert "400" in str(await sock.recv())
 

@@ -231,7 +231,7 @@ async def test_limits_come_by_command_too(store: Store) -> None:
     assert (limits.max_file_bytes, limits.max_open_batches, limits.max_batch_lines) == (1000, 3, 500)
 
 
-def test_a_keys_own_limit_comes_first() -> None:
+async def test_a_keys_own_limit_comes_first() -> None:
     default = default_quota(file_bytes=10, open_batches=None, batch_lines=30)
     assert quota_of(None, default) == default
     assert quota_of(Limits(), NO_QUOTA) == NO_QUOTA
@@ -240,7 +240,7 @@ def test_a_keys_own_limit_comes_first() -> None:
     assert (own.open_batches, own.batch_lines) == (None, default.batch_lines)
 
 
-def test_what_is_kept_of_an_open_batch() -> None:
+async def test_what_is_kept_of_an_open_batch() -> None:
     one = OpenBatch("file-1", "alice", 7)
     assert decode_open(encode_open(one).encode()) == one
     assert decode_open(b"file-1") == OpenBatch("file-1", "anonymous", 0), "as older versions wrote it"

@@ -14,7 +14,7 @@ from fake_upstream import FakeUpstream, always
 
 from paddler.chat_formats.reading import read_all
 from paddler.engine import Job, ModelError
-from paddler.testing.engine_run import EngineRun, make_job
+from paddler.testing.engine_run import EngineRun
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Message, Sampling, Tool
 from paddler.wire.balancer import FinishReason, TextFormat, Usage
@@ -25,6 +25,10 @@ WEATHER = Tool("weather", '{"type": "object", "properties": {"city": {"type": "s
 
 def chat_job(text: str = "hi", **fields: Any) -> Job:
     return Job(request_id="a", payload=Generate(messages=(Message("user", text),), **fields))
+
+
+def raw_job() -> Job:
+    return Job(request_id="a", payload=Generate(prompt="Once upon a"))
 
 
 @pytest.fixture
@@ -51,10 +55,10 @@ def test_vllm_streams_a_chat(vllm_server: FakeUpstream, new_run: NewRun) -> None
     """The first chunk has only the role, the last but one the reason, the last the usage."""
     vllm_server.routes[CHAT] = vllm_says("Hel", "lo", "!", cached_tokens=8)
     run = new_run(url=vllm_server.url, slots=1)
-    [outcome] = run.finish(chat_job(sampling=Sampling(top_k=20, penalty_repeat=1.1, ignore_eos=True), max_tokens=9))
+    [outcome] = run.finish(chat_job(sampling=Sampling(top_k=20, penalty_repeat=1.3, ignore_eos=True), max_tokens=9))
     assert (outcome.text, outcome.done.reason, outcome.done.usage) == ("Hello!", FinishReason.STOP, Usage(12, 3, 8))
     (asked,) = vllm_server.generated()
-    assert asked.body["repetition_penalty"] == 1.1
+    assert asked.body["repetition_penalty"] == 1.3
     assert (asked.body["top_k"], asked.body["ignore_eos"], asked.body["max_tokens"]) == (20, True, 9)
     assert asked.body["stream_options"] == {"include_usage": True}
 
@@ -82,7 +86,7 @@ def test_vllm_thinks_and_calls(vllm_server: FakeUpstream, new_run: NewRun, field
     format = next((one.format for one in run.retained.get("a", ()) if one.format), TextFormat())
     said = read_all(format, [outcome.text])
     assert said.reasoning == "Let me see."
-    assert [(one.name, one.arguments) for one in said.calls] == [("weather", '{"city": "Rome"}')]
+    assert said.calls == [("weather", '{"city": "Rome"}')]
     assert outcome.done.reason is FinishReason.STOP
 
 
@@ -113,7 +117,7 @@ def test_vllm_parts_tenants_in_its_cache(vllm_server: FakeUpstream, new_run: New
 def test_vllm_takes_raw_prompts(vllm_server: FakeUpstream, new_run: NewRun) -> None:
     vllm_server.routes[COMPLETIONS] = vllm_says(" time", "!")
     run = new_run(url=vllm_server.url, slots=1)
-    [outcome] = run.finish(make_job("a", "Once upon a"))
+    [outcome] = run.finish(raw_job())
     assert (outcome.text, outcome.done.usage) == (" time!", Usage(12, 2, 0))
     run.finish(Job(request_id="b", payload=Generate(prompt_ids=(1, 2, 3))))
     assert [one.body["prompt"] for one in vllm_server.generated()] == ["Once upon a", [1, 2, 3]]
@@ -186,7 +190,7 @@ def test_what_ollama_is_and_can(ollama_server: FakeUpstream, new_run: NewRun) ->
     run = new_run(url=ollama_server.url, slots=2, model="llama3.2")
     info = run.engine.info
     assert (info.model, info.slots_total, info.build, info.abilities) == ("llama3.2", 2, "ollama", ("generate",))
-    [outcome] = run.finish(make_job("a", "Once upon a"))
+    [outcome] = run.finish(raw_job())
     assert (outcome.text, outcome.done.usage) == ("Hello there", Usage(26, 2, 0)), "zeros under way do not count"
     assert ollama_server.generated()[0].body["model"] == "llama3.2"
 
@@ -217,11 +221,11 @@ def test_ollama_streams_a_chat(ollama_server: FakeUpstream, new_run: NewRun) -> 
     format = next((one.format for one in run.retained.get("a", ()) if one.format), TextFormat())
     said = read_all(format, [outcome.text])
     assert (said.reasoning, said.content) == ("Let me see.", "Looking")
-    assert [(one.name, one.arguments) for one in said.calls] == [("weather", '{"city":"Rome"}')]
+    assert said.calls == [("weather", '{"city":"Rome"}')]
     assert (outcome.done.reason, outcome.done.usage) == (FinishReason.STOP, Usage(26, 4, 0))
 
 
-@pytest.mark.parametrize(("path", "job"), [(CHAT, chat_job()), (COMPLETIONS, make_job("a", "Once upon a"))])
+@pytest.mark.parametrize(("path", "job"), [(CHAT, chat_job()), (COMPLETIONS, raw_job())])
 def test_a_runner_of_ollama_that_dies_under_way(
     ollama_server: FakeUpstream, new_run: NewRun, path: str, job: Job
 ) -> None:
