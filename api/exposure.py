@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
 
 from api.services import Service
-from api.sockets import bound_address
+from api.sockets import bound_address, is_loopback
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store
 from paddler.tenants.keys import ApiKeys
@@ -45,7 +44,7 @@ async def guard_exposed(services: Sequence[Service], ring: KeyRing, keys: ApiKey
 
 def exposed_flags(listeners: Mapping[str, socket.socket]) -> list[str]:
     """Of listening sockets by flag those that other machines can reach, as `--flag address`."""
-    return [f"{flag} {bound_address(one)}" for flag, one in listeners.items() if not _is_loopback(one)]
+    return [f"{flag} {bound_address(one)}" for flag, one in listeners.items() if not is_loopback(one)]
 
 
 async def check_exposure(exposed: list[str], keys: ApiKeys) -> None:
@@ -63,11 +62,3 @@ async def check_exposure(exposed: list[str], keys: ApiKeys) -> None:
         f"{' and '.join(exposed)} can be reached from other machines, and there are no API keys: anybody could use "
         "this fleet. Make one with `paddler keys create NAME`, listen on 127.0.0.1, or say --insecure."
     )
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    host = listener.getsockname()[0]
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback

@@ -22,6 +22,9 @@ PATIENCE_S = 1.0
 """Probes give up after a second by default."""
 FRESH_S = 0.25
 """So many probes of one process, or of its services, are one question to Redis."""
+SLOTS_FRESH_S = 1.0
+"""The same of slots, which are a question about every pool and agent: probes need no key, as those of Kubernetes cannot
+take one from a secret, and what anybody may ask must not cost anybody much."""
 
 STOPPING = "This balancer is stopping."
 NO_REDIS = "Redis does not answer."
@@ -53,7 +56,7 @@ _READY = Operation(
 
 
 class Readiness:
-    """Of one process; its services may share it."""
+    """Of one process; its services share it. What many ask at once is asked of Redis once."""
 
     def __init__(self, store: Store, stopping: asyncio.Event, clock: Clock) -> None:
         self._store = store
@@ -62,6 +65,9 @@ class Readiness:
         self._turn = asyncio.Lock()
         self._asked_at = float("-inf")
         self._has_redis = False
+        self._slots_turn = asyncio.Lock()
+        self._slots_asked_at = float("-inf")
+        self._had_slots = False
 
     async def why_not(self, *, needs_slots: bool = False) -> str | None:
         """None when it is ready."""
@@ -84,6 +90,13 @@ class Readiness:
             return self._has_redis
 
     async def _has_slots(self) -> bool:
+        async with self._slots_turn:
+            if self._clock.monotonic() - self._slots_asked_at >= SLOTS_FRESH_S:
+                self._had_slots = await self._ask_for_slots()
+                self._slots_asked_at = self._clock.monotonic()
+            return self._had_slots
+
+    async def _ask_for_slots(self) -> bool:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 pools = await Overview(self._store).pools()

@@ -16,10 +16,12 @@ from msgspec import Struct
 
 from api.cors import allow_origins
 from api.exposure import Exposed, guard_exposed
+from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
+from api.ready import Readiness
 from api.services import Service, run_services
 from api.sockets import AddressError, bind
 from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
@@ -27,15 +29,18 @@ from api.tls import ServingTls
 from api.web_sockets import WebSockets
 from paddler import logs
 from paddler.batches.options import balancer_file_options, contents_of
+from paddler.batches.quota import NO_QUOTA, Quota, default_quota
 from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
+from paddler.host_options import host_options
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
 from paddler.presence import Presence
 from paddler.settings import (
     ADDRESS,
+    REDIS_URL,
     Address,
     admission_options,
     aws_options,
@@ -67,11 +72,14 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     file_store: str
     max_file: int
     max_stored: int
+    quota: Quota = NO_QUOTA
     is_insecure: bool = False
     keepalive: Keepalive = Keepalive.COMMENTS
     state_database: StateDatabase = MEMORY
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    agent_redis_url: str | None = None
     tls: TlsFiles | None = None
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -98,6 +106,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @aws_options
 @tls_options
 @cors_options
+@host_options
 @waiting_options
 @option(
     "--max-body",
@@ -125,6 +134,12 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @state_database_option
 @telemetry_options
 @redis_options
+@option(
+    "--agent-redis-url",
+    type=REDIS_URL,
+    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`; by default --redis-url "
+    "without its files.",
+)
 @log_options
 def command(
     *,
@@ -133,6 +148,7 @@ def command(
     compat_openai_addr: Address | None,
     management_cors_allowed_host: tuple[str, ...],
     inference_cors_allowed_host: tuple[str, ...],
+    allowed_host: tuple[str, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -151,11 +167,15 @@ def command(
     file_store: str,
     max_file: int,
     max_stored: int,
+    tenant_file_bytes: int | None,
+    tenant_open_batches: int | None,
+    tenant_batch_lines: int | None,
     state_database: StateDatabase,
     max_body: int,
     sse_keepalive: str,
     redis_url: str,
     redis_prefix: str,
+    agent_redis_url: str | None,
     log_level: str,
     log_format: str,
     **telemetry: Any,
@@ -189,9 +209,14 @@ def command(
         file_store=file_store,
         max_file=max_file,
         max_stored=max_stored,
+        quota=default_quota(
+            file_bytes=tenant_file_bytes, open_batches=tenant_open_batches, batch_lines=tenant_batch_lines
+        ),
         state_database=state_database,
         management_cors=management_cors_allowed_host,
         inference_cors=inference_cors_allowed_host,
+        allowed_hosts=allowed_host,
+        agent_redis_url=agent_redis_url,
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
         telemetry=telemetry_settings(os.environ, **telemetry),
@@ -216,7 +241,8 @@ async def serve(settings: BalancerSettings) -> int:
     telemetry = Telemetry(settings.telemetry, store, clock)
     gateway = Gateway(store, settings.gateway, clock, telemetry.meters)
     contents = contents_of(store, settings.file_store, clock)
-    shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
+    bounds = {"max_file": settings.max_file, "max_stored": settings.max_stored}
+    shelf = new_shelf(store, contents, clock, quota=settings.quota, **bounds)
     tenants = TenantWatch(store, clock)
     tls = ServingTls(settings.tls, clock) if settings.tls else None
     services = _services(settings, store, gateway, clock, shelf, telemetry, tenants.ring, tls.context if tls else None)
@@ -266,26 +292,37 @@ def _services(
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     stopping = gateway.stopping
-    management = create_management_app(store, stopping, clock, settings.max_body, telemetry.metrics, ring=ring)
+    shared: dict[str, Any] = {"ring": ring, "readiness": Readiness(store, stopping, clock)}
+    management = create_management_app(
+        store,
+        stopping,
+        clock,
+        settings.max_body,
+        telemetry.metrics,
+        agent_redis_url=settings.agent_redis_url,
+        **shared,
+    )
     apps = [
         ("management", "--management-addr", settings.management_addr, management),
         (
             "inference",
             "--inference-addr",
             settings.inference_addr,
-            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring),
+            create_inference_app(gateway, clock, settings.max_body, shelf, settings.keepalive, **shared),
         ),
     ]
     if settings.compat_openai_addr is not None:
-        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, ring=ring)
+        app = create_openai_app(gateway, clock, settings.max_body, shelf, settings.keepalive, **shared)
         apps.append(("openai", "--compat-openai-addr", settings.compat_openai_addr, app))
-    for name, _, _, app in apps:
+    sockets = {"inference": WebSockets(settings.max_body)}
+    services: list[Service] = []
+    for name, flag, address, app in apps:
         if name == "management":
             allow_origins(app, settings.management_cors, flag=MANAGEMENT_CORS, guards_changes=True)
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
-    sockets = {"inference": WebSockets(settings.max_body)}
-    return [
-        Service(name, telemetry.observe(app, name), bind(flag, address), sockets.get(name), tls)
-        for name, flag, address, app in apps
-    ]
+        listener = bind(flag, address)
+        names = (address.host, *settings.allowed_hosts)
+        guard_hosts(app, listener, names, ring=ring, is_native=name == "inference")
+        services.append(Service(name, telemetry.observe(app, name), listener, sockets.get(name), tls))
+    return services

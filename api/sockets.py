@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 
@@ -34,6 +35,15 @@ def bind(flag: str, address: Address) -> socket.socket:
 def bound_address(listener: socket.socket) -> Address:
     host, port = listener.getsockname()[:2]
     return Address(host, port)
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine can reach it."""
+    host = listener.getsockname()[0]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
 
 
 def _why(error: OSError) -> str:

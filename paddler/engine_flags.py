@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import rich_click as click
 
+from paddler.desired.adapters import of_flags
 from paddler.engine_settings import (
     ALL_LAYERS,
     MAX_SIDE,
@@ -50,7 +51,7 @@ class _Shares(click.ParamType[tuple[float, ...], str | tuple[float, ...]]):
 
 
 class _Adapters(click.ParamType[tuple[LoraAdapter, ...], str | tuple[LoraAdapter, ...]]):
-    name = "path[:scale],..."
+    name = "path|uri[:scale],..."
 
     def convert(
         self, value: str | tuple[LoraAdapter, ...], param: click.Parameter | None, ctx: click.Context | None
@@ -59,11 +60,16 @@ class _Adapters(click.ParamType[tuple[LoraAdapter, ...], str | tuple[LoraAdapter
             return value
         if not all(part.strip() for part in value.split(",")):
             self.fail(f"{value!r} names a file of no name; files are parted by a comma each.", param, ctx)
-        return tuple(parse_adapter(part.strip()) for part in value.split(","))
+        found = tuple(parse_adapter(part.strip()) for part in value.split(","))
+        try:
+            of_flags(found)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        return found
 
 
 def parse_adapter(text: str) -> LoraAdapter:
-    """`path` or `path:scale`; what follows the last colon is a scale if it is a number."""
+    """`path` or `path:scale`, or a URI in place of a path; what follows the last colon is a scale if it is a number."""
     path, _, scale = text.rpartition(":")
     try:
         return LoraAdapter(path, float(scale)) if path else LoraAdapter(text)
@@ -83,7 +89,11 @@ _OPTIONS = (
     option("--split-mode", type=click.Choice(get_args(SplitMode)), help="How GPUs share the model; by default layer."),
     option("--main-gpu", type=click.IntRange(min=0), help="The GPU that has all of it with --split-mode none."),
     option("--tensor-split", type=SHARES, help="The share of each GPU, such as 3,1; by default by their memory."),
-    option("--lora-adapters", type=ADAPTERS, help="LoRA adapters (GGUF) that change the weights, each with its scale."),
+    option(
+        "--lora-adapters",
+        type=ADAPTERS,
+        help="LoRA adapters (GGUF) that change the weights, each a path, or a URI as that of a model, with its scale.",
+    ),
     option(
         "--pooling",
         type=click.Choice(get_args(PoolingName)),

@@ -28,7 +28,8 @@ class SettingError(ValueError):
 
 
 class LoraAdapter(Struct, frozen=True, forbid_unknown_fields=True):
-    """A GGUF with low-rank changes to the weights, and how much of them is added."""
+    """A GGUF with low-rank changes to the weights, and how much of them is added. Of a flag `path` may be a URI, until
+    the file is there (`paddler/desired/adapters.py`)."""
 
     path: str
     scale: float = 1.0

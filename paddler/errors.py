@@ -19,6 +19,7 @@ PaddlerError
 │   ├── Conflict              409 conflict
 │   ├── VersionConflict       412 version_conflict
 │   ├── BodyTooLarge          413 body_too_large
+│   ├── HostNotAllowed        421 host_not_allowed
 │   ├── IdempotencyMismatch   422 idempotency_mismatch
 │   └── RequestCancelled      499 cancelled
 └── ServiceError                  the fleet is at fault; the same request may succeed later
@@ -27,6 +28,9 @@ PaddlerError
     ├── RateLimited           429 rate_limit_exceeded
     ├── TooManyInFlight       429 too_many_in_flight
     ├── BudgetExhausted       429 daily_budget_exhausted
+    ├── TenantStorageFull     413 tenant_storage_full
+    ├── TenantBatchesFull     429 tenant_batches_full
+    ├── TenantLinesFull       429 tenant_lines_full
     ├── StorageFull           507 storage_full
     ├── FileElsewhere         503 file_elsewhere
     ├── QueueUnavailable      503 queue_unavailable
@@ -176,6 +180,12 @@ class BodyTooLarge(RequestError):
     code, status = "body_too_large", 413
 
 
+class HostNotAllowed(RequestError):
+    """The `Host` header names none of the names under which the service answers without API keys."""
+
+    code, status = "host_not_allowed", 421
+
+
 class IdempotencyMismatch(RequestError):
     """An `Idempotency-Key` was used before, for a request with another body."""
 
@@ -223,6 +233,24 @@ class BudgetExhausted(ServiceError):
     """The API key has used up its tokens of this day."""
 
     code, status, retryable = "daily_budget_exhausted", 429, False
+
+
+class TenantStorageFull(ServiceError):
+    """The files of one tenant have as many bytes as it may store."""
+
+    code, status, retryable = "tenant_storage_full", 413, False
+
+
+class TenantBatchesFull(ServiceError):
+    """As many batches of one tenant have not ended as it may have."""
+
+    code, status = "tenant_batches_full", 429
+
+
+class TenantLinesFull(ServiceError):
+    """The batches of one tenant that have not ended would have more lines than it may have."""
+
+    code, status = "tenant_lines_full", 429
 
 
 class StorageFull(ServiceError):

@@ -19,6 +19,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from paddler.log_writer import LineWriter
+
 TEXT_FIELDS = frozenset({"prompt", "messages", "content", "text", "payload", "body", "output", "stop"})
 SECRET_FIELDS = frozenset({"api_key", "authorization", "password", "secret", "token", "x_api_key"})
 QUIETER = ("arq.worker",)
@@ -39,7 +41,8 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
     """Set up logging for this process; called once, by its composition root.
 
     `process` is what the records say, such as `balancer`. `level` and `format` are those of `settings.log_options`.
-    A second call replaces the first.
+    Without a `stream` lines go to stderr by a thread (`paddler/log_writer.py`), so that nothing waits for whoever reads
+    them. A second call replaces the first.
     """
     out: TextIO = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -70,11 +73,14 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
     else:
         final += [structlog.processors.format_exc_info, in_order, structlog.processors.JSONRenderer(_to_json)]
 
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)
+    handler = logging.StreamHandler(out) if stream is not None else _new_handler(out, formatter)
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
+        if isinstance(old, ThreadedHandler):
+            old.close()
     root.addHandler(handler)
     root.setLevel(number)
     for name in QUIETER:
@@ -97,6 +103,49 @@ def configure(process: str, level: str = "info", format: str = "auto", *, stream
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,  # a cached logger would keep the level of an earlier `configure`
     )
+
+
+class ThreadedHandler(logging.Handler):
+    """Formats where the record is made, which is what its values mean, and writes in a thread."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+        super().close()
+
+
+def flush() -> None:
+    """Have written what was logged, before a process ends without a word (`os._exit`). Not for long."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def _new_handler(out: TextIO, formatter: logging.Formatter) -> logging.Handler:
+    """Python itself flushes and closes handlers as it ends."""
+    try:
+        fd = out.fileno()
+    except (OSError, ValueError):  # a stream of a test
+        return logging.StreamHandler(out)
+
+    def told(num: int) -> str:
+        message = "lines of the log were dropped, as nobody read them"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None)
+        record.__dict__["lines"] = num
+        return formatter.format(record)
+
+    return ThreadedHandler(LineWriter(fd, told))
 
 
 def hide_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

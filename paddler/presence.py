@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import AsyncGenerator
 from typing import NoReturn
 
 import msgspec
@@ -73,6 +74,17 @@ class Presence:
         ahead_ms = await clock_difference_ms(self._store, self._clock)
         said = msgspec.structs.replace(self._process, clock_ms=round(ahead_ms))
         await self._store.redis.set(self._key, msgspec.json.encode(said), ex=PROCESS_TTL_S)
+
+
+@contextlib.asynccontextmanager
+async def present(store: Store, clock: Clock, kind: str, name: str = "") -> AsyncGenerator[None]:
+    """As `Presence`, for as long as the context lasts."""
+    telling = asyncio.create_task(Presence(store, clock, kind, name).run())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def clock_difference_ms(store: Store, clock: Clock) -> float:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from paddler.errors import Unauthorized
 from paddler.tenants.account import Account
-from paddler.tenants.records import ANONYMOUS
+from paddler.tenants.records import ANONYMOUS, Limits
 from paddler.tenants.ring import NO_KEY, KeyRing
 
 _STATE_KEY = "paddler_caller"
@@ -25,6 +25,11 @@ class Caller(Struct, frozen=True):
     def owner(self) -> str | None:
         """The tenant that what is looked for must belong to; None while everything is everybody's."""
         return None if self.account is None else self.tenant
+
+    @property
+    def limits(self) -> Limits | None:
+        """Of its key."""
+        return None if self.account is None else self.account.key.limits
 
     @property
     def is_let_in(self) -> bool:

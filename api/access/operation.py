@@ -1,12 +1,13 @@
-"""What the gate adds to every route of a service, as `/openapi.json` tells it."""
+"""What the gate, and who stands before it, adds to every route of a service, as `/openapi.json` tells it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from paddler.errors import Forbidden, QueueUnavailable, Unauthorized
+from paddler.errors import Forbidden, HostNotAllowed, QueueUnavailable, Unauthorized
 
-ERRORS = (Unauthorized, Forbidden, QueueUnavailable)
+ERRORS = (Unauthorized, Forbidden, HostNotAllowed, QueueUnavailable)
+"""The gate's, and that of `api/hosts.py` before it."""
 
 SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, as OpenAI's clients send it."},

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from paddler.batches.quota import Holding
 from paddler.tenants.keys import NewKey
 from paddler.tenants.records import ApiKey, Limits, Name, Scope
 from paddler.tenants.usage import Group, UsageRow
@@ -67,12 +68,14 @@ class ForgottenKey(Struct):
 
 
 class UsageAnswer(Struct):
-    """Days in UTC, both included; `by` is what rows are grouped by."""
+    """Days in UTC, both included; `by` is what rows are grouped by. `held` is what tenants have now of files and open
+    batches."""
 
     first: str = msgspec.field(name="from")
     last: str = msgspec.field(name="to")
     by: list[Group] = msgspec.field(name="group_by")
     usage: list[UsageRow] = msgspec.field()
+    held: list[Holding] = msgspec.field()
 
 
 def key_object(key: ApiKey, now_ms: float) -> KeyObject:

@@ -15,6 +15,7 @@ from api.management.key_objects import UsageAnswer
 from api.management.key_operations import USAGE
 from api.management.keys import json_answer, told_as_unavailable
 from api.openai.query import read_query
+from paddler.batches.quota import read_holdings
 from paddler.clock import Clock
 from paddler.errors import InvalidField
 from paddler.store.client import Store
@@ -43,7 +44,8 @@ def usage_routes(store: Store, keys: ApiKeys, clock: Clock) -> list[HTTPRouteHan
         await account_now(store)
         async with told_as_unavailable():
             rows = await read_usage(store, keys, first, last, tenant=tenant)
-        return json_answer(UsageAnswer(first.isoformat(), last.isoformat(), list(by), grouped(rows, by)))
+            held = await read_holdings(store, tenant=tenant)
+        return json_answer(UsageAnswer(first.isoformat(), last.isoformat(), list(by), grouped(rows, by), held))
 
     return [get_usage]
 

@@ -34,15 +34,16 @@ def create_openai_app(
     keepalive: Keepalive = Keepalive.COMMENTS,
     *,
     ring: KeyRing | None = None,
+    readiness: Readiness | None = None,
 ) -> Litestar:
-    """`ring` None lets everybody in."""
+    """`ring` None lets everybody in; `readiness` None is one of its own."""
     routes = [
         *openai_routes(gateway, clock),
-        *file_routes(shelf.files, clock),
-        *batch_routes(shelf.files, shelf.batches, clock),
+        *file_routes(shelf.files, clock, shelf.quota),
+        *batch_routes(shelf.files, shelf.batches, clock, shelf.quota),
         *anthropic_routes(gateway, clock),
         *request_routes(gateway, clock),
-        ready_route(Readiness(gateway.store, gateway.stopping, clock)),
+        ready_route(readiness or Readiness(gateway.store, gateway.stopping, clock)),
     ]
     handlers = with_messages_apart(error_handlers(max_body), max_body)
     reader = partial(KeepaliveReader, keepalive=keepalive)

@@ -22,6 +22,7 @@ from api.openai.stored_operations import create_batch as create_batch_operation
 from api.validation import decode_body
 from paddler.batches.batches import Batches
 from paddler.batches.files import LIFETIME_S, Files
+from paddler.batches.quota import NO_QUOTA, Quota, quota_of
 from paddler.batches.records import Batch, LineError
 from paddler.clock import Clock
 from paddler.errors import FileNotFound, InvalidField
@@ -58,7 +59,7 @@ class BatchRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 _decoder = msgspec.json.Decoder(BatchRequest)
 
 
-def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRouteHandler]:
+def batch_routes(files: Files, batches: Batches, clock: Clock, quota: Quota = NO_QUOTA) -> list[HTTPRouteHandler]:
     @post("/v1/batches", status_code=200, operation=create_batch_operation(_decoder))
     async def create_batch(request: AnyRequest) -> BatchObject:
         asked = decode_body(await read_json_body(request), _decoder, {})
@@ -78,7 +79,7 @@ def batch_routes(files: Files, batches: Batches, clock: Clock) -> list[HTTPRoute
             )
         # To be halted at the end of its window it is read, too.
         await files.keep(record, batch.expires_at + HALT_S)
-        await batches.create(batch)
+        await batches.create(batch, num_lines=record.num_lines, quota=quota_of(caller.limits, quota))
         return batch_object(batch)
 
     @get("/v1/batches", operation=LIST_BATCHES)

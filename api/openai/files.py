@@ -19,6 +19,7 @@ from api.openai.query import read_choice, read_limit, read_query
 from api.openai.stored_objects import DeletedFile, FileList, FileObject, list_fields
 from api.openai.stored_operations import CREATE_FILE, DELETE_FILE, GET_CONTENT, GET_FILE, LIST_FILES
 from paddler.batches.files import LIFETIME_S, Files, told_as_unavailable
+from paddler.batches.quota import NO_QUOTA, Quota, quota_of
 from paddler.batches.records import FileRecord
 from paddler.clock import Clock
 from paddler.errors import InvalidField, PaddlerError
@@ -30,13 +31,13 @@ LEAST_LIFETIME_S = 3600
 _FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
 
 
-def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
+def file_routes(files: Files, clock: Clock, quota: Quota = NO_QUOTA) -> list[HTTPRouteHandler]:
     # Its own limit, which counts what has arrived: `Upload` refuses what is too large.
     @post("/v1/files", status_code=200, request_max_body_size=None, operation=CREATE_FILE)
     async def create_file(request: AnyRequest) -> FileObject:
-        tenant = caller_of(request.scope).tenant
+        caller = caller_of(request.scope)
         try:
-            upload = await files.begin()
+            upload = await files.begin(tenant=caller.tenant, quota=quota_of(caller.limits, quota))
         except PaddlerError:
             await discard(request.stream())
             raise
@@ -47,7 +48,7 @@ def file_routes(files: Files, clock: Clock) -> list[HTTPRouteHandler]:
             if form.filename is None:
                 raise InvalidField("`file` is required.", param="file")
             name = _cleaned(form.filename)
-            record = await files.finish(upload, filename=name, purpose="batch", lifetime_s=lifetime_s, tenant=tenant)
+            record = await files.finish(upload, filename=name, purpose="batch", lifetime_s=lifetime_s)
             is_done = True
         finally:
             if not is_done:

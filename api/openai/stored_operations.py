@@ -21,6 +21,9 @@ from paddler.errors import (
     InvalidField,
     QueueUnavailable,
     StorageFull,
+    TenantBatchesFull,
+    TenantLinesFull,
+    TenantStorageFull,
 )
 
 FORM = "multipart/form-data"
@@ -61,7 +64,7 @@ CREATE_FILE = Operation(
     request=msgspec.json.Decoder(FileForm),
     request_media=FORM,
     answers=_answer(FileObject, "The file."),
-    errors=(InvalidField, BodyTooLarge, UnsupportedMediaType, StorageFull, QueueUnavailable),
+    errors=(InvalidField, BodyTooLarge, UnsupportedMediaType, TenantStorageFull, StorageFull, QueueUnavailable),
     **_FILES,
 )
 LIST_FILES = Operation(
@@ -107,7 +110,7 @@ def create_batch(request: msgspec.json.Decoder[Any]) -> Operation:
         summary="Answer the requests of a file when there is time.",
         request=request,
         answers=_answer(BatchObject, "The batch."),
-        errors=(*BODY_ERRORS, FileNotFound, StorageFull, QueueUnavailable),
+        errors=(*BODY_ERRORS, FileNotFound, TenantBatchesFull, TenantLinesFull, StorageFull, QueueUnavailable),
         **_BATCHES,
     )
 

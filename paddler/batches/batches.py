@@ -16,12 +16,13 @@ from msgspec.structs import replace
 from paddler.batches.files import told_as_unavailable
 from paddler.batches.jobs import BatchJobs
 from paddler.batches.paging import Index, Page
+from paddler.batches.quota import NO_QUOTA, Quota, batches_full, lines_full
 from paddler.batches.records import Batch, decode_batch, encode
 from paddler.clock import Clock
 from paddler.errors import BatchNotFound, Conflict, QueueUnavailable, StorageFull
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import FileKeys
-from paddler.store.scripts_batch import Changed
+from paddler.store.scripts_batch import Changed, Opened, OpenedBatch
 
 KEEP_S = 30 * 86_400
 """How long a batch is remembered behind its window."""
@@ -53,17 +54,29 @@ class Batches:
         self._clock = clock
         self._given: dict[str, tuple[int, float]] = {}
 
-    async def create(self, batch: Batch) -> None:
-        """Keep it and have a worker run it. Raises `StorageFull`, `QueueUnavailable`."""
+    async def create(self, batch: Batch, *, num_lines: int = 0, quota: Quota = NO_QUOTA) -> None:
+        """Keep it and have a worker run it. `num_lines` are those of its input. Raises `StorageFull`,
+        `TenantBatchesFull`, `TenantLinesFull`, `QueueUnavailable`."""
         with told_as_unavailable():
-            if (num_open := await self._redis.hlen(self._keys.open_batches())) >= MAX_OPEN:
-                raise StorageFull(f"{num_open} batches have not ended, as many as there may be.")
             pipe = self._redis.pipeline(transaction=False)
             pipe.set(self._keys.batch(batch.id), encode(batch), ex=batch.expires_at - batch.created_at + KEEP_S)
             self._index.add(pipe, batch.id, self._clock.wall() * 1000)
-            # Last: what is open but has no record would be looked for by every worker.
-            pipe.hset(self._keys.open_batches(), batch.id, batch.input_file_id)
             await pipe.execute()
+            # Last: what is open but has no record would be looked for by every worker.
+            opened = await self._scripts.open_batch(
+                self._keys.open_batches(),
+                batch.id,
+                input_file_id=batch.input_file_id,
+                tenant=batch.tenant,
+                num_lines=num_lines,
+                max_all=MAX_OPEN,
+                max_batches=None if quota.open_batches is None else quota.open_batches.most,
+                max_lines=None if quota.batch_lines is None else quota.batch_lines.most,
+            )
+            if opened.outcome is not Opened.OK:
+                await self._redis.unlink(self._keys.batch(batch.id))
+                await self._index.remove([batch.id])
+        _check_opened(opened, num_lines, quota)
         # Should this be lost, every worker looks for batches that nobody has.
         with contextlib.suppress(*TROUBLE):
             await self._jobs.enqueue(batch)
@@ -234,6 +247,21 @@ class Batches:
         if data is None:
             raise _not_found(batch_id)
         return decode_batch(data)
+
+
+def _check_opened(opened: OpenedBatch, num_lines: int, quota: Quota) -> None:
+    """Raises what `Batches.create` says."""
+    match opened.outcome:
+        case Opened.OK:
+            return
+        case Opened.FULL:
+            raise StorageFull(f"{opened.held} batches have not ended, as many as there may be.")
+        case Opened.BATCHES:
+            assert quota.open_batches is not None
+            raise batches_full(quota.open_batches, opened.held)
+        case Opened.LINES:
+            assert quota.batch_lines is not None
+            raise lines_full(quota.batch_lines, opened.held, num_lines)
 
 
 def _not_found(batch_id: str) -> BatchNotFound:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 
 from paddler.batches.contents import CHUNK, Contents
 from paddler.batches.paging import Index, Page
+from paddler.batches.quota import NO_QUOTA, Bound, Quota, decode_open, storage_full
 from paddler.batches.records import FileRecord, Purpose, decode_file, encode
 from paddler.clock import Clock
 from paddler.errors import BodyTooLarge, Conflict, FileElsewhere, FileNotFound, QueueUnavailable, StorageFull
@@ -55,18 +56,23 @@ class Files:
         self._index = Index(store.redis, self._keys.files(), self._keys.file, decode_file)
         self._clock = clock
 
-    async def begin(self) -> Upload:
-        """Raises `StorageFull`, `QueueUnavailable`."""
-        return Upload(self, new_file_id(), await self._room())
+    async def begin(self, *, tenant: str = ANONYMOUS, quota: Quota = NO_QUOTA) -> Upload:
+        """A file of this tenant, which may hold that much. Raises `StorageFull`, `QueueUnavailable`."""
+        upload = Upload(self, new_file_id(), tenant, quota.file_bytes)
+        await self._look(upload)
+        return upload
 
-    async def _room(self) -> int:
-        """Bytes. Raises `StorageFull`, `QueueUnavailable`."""
+    async def _look(self, upload: Upload) -> None:
+        """At what there is room for now. Raises `StorageFull`, `QueueUnavailable`."""
+        stored = own = 0
         with told_as_unavailable():
-            stored = sum([record.num_bytes async for record in self._index.records()])
+            async for record in self._index.records():
+                stored += record.num_bytes
+                own += record.num_bytes if record.tenant == upload.tenant else 0
             num_files = await self._index.size()
         if num_files >= MAX_FILES:
             raise StorageFull(f"there are {num_files} files already; delete some.")
-        return self._max_stored - stored
+        upload.room, upload.own = self._max_stored - stored, own
 
     async def add(self, record: FileRecord) -> None:
         """Make a file whose contents are whole known; once more changes nothing. Raises what Redis raises."""
@@ -76,12 +82,11 @@ class Files:
         self._index.add(pipe, record.id, self._clock.wall() * 1000)
         await pipe.execute()
 
-    async def finish(
-        self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int, tenant: str = ANONYMOUS
-    ) -> FileRecord:
-        """Raises `FileNotFound` when the upload has taken too long, `StorageFull` when others have had its room
-        meanwhile, `QueueUnavailable`."""
-        upload.check(upload.num_bytes, await self._room())
+    async def finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
+        """Raises `FileNotFound` when the upload has taken too long, `StorageFull` and `TenantStorageFull` when others
+        have had its room meanwhile, `QueueUnavailable`."""
+        await self._look(upload)
+        upload.check(upload.num_bytes)
         created_at = int(self._clock.wall())
         record = FileRecord(
             id=upload.file_id,
@@ -91,13 +96,25 @@ class Files:
             filename=filename,
             purpose=purpose,
             place=self.contents.place,
-            tenant=tenant,
+            tenant=upload.tenant,
+            num_lines=upload.num_lines,
         )
         with told_as_unavailable():
             await upload.flush()
             await self.contents.seal(record.id, record.num_bytes, lifetime_s)
             await self.add(record)
+        if upload.bound is not None:
+            await self._check_quota(upload, record, upload.bound)
         return record
+
+    async def _check_quota(self, upload: Upload, record: FileRecord, bound: Bound) -> None:
+        """Once it can be seen: of two uploads that both had room each sees the other by now, so that no more is kept
+        than may be. Raises `TenantStorageFull`, and what `_look` raises."""
+        await self._look(upload)
+        if upload.own > bound.most:
+            with told_as_unavailable():
+                await self._remove(record)
+            raise storage_full(bound, upload.own - record.num_bytes, record.num_bytes)
 
     async def get(self, file_id: str, *, tenant: str | None = None) -> FileRecord:
         """With `tenant` only one of that tenant. Raises `FileNotFound`, `QueueUnavailable`."""
@@ -160,12 +177,18 @@ class Files:
         ended."""
         record = await self.get(file_id, tenant=tenant)
         with told_as_unavailable():
-            if file_id.encode() in await self._redis.hvals(self._keys.open_batches()):
+            if file_id in [decode_open(one).input_file_id for one in await self._open_batches()]:
                 raise Conflict("A batch reads this file; delete it when that has ended, or cancel the batch.")
-            await self._redis.unlink(self._keys.file(file_id))
-            await self._index.remove([file_id])
-            if record.place == self.contents.place:
-                await self.contents.delete(file_id, record.num_bytes)
+            await self._remove(record)
+
+    async def _open_batches(self) -> list[bytes]:
+        return await self._redis.hvals(self._keys.open_batches())
+
+    async def _remove(self, record: FileRecord) -> None:
+        await self._redis.unlink(self._keys.file(record.id))
+        await self._index.remove([record.id])
+        if record.place == self.contents.place:
+            await self.contents.delete(record.id, record.num_bytes)
 
     async def purge_once(self) -> None:
         """Forget what has expired. Raises what the storage raises."""
@@ -188,31 +211,46 @@ class Files:
 class Upload:
     """A file that is being written. It exists for others once `Files.finish` has made it whole."""
 
-    def __init__(self, files: Files, file_id: str, room: int) -> None:
+    def __init__(self, files: Files, file_id: str, tenant: str, bound: Bound | None) -> None:
+        """`room` is what there is for it, `own` what its tenant has already, of `bound`; bytes, by the last look."""
         self.file_id = file_id
+        self.tenant = tenant
+        self.bound = bound
+        self.room = self.own = 0
         self.num_bytes = 0
         self._files = files
-        self._room = room
         self._held = bytearray()
         self._written = 0
+        self._num_ends = 0
+        self._is_inside_line = False
 
-    def check(self, num_bytes: int, room: int | None = None) -> None:
-        """Raises `BodyTooLarge` or `StorageFull` if a file of that size has no room: what there was as it began, or
-        `room` bytes."""
+    @property
+    def num_lines(self) -> int:
+        """The last one need not end."""
+        return self._num_ends + self._is_inside_line
+
+    def check(self, num_bytes: int) -> None:
+        """Raises `BodyTooLarge`, `TenantStorageFull` or `StorageFull` if a file of that size has no room."""
         if num_bytes > self._files.max_file:
             raise BodyTooLarge(
                 f"The file is larger than {self._files.max_file} bytes; --max-file of the balancer sets this limit.",
                 param="file",
             )
-        if num_bytes > (self._room if room is None else room):
+        if self.bound is not None and self.own + num_bytes > self.bound.most:
+            raise storage_full(self.bound, self.own, num_bytes)
+        if num_bytes > self.room:
             raise StorageFull(
                 "all files together would have more bytes than --max-stored of the balancer allows; delete some."
             )
 
     async def write(self, data: bytes) -> None:
-        """Append. Raises `BodyTooLarge`, `StorageFull`, `QueueUnavailable`."""
+        """Append. Raises what `check` raises, `QueueUnavailable`."""
+        if not data:
+            return
         self.num_bytes += len(data)
         self.check(self.num_bytes)
+        self._num_ends += data.count(b"\n")
+        self._is_inside_line = not data.endswith(b"\n")
         self._held += data
         if len(self._held) >= CHUNK:
             with told_as_unavailable():

@@ -40,8 +40,26 @@ file_store_option = option(
 
 
 def balancer_file_options(function: _F) -> _F:
-    """Adds `file_store`, `max_file` and `max_stored`."""
+    """Adds `file_store`, `max_file`, `max_stored`, and `tenant_file_bytes`, `tenant_open_batches` and
+    `tenant_batch_lines`, which are None for no bound."""
     for one in (
+        option(
+            "--tenant-batch-lines",
+            type=click.IntRange(min=1),
+            help="Lines that batches of one tenant which have not ended may have together; one more gets 429. A key's "
+            "own limit comes first.",
+        ),
+        option(
+            "--tenant-open-batches",
+            type=click.IntRange(min=1),
+            help="Batches of one tenant that may be under way; one more gets 429. A key's own limit comes first.",
+        ),
+        option(
+            "--tenant-file-bytes",
+            type=click.IntRange(min=1),
+            help="Bytes that files of one tenant may have together; then uploads get 413. A key's own limit comes "
+            "first.",
+        ),
         option(
             "--max-stored",
             type=click.IntRange(min=1),

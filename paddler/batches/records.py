@@ -22,7 +22,8 @@ MAX_LINES = 50_000
 
 
 class FileRecord(Struct, frozen=True, kw_only=True):
-    """`place` says where the contents are: `redis`, or the URL of a directory; `tenant` whose it is."""
+    """`place` says where the contents are: `redis`, or the URL of a directory; `tenant` whose it is; `num_lines` counts
+    its lines, 0 where an older version has not."""
 
     id: str
     num_bytes: int
@@ -32,6 +33,7 @@ class FileRecord(Struct, frozen=True, kw_only=True):
     purpose: Purpose
     place: str
     tenant: str = ANONYMOUS
+    num_lines: int = 0
 
 
 class LineError(Struct, frozen=True):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from paddler.engine_settings import FlashAttention, LoraAdapter
+from paddler.engine_settings import FlashAttention
 from paddler.wire.agent import DEFAULT_TEMPERATURE
 
 MAX_PATH = 4096
@@ -70,6 +70,25 @@ class GivenModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
 DesiredModel = Literal["None"] | GivenModel
 
 
+class DesiredAdapter(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A LoRA adapter: where its file is, exactly one of them, and how much of it is added. `path` is what
+    `LocalToAgent` is."""
+
+    path: Place | None = None
+    HuggingFace: HuggingFaceReference | None = None
+    LocalToAgent: Place | None = None
+    Url: UrlReference | None = None
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if sum(one is not None for one in (self.path, self.HuggingFace, self.LocalToAgent, self.Url)) != 1:
+            raise ValueError("give exactly one of path, HuggingFace, LocalToAgent and Url for each adapter")
+
+    @property
+    def source(self) -> GivenModel:
+        return GivenModel(HuggingFace=self.HuggingFace, LocalToAgent=self.path or self.LocalToAgent, Url=self.Url)
+
+
 class ChatTemplate(Struct, frozen=True, forbid_unknown_fields=True):
     """Jinja, as it would stand in the model's file."""
 
@@ -81,8 +100,8 @@ class InferenceParameters(Struct, frozen=True, kw_only=True):
 
     `context_size` tokens are shared by all slots. `enable_embeddings` adds embeddings to generation.
     `embedding_batch_size` is how many documents of a native batch one request of the queue has at most.
-    `n_gpu_layers` is -1 for all. `pooling_type` `Unspecified` is the model's own. `lora_adapters` are files on the
-    agents' machines. What concerns one machine alone (threads, how its GPUs share the model) are flags of its agent.
+    `n_gpu_layers` is -1 for all. `pooling_type` `Unspecified` is the model's own. What concerns one machine alone
+    (threads, how its GPUs share the model) are flags of its agent.
     """
 
     n_batch: int = 2048
@@ -106,7 +125,7 @@ class InferenceParameters(Struct, frozen=True, kw_only=True):
     model_name: Name | None = None
     max_parked: int = 64
     flash_attention: FlashAttention = "auto"
-    lora_adapters: tuple[LoraAdapter, ...] = ()
+    lora_adapters: tuple[DesiredAdapter, ...] = ()
     context_shift: bool = False
     # Ours: sampling, as `wire.agent.Sampling`.
     ignore_eos: bool = False

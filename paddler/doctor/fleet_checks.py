@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from paddler import __version__
-from paddler.doctor.finding import Finding, fail, ok, warn
+from paddler.doctor.finding import Finding, Level, fail, ok, warn
 from paddler.doctor.redis_checks import CLOCK_WARN_MS, judge_clock
 from paddler.jobs.overview import Lane, Overview
 from paddler.presence import Process, processes
@@ -84,9 +84,11 @@ def _agents(lanes: list[Lane]) -> list[Finding]:
             found.append(warn("agents", f"{name} is lost and not yet reaped", "if it stays so, start `paddler worker`"))
         elif issue is not None:
             found.append(warn("agents", f"{name} is {lane.state} and in trouble: {issue.detail}", issue.remedy))
+        elif lane.state == "waiting" and lane.download.filename:
+            found.append(ok("agents", f"{name} downloads its model: {lane.download.filename}, {lane.download}"))
         elif lane.state == "waiting":
             found.append(warn("agents", f"{name} waits for a model", "say which one: `paddler model use`"))
-    if lanes and not found:
+    if lanes and all(one.level is Level.OK for one in found):
         slots = sum(lane.slots for lane in lanes)
         found.append(ok("agents", f"{len(lanes)} with {slots} slots"))
     return found

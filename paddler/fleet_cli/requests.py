@@ -123,6 +123,8 @@ def _list(
 ) -> None:
     if watch and as_json:
         raise click.UsageError("--watch draws a table; leave --json out.")
+    is_filtered = any(one is not None for one in (state, request_class, tenant, agent))
+    nothing = f"No {'such request' if is_filtered else 'request'} waits or runs in pool {pool}."
     where = Filter(state=state, request_class=request_class, tenant=tenant, agent=agent)
 
     async def read(store: Store) -> list[Listed]:
@@ -137,7 +139,7 @@ def _list(
 
     async def draw(store: Store) -> list[RenderableType]:
         found = await read(store)
-        return [tables.requests_table(found) if found else f"No such request in pool {pool}."]
+        return [tables.requests_table(found) if found else nothing]
 
     if as_json:
         print_json([_without_label(one) for one in run(server, read)])

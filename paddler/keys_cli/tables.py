@@ -9,6 +9,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from paddler.batches.quota import Holding
 from paddler.tenants.records import ApiKey, Limits
 from paddler.tenants.usage import Group, UsageRow
 
@@ -20,6 +21,9 @@ _WORDS = {
     "tokens_per_minute": "tokens/min",
     "max_in_flight": "in flight",
     "daily_tokens": "tokens/day",
+    "max_file_bytes": "bytes of files",
+    "max_open_batches": "open batches",
+    "max_batch_lines": "lines in batches",
 }
 
 
@@ -76,6 +80,18 @@ def usage_table(rows: Sequence[UsageRow], by: Sequence[Group]) -> Table:
         places = {"day": row.date, "tenant": row.tenant, "key": row.key_name or row.key, "model": row.model or "-"}
         numbers = (row.requests, row.prompt_tokens, row.cached_tokens, row.output_tokens)
         table.add_row(*(places[group] or "-" for group in by), *(f"{number:,}" for number in numbers))
+    return table
+
+
+def holdings_table(holdings: Sequence[Holding]) -> Table:
+    """What tenants hold now, beside what they have used."""
+    table = _table()
+    table.add_column("tenant", no_wrap=True, overflow="ellipsis", max_width=20)
+    for name in ("files", "bytes", "open batches", "lines"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in holdings:
+        numbers = (one.files, one.file_bytes, one.open_batches, one.batch_lines)
+        table.add_row(one.tenant, *(f"{number:,}" for number in numbers))
     return table
 
 

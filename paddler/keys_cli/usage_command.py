@@ -6,7 +6,9 @@ from datetime import date, datetime, timedelta
 from typing import cast
 
 import rich_click as click
+from rich.console import RenderableType
 
+from paddler.batches.quota import Holding, read_holdings
 from paddler.clock import SystemClock
 from paddler.keys_cli import tables
 from paddler.redis_cli import Server, print_blocks, print_json, run
@@ -44,7 +46,8 @@ def command(
     redis_url: str,
     redis_prefix: str,
 ) -> None:
-    """Show requests and tokens by tenant, key and model: of what has ended, and was asked for with an API key."""
+    """Show requests and tokens by tenant, key and model: of what has ended, and was asked for with an API key; and the
+    files and batches that tenants hold now."""
     clock = SystemClock()
     until = today(clock.wall()) if last is None else last.date()
     since = until - timedelta(days=DEFAULT_DAYS) if first is None else first.date()
@@ -52,16 +55,18 @@ def command(
         raise click.BadParameter(f"not behind --to, nor {MAX_DAYS} days before it.", param_hint="--from")
     groups = cast("tuple[Group, ...]", tuple(group for group in GROUPS if group in by))
 
-    async def act(store: Store) -> list[UsageRow]:
+    async def act(store: Store) -> tuple[list[UsageRow], list[Holding]]:
         # What has ended a moment ago is in it, too.
         await Accountant(store).run_once()
-        return grouped(await _read(store, clock, since, until, tenant), groups)
+        rows = grouped(await _read(store, clock, since, until, tenant), groups)
+        return rows, await read_holdings(store, tenant=tenant)
 
-    rows = run(Server(redis_url, redis_prefix), act)
+    rows, held = run(Server(redis_url, redis_prefix), act)
     if as_json:
-        print_json({"from": since, "to": until, "group_by": groups, "usage": rows})
+        print_json({"from": since, "to": until, "group_by": groups, "usage": rows, "held": held})
     else:
-        print_blocks([tables.usage_table(rows, groups) if rows else tables.NO_USAGE])
+        blocks: list[RenderableType] = [tables.usage_table(rows, groups) if rows else tables.NO_USAGE]
+        print_blocks([*blocks, *(("", "Held now:", tables.holdings_table(held)) if held else ())])
 
 
 async def _read(store: Store, clock: SystemClock, since: date, until: date, tenant: str | None) -> list[UsageRow]:

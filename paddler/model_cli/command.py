@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from paddler.clock import SystemClock
 from paddler.desired import changing
+from paddler.desired.checks import check_state
 from paddler.desired.document import document_of, patched, read_state
-from paddler.desired.schema import BalancerDesiredState, DesiredModel, Versioned
+from paddler.desired.schema import BalancerDesiredState, DesiredAdapter, DesiredModel, Versioned
 from paddler.desired.store import DesiredStates
 from paddler.desired.uris import parse_model_uri, uri_of
+from paddler.engine_flags import parse_adapter
 from paddler.errors import PaddlerError
 from paddler.model_cli import tables
 from paddler.redis_cli import Server, print_blocks, print_json, run, server_of, server_options
@@ -123,6 +125,12 @@ def patch_command(
 @command.command(name="use")
 @click.argument("uri")  # pyright: ignore[reportUnknownMemberType]
 @option("--mmproj", help="The projection with which it reads images, as a URI; without it there is none.")
+@option(
+    "--lora",
+    "adapters",
+    multiple=True,
+    help="A LoRA adapter for it, as a URI, with :SCALE behind it if that is not 1; repeatable; without it none is.",
+)
 @option("--sha256", help="The digest of the file of a URL, in hex: another file is not served.")
 @_if_version
 @_options
@@ -131,6 +139,7 @@ def use_command(
     *,
     uri: str,
     mmproj: str | None,
+    adapters: tuple[str, ...],
     sha256: str | None,
     pool: str,
     if_version: int | None,
@@ -142,13 +151,26 @@ def use_command(
     try:
         model: DesiredModel = "None" if uri.lower() == "none" else parse_model_uri(uri, sha256)
         projection: DesiredModel = "None" if mmproj is None else parse_model_uri(mmproj)
+        lora = tuple(_adapter(text) for text in adapters)
     except ValueError as error:
         raise click.UsageError(f"{error}.") from None
 
     def changed(state: BalancerDesiredState) -> BalancerDesiredState:
-        return replace(state, model=model, multimodal_projection=projection)
+        parameters = replace(state.inference_parameters, lora_adapters=lora)
+        changed = replace(state, model=model, multimodal_projection=projection, inference_parameters=parameters)
+        check_state(changed)
+        return changed
 
     _change(server_of(ctx, redis_url, redis_prefix), pool, changed, if_version, as_json=as_json)
+
+
+def _adapter(text: str) -> DesiredAdapter:
+    """Raises `ValueError`."""
+    given = parse_adapter(text)
+    source = parse_model_uri(given.path)
+    return DesiredAdapter(
+        HuggingFace=source.HuggingFace, LocalToAgent=source.LocalToAgent, Url=source.Url, scale=given.scale
+    )
 
 
 @command.command(name="history")

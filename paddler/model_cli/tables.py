@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from paddler.desired.adapters import text_of
 from paddler.desired.schema import BalancerDesiredState, InferenceParameters, Versioned
 from paddler.desired.uris import uri_of
 from paddler.queue_cli.tables import duration
@@ -31,6 +32,8 @@ def state_block(pool: str, found: Versioned, now_ms: float) -> Iterator[Renderab
     facts.add_row("model", uri_of(state.model))
     if state.multimodal_projection != "None":
         facts.add_row("mmproj", uri_of(state.multimodal_projection))
+    for one in state.inference_parameters.lora_adapters:
+        facts.add_row("lora", text_of(one.source) + ("" if one.scale == 1 else f", {one.scale:g} of it"))
     facts.add_row("template", _template(state))
     if state.aliases:
         facts.add_row("aliases", ", ".join(state.aliases))
@@ -47,10 +50,10 @@ def state_block(pool: str, found: Versioned, now_ms: float) -> Iterator[Renderab
 
 
 def changed_parameters(parameters: InferenceParameters) -> Iterator[tuple[str, str, str]]:
-    """Name, value and default of those that differ."""
+    """Name, value and default of those that differ; adapters are shown with the model."""
     for field in structs.fields(InferenceParameters):
         value, default = getattr(parameters, field.name), getattr(_DEFAULTS, field.name)
-        if value != default:
+        if value != default and field.name != "lora_adapters":
             yield field.name, _shown(value), _shown(default)
 
 

@@ -63,6 +63,7 @@ POOL_KEYS: Mapping[str, str] = {
     "marked": "rw rw rw r",
     "counters": "rw rw rw r",
     "models": "rw rw rw r",
+    "served": "rw rw rw r",
     "dead": "rw rw rw r",
 }
 """Builders of `PoolKeys`: what agent, balancer, worker and operator do with their keys."""
@@ -91,7 +92,7 @@ POOL_CHANNELS = (":control:*", ":desired:changed")
 
 FILE_KEYS: Mapping[str, str] = {
     "files": "- rw rw r",
-    "file": "- rw rw -",
+    "file": "- rw rw r",
     "chunk": "- rw rw -",
     "batches": "- rw rw r",
     "batch": "- rw rw r",

@@ -62,6 +62,10 @@ def batch_jobs_key(prefix: str) -> str:
     return f"{prefix}:arq:batches"
 
 
+MAX_MODELS = 100
+"""Names of models of a pool; `register.lua` repeats it."""
+
+
 class FileKeys:
     """The keys of files and batches, which belong to no pool. What is of one file or batch has its id as hash tag."""
 
@@ -103,8 +107,8 @@ class FileKeys:
         return f"{self.prefix}:batch:{{{batch_id}}}:holder"
 
     def open_batches(self) -> str:
-        """hash · id of a batch that has not ended -> its input file · balancers write, the end deletes · no TTL · at
-        most `MAX_OPEN`."""
+        """hash · id of a batch that has not ended -> its input file, tenant and number of lines, a space between ·
+        balancers write by `open_batch`, the end deletes · no TTL · at most `MAX_OPEN`."""
         return f"{self.prefix}:batches:open"
 
 
@@ -268,9 +272,13 @@ class PoolKeys:
         return f"{self.base}:counters"
 
     def models(self) -> str:
-        """hash · model name -> time first seen (s) of the models that agents of this pool served last · register
-        writes, balancers read · no TTL · one field a model."""
+        """hash · model name -> time first seen (s) of the models that agents of this pool serve or have served ·
+        register and `served` write, balancers read · no TTL · at most `MAX_MODELS`; what is not served is forgotten."""
         return f"{self.base}:models"
+
+    def served(self) -> str:
+        """zset · the same names by when an agent served them last (ms) · register and `served` write · no TTL."""
+        return f"{self.base}:models:served"
 
     def dead(self) -> str:
         """stream · dead letters: requests (id, deaths) that lost `max_attempts` agents · reap writes, requeue and drop
@@ -288,6 +296,7 @@ class PoolKeys:
                 *(self.vtime(request_class) for request_class in CLASSES),
                 *map(self.backlog, SIDES),
                 self.models(),
+                self.served(),
                 self.dead(),
                 self.balancers(),
                 self.counters(),

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from paddler.store.keys import PoolKeys
+from paddler.store.keys import MAX_MODELS, PoolKeys
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import (
     Admission,
@@ -66,6 +66,7 @@ NAMES = (
     "forget",
     "touch",
     "change_batch",
+    "open_batch",
     "turn",
     "end_turn",
     "write_desired",
@@ -74,12 +75,13 @@ NAMES = (
     "adjust",
     "account",
     "lead",
+    "served",
 )
-PRELUDE = ("common", "queue", "choice", "place", "draining", "limits")
+PRELUDE = ("common", "names", "queue", "choice", "place", "draining", "limits")
 
 BRINGS_MORE = (
     *("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep"),
-    *("write_desired", "change_key", "reserve"),
+    *("write_desired", "change_key", "reserve", "open_batch"),
 )
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 
@@ -248,6 +250,12 @@ class PoolScripts:
     ) -> Claimed:
         """Enter the pool, with a lane; `num_given` -1: its process was removed, and does not come back."""
         return Claimed(*await self._call("register", now_ms, agent_id, lease_ms, model, seen_s, *_flat(snapshot)))
+
+    async def served(self, names: Sequence[str], *, grace_ms: int, seen_s: int, now_ms: float = 0) -> list[str]:
+        """Note which names of models are served now or, `names`, given by the desired state, and drop those that have
+        not been for the grace time while others were, and the oldest of too many. Returns what was dropped."""
+        dropped: list[bytes] = await self._call("served", now_ms, grace_ms, seen_s, MAX_MODELS, *names)
+        return [name.decode() for name in dropped]
 
     async def renew(
         self, agent_id: str, *, lease_ms: int, snapshot: Mapping[str, Value] | None = None, now_ms: float = 0

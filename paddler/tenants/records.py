@@ -14,8 +14,8 @@ ANONYMOUS = "anonymous"
 """The tenant of everybody while there is no API key."""
 
 Scope = Literal["inference", "management", "agent"]
-"""`inference`: requests, files and batches; `management`: the operator's routes; `agent`: what balancers tell
-agents."""
+"""`inference`: requests, files and batches; `management`: the operator's routes; `agent`: where balancers tell
+agents that Redis is."""
 SCOPES: tuple[Scope, ...] = ("inference", "management", "agent")
 
 RequestClass = Literal["interactive", "normal", "batch"]
@@ -33,6 +33,9 @@ MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one key may do; None is no limit. Tokens are those of prompts, cached ones too, and of output.
 
+    Files and batches are counted of all of its tenant (`paddler/batches/quota.py`): bytes stored, batches that have not
+    ended and lines of these; None is the balancer's own setting.
+
     `default_class` is that of requests that name none, `max_class` the highest that any gets; `weight` 2 is twice the
     share of 1 while others wait."""
 
@@ -40,6 +43,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokens_per_minute: Limit | None = None
     max_in_flight: Limit | None = None
     daily_tokens: Limit | None = None
+    max_file_bytes: Limit | None = None
+    max_open_batches: Limit | None = None
+    max_batch_lines: Limit | None = None
     default_class: RequestClass = "normal"
     max_class: RequestClass = "interactive"
     weight: Annotated[float, Meta(ge=MIN_WEIGHT, le=MAX_WEIGHT)] = 1.0

@@ -48,6 +48,11 @@ class KeyRing:
         """Everybody may do everything: there is no key, and none is required."""
         return self._version is not None and not self._known and not self._is_required
 
+    @property
+    def needs_key(self) -> bool:
+        """Nobody gets through without a key; until keys have been read this is not known, and False."""
+        return self._is_required or bool(self._known)
+
     def require(self) -> None:
         """Nobody may do without a key from now on, even while there is none at all."""
         self._is_required = True

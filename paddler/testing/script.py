@@ -75,8 +75,6 @@ class Script:
                 param=param,
             )
         self._max_output = context_size - num_prompt
-        if payload.max_tokens is not None:
-            self._max_output = min(self._max_output, payload.max_tokens)
         if not all(0 <= token < NUM_WORDS + 256 for token in job.resume_ids):
             raise EngineFailed("the request was begun by an agent with another model: its tokens are unknown here")
         sampling = payload.sampling
@@ -85,22 +83,24 @@ class Script:
         self._banned = _banned(sampling)
         self._mu = 2 * sampling.mirostat_tau if job.resume_mu is None else job.resume_mu
         if sampling.ignore_eos:
-            self._num_script = self._max_output + 1
+            self._num_script = 1 + max(self._max_output, payload.max_tokens or 0)
         self.format = _format(payload, text)
         self._num_prefilled = 0
         self.num_cached = 0
         self._ids = retold(job.resume_text) if job.num_foreign else list(job.resume_ids)
+        self._num_more = job.num_foreign - len(self._ids) if job.num_foreign else 0
         self._detokenizer = Detokenizer(payload.stop, skip=job.resume_text_length)
         self._unsent = "".join(self._detokenizer.push(piece_of(token)) for token in self._ids)
         self.finished = self._reason_to_finish()
 
     @property
     def usage(self) -> Usage:
-        return Usage(len(self.prompt_words), len(self._ids), self.num_cached)
+        return Usage(len(self.prompt_words), self.num_output, self.num_cached)
 
     @property
     def num_output(self) -> int:
-        return len(self._ids)
+        """Tokens as they were sampled: what another vocabulary has said may have taken it more or fewer than us."""
+        return len(self._ids) + self._num_more
 
     @property
     def is_prefilled(self) -> bool:
@@ -145,7 +145,9 @@ class Script:
     def _reason_to_finish(self) -> FinishReason | None:
         if self._detokenizer.is_stopped or len(self._ids) >= self._num_script:
             return FinishReason.STOP
-        return FinishReason.LENGTH if len(self._ids) >= self._max_output else None
+        most = self.payload.max_tokens
+        is_long = len(self._ids) >= self._max_output or (most is not None and self.num_output >= most)
+        return FinishReason.LENGTH if is_long else None
 
     def _token(self, n: int) -> int:
         if self._said is not None and n < len(self._said):

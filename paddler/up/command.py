@@ -22,6 +22,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
+from paddler.host_options import host_options
 from paddler.metrics.options import statsd_options
 from paddler.settings import (
     ADDRESS,
@@ -74,6 +75,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @cors_options
+@host_options
 @aws_options
 @tls_options
 @waiting_options
@@ -152,7 +154,10 @@ async def _seed(settings: Settings, redis_url: str, runner: Runner, output: Outp
         return None
     store = connect(redis_url, settings.redis_prefix)
     try:
-        await seed(store, find_starter, clock, settings.state_database)
+        is_own = settings.redis_url is None
+        told = await seed(store, find_starter, clock, settings.state_database, is_own=is_own)
+        if told is not None:
+            output.say(told)
     except CannotStart as error:
         output.say(str(error), is_error=True)
         runner.stop()

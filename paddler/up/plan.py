@@ -13,6 +13,7 @@ from paddler import engine_flags
 from paddler.cors_options import cors_flags
 from paddler.desired.database import MEMORY, StateDatabase
 from paddler.engine_settings import LoraAdapter
+from paddler.host_options import host_flags
 from paddler.settings import ENV_PREFIX, Address, env_name
 from paddler.up.supervisor import Spec
 
@@ -58,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_database: StateDatabase = MEMORY
     management_cors_allowed_host: tuple[str, ...] = ()
     inference_cors_allowed_host: tuple[str, ...] = ()
+    allowed_host: tuple[str, ...] = ()
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -99,6 +101,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         tls_client_ca=settings.tls_client_ca,
     )
     balancer += cors_flags(settings.management_cors_allowed_host, settings.inference_cors_allowed_host)
+    balancer += host_flags(settings.allowed_host)
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer += ["--cancel-on-stop", *reporting, *flags(otlp_endpoint=settings.otlp_endpoint)]
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]

@@ -13,6 +13,7 @@ from paddler.desired.schema import ChatTemplate, InferenceParameters
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway
+from paddler.presence import processes
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
@@ -57,6 +58,8 @@ async def test_it_waits_in_the_pool_until_a_model_is_wanted(following: Following
     gateway = await following.fleet.gateway()
     pending = asyncio.create_task(tell(gateway, story("early")))
     told = await agent.is_told(state="waiting", state_application_status="Fresh", issues="[]", slots=0)
+    (present,) = await wait_until(lambda: processes(following.fleet.store), what="it says that it is there")
+    assert (present.kind, present.name) == ("agent", "one")
     assert (told["desired_slots"], told["desired_version"], told["model_path"]) == (str(SLOTS), "0", "")
     await wait_until(following.fleet.num_waiting)
     version = await following.put(following.model("first"))

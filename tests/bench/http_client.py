@@ -46,7 +46,7 @@ async def stream(port: int, body: bytes) -> Streamed:
     """Send one request over a connection of its own. Raises `RuntimeError` for an answer that is no whole stream."""
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         begin = time.perf_counter()
         writer.write(head + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         text_s: list[float] = []

@@ -22,13 +22,14 @@ from paddler.desired.schema import (
     AgentDesiredState,
     BalancerDesiredState,
     ChatTemplate,
+    DesiredAdapter,
     GivenModel,
     HuggingFaceReference,
     InferenceParameters,
     PoolingType,
     UrlReference,
 )
-from paddler.engine_settings import EngineSettings, LoraAdapter
+from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 from paddler.wire.agent import Sampling
 
@@ -48,7 +49,7 @@ FULL = BalancerDesiredState(
         temperature=0.2,
         k_cache_dtype="Q8_0",
         pooling_type="Last",
-        lora_adapters=(LoraAdapter("/models/a.gguf", 0.5),),
+        lora_adapters=(DesiredAdapter(path="/models/a.gguf", scale=0.5),),
         dry_multiplier=0.8,
         dry_sequence_breakers=("\n",),
     ),
@@ -173,6 +174,21 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         with_parameters(lora_adapters=[{"path": "a", "scale": 1000}]),
         "inference_parameters.lora_adapters",
         "the scale of a is 1000",
+    ),
+    (
+        with_parameters(lora_adapters=[{"scale": 1}]),
+        "inference_parameters.lora_adapters[0]",
+        "exactly one of path, HuggingFace, LocalToAgent and Url",
+    ),
+    (
+        with_parameters(lora_adapters=[{"Url": {"url": "ftp://x"}}]),
+        "inference_parameters.lora_adapters[0].Url",
+        "expected http:// or https://",
+    ),
+    (
+        with_parameters(lora_adapters=[{"path": "a"}, {"LocalToAgent": "a", "scale": 0.5}]),
+        "inference_parameters.lora_adapters",
+        "a file twice",
     ),
     (
         with_parameters(lora_adapters=[{"path": "a", "weight": 1}]),

@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from msgspec.structs import replace
 
 from paddler.testing.engine_run import EngineRun, is_stop, make_job
 from paddler.testing.scripted import ScriptedEngine
@@ -99,3 +100,14 @@ def test_closing_ends_a_pause() -> None:
     engine.close()
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+def test_what_another_vocabulary_has_said_counts_as_it_was_sampled() -> None:
+    """Its text may be more or fewer tokens of ours; clients and limits count the others."""
+    [whole] = EngineRun(ScriptedEngine()).finish(make_job("a", "go", max_tokens=8))
+    said = "".join(whole.pieces[:3])
+    job = replace(make_job("b", "go", max_tokens=8), resume_text=said, num_foreign=6)
+    [rest] = EngineRun(ScriptedEngine()).finish(job)
+    assert said + rest.text == "".join(whole.pieces[:5]), "it goes on where the text ends"
+    assert (rest.done.reason, rest.done.usage.completion_tokens) == (whole.done.reason, 8)
+    assert len(rest.ids) == 2

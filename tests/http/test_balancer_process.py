@@ -96,6 +96,18 @@ async def test_a_client_that_does_not_read_holds_a_stop_up_for_the_grace_time_on
     await agent.leave()
 
 
+async def test_a_log_that_nobody_reads_holds_nothing_up(start: StartBalancer, store: Store) -> None:
+    """A pipe is full after some hundred lines, and everything would stand still at the next."""
+    balancer = await start(store)
+    headers = {"x-request-id": "x" * 128}
+    async with balancer.http() as http:
+        for _ in range(20):
+            answers = await asyncio.gather(*(http.get("/v1/models", headers=headers) for _ in range(50)))
+            assert {one.status_code for one in answers} == {200}
+    balancer.process.terminate()
+    assert await asyncio.wait_for(balancer.process.wait(), 20) == 0
+
+
 async def test_services_listen_where_they_are_told(start: StartBalancer, store: Store) -> None:
     balancer = await start(store, "--compat-openai-addr", "localhost:0", num_services=3)
     assert set(balancer.addresses) == {"management", "inference", "openai"}

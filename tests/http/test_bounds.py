@@ -15,7 +15,7 @@ from paddler.testing.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 UNFINISHED = {
     "nothing": b"",
     "empty lines": b"\r\n\r\n",
@@ -24,9 +24,9 @@ UNFINISHED = {
     "a body": HEAD + b'content-length: 1000\r\n\r\n{"model"',
     "chunks": HEAD + b'transfer-encoding: chunked\r\n\r\n8\r\n{"model"\r\n',
     "a chunk's size": HEAD + b"transfer-encoding: chunked\r\n\r\n1",
-    "a body for nobody": b"POST /nowhere HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000000\r\n\r\n",
+    "a body for nobody": b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n",
     "a body that is too large": HEAD + b"content-length: 1000000000\r\n\r\n{",
-    "what nobody promised to read": b"GET /health HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n",
+    "what nobody promised to read": b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n",
 }
 
 
@@ -143,7 +143,7 @@ async def test_who_waits_in_the_buffer_or_reads_a_stream_is_left_alone(
         [HEAD + b"x-large: " + b"x" * MAX_HEAD + b"\r\n\r\n"],
         [HEAD, *[b"x-%d: %b\r\n" % (number, b"x" * 1000) for number in range(100)]],
         [HEAD + b"x-endless: ", *[b"x" * 1000] * 200],
-        [b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\nhost: test\r\n\r\n"],
+        [b"GET /" + b"x" * MAX_HEAD + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"],
     ],
     ids=["one", "many", "endless", "path"],
 )
@@ -163,10 +163,10 @@ async def test_large_headers_are_no_trouble(balancer: HttpBalancer) -> None:
     "sent",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /\xff\xfe HTTP/1.1\r\nhost: test\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\nhost: te\x00st\r\n\r\n",
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: test\r\ncontent-length: -1\r\n\r\n",
-        b"POST /v1/embeddings HTTP/1.1\r\nhost: test\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
         HEAD + b"transfer-encoding: chunked\r\n\r\nnonsense\r\n",
     ],
     ids=["tls", "path", "nul", "length", "both lengths", "chunk"],
@@ -192,7 +192,7 @@ async def test_no_garbage_gets_into_an_answer(balancer: HttpBalancer, agent: Han
 
 async def test_pipelined_requests_are_answered_in_order(balancer: HttpBalancer, agent: HandAgent) -> None:
     reader, writer = await open_raw(balancer.url(), chat("first", stream=True))
-    writer.write(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n")
+    writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n")
     request = await agent.take()
     await request.say("hello")
     await request.finish()
@@ -207,7 +207,7 @@ async def test_pipelined_requests_are_answered_in_order(balancer: HttpBalancer, 
 async def test_a_client_that_pipelines_and_leaves_is_noticed(balancer: HttpBalancer, stream: bool) -> None:
     _, writer = await open_raw(balancer.url(), chat("first", stream=stream))
     await wait_until(balancer.num_waiting)
-    writer.write(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n" * 3)
+    writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n" * 3)
     await asyncio.sleep(0.05)
     writer.close()
     await wait_until(balancer.is_idle, timeout_s=5)

@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
     address = httpx.URL(balancer.url())
     with capture_logs() as logged:
         _, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         await wait_until(lambda: balancer.num_connections() == 1)
         writer.close()
         await wait_until(lambda: balancer.num_connections() == 0)

@@ -173,7 +173,7 @@ async def test_a_form_with_too_much_beside_its_file(balancer: HttpBalancer, wher
 async def test_a_client_that_leaves_in_mid_upload_leaves_nothing(balancer: HttpBalancer, store: Store) -> None:
     address = httpx.URL(balancer.url())
     _, writer = await asyncio.open_connection(address.host, address.port)
-    head = "POST /v1/files HTTP/1.1\r\nhost: test\r\ncontent-type: multipart/form-data; boundary=b\r\n"
+    head = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=b\r\n"
     writer.write(f"{head}content-length: 3000000\r\n\r\n".encode())
     writer.write(b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"x" * 1_000_000)
     await writer.drain()

@@ -14,6 +14,7 @@ from openapi_checks import Document
 
 from api.management.snapshots import agents_object
 from api.management.view import PoolWatch
+from api.ready import NO_SLOT, SLOTS_FRESH_S, STOPPING, Readiness
 from paddler.clock import SystemClock
 from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME
 from paddler.jobs.overview import Overview, PoolQueue
@@ -316,9 +317,48 @@ async def test_ready(balancer: HttpBalancer, new_agent: NewAgent, service: str) 
         assert await ready(200) == {"status": "ready"}
         assert (await ready(503, "?slots=1"))["reason"] == "No agent has a slot that serves."
         await new_agent(slots=1)
+
+        async def has_slots() -> bool:
+            return (await http.get("/ready?slots=1")).status_code == 200
+
+        await wait_until(has_slots, what="the next look finds the agent")
         assert await ready(200, "?slots=1") == {"status": "ready"}
         balancer.gateway.stopping.set()
         assert (await ready(503))["reason"] == "This balancer is stopping."
+
+
+class HandClock(SystemClock):
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+async def test_however_many_probes_come_redis_is_asked_once(
+    store: Store, new_agent: NewAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need no key, so they must not cost much; of all services of a process together."""
+    num_read, read = [0], Overview.pools
+
+    async def counting(self: Overview) -> list[PoolQueue]:
+        num_read[0] += 1
+        return await read(self)
+
+    monkeypatch.setattr(Overview, "pools", counting)
+    clock, stopping = HandClock(), asyncio.Event()
+    readiness = Readiness(store, stopping, clock)
+    told = await asyncio.gather(*(readiness.why_not(needs_slots=True) for _ in range(50)))
+    assert (set(told), num_read) == ({NO_SLOT}, [1])
+    await new_agent(slots=1)
+    clock.now_s += SLOTS_FRESH_S - 0.01
+    assert await readiness.why_not(needs_slots=True) == NO_SLOT
+    clock.now_s += 0.02
+    assert [await readiness.why_not(needs_slots=True) for _ in range(3)] == [None] * 3
+    assert num_read == [2]
+    assert await readiness.why_not() is None
+    stopping.set()
+    assert await readiness.why_not(needs_slots=True) == STOPPING, "what this process knows itself it says at once"
 
 
 async def test_without_redis_nothing_is_ready(prefix: str) -> None:

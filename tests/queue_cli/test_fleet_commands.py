@@ -143,7 +143,7 @@ async def test_drain_undrain_remove(paddler: Command, pool: PoolScripts) -> None
 
 
 async def test_requests(paddler: Command, pool: PoolScripts) -> None:
-    assert await paddler("requests") == (0, "No such request in pool default.\n")
+    assert await paddler("requests") == (0, "No request waits or runs in pool default.\n")
     await register(pool, "a")
     running, _ = await submit(pool, now=0, tenant="a-tenant-with-a-long-name")
     await take(pool, "a")
@@ -199,7 +199,7 @@ async def test_finished_requests_are_not_listed(paddler: Command, pool: PoolScri
     request_id, _ = await submit(pool, now=0)
     await take(pool, "a")
     await finish(pool, "a", request_id, 1, now=0)
-    assert await paddler("requests") == (0, "No such request in pool default.\n")
+    assert await paddler("requests") == (0, "No request waits or runs in pool default.\n")
     assert "state done" in words((await paddler("requests", "show", request_id))[1])
     await leave(pool, "a")
 

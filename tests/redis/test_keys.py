@@ -52,6 +52,8 @@ EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
     "KEPT": lambda keys: keys.kept(),
     "KEPT_BY_AGE": lambda keys: keys.kept_by_age(),
     "USED": lambda keys: used_key(keys.base),
+    "MODELS": lambda keys: keys.models(),
+    "SERVED": lambda keys: keys.served(),
     "watchers_key('x')": lambda keys: keys.watchers("x"),
     "demand_key('normal')": lambda keys: keys.demand(),
     "demand_key('interactive')": lambda keys: keys.demand(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from balancer_process import balancer_processes
 from click.testing import CliRunner
 from queue_calls import leave
 from secure_servers import Certificates, Pair, free_port
+from story_harness import SCRIPTED, Command
 
 from paddler import __version__
+from paddler.cli import cli
 from paddler.clock import SystemClock
 from paddler.doctor import fleet_checks, machine_checks, redis_checks
 from paddler.doctor.command import command
@@ -31,6 +34,7 @@ from paddler.store.keys import worker_key
 from paddler.store.location import with_access
 from paddler.store.process_keys import process_key
 from paddler.testing.servers import RedisServer
+from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 from workers.agent.check_model import cache_bytes, judge_memory
 
@@ -177,17 +181,46 @@ async def test_agents_that_do_not_serve_what_is_wanted(store: Store) -> None:
     pool = store.pool("default")
     issue = issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True)
     issues = encode_issues((issue,))
-    for state, more in (("failed", {"issues": issues}), ("ready", {"issues": issues}), ("waiting", {})):
-        snapshot = {"state": state, "slots": 1, "name": state, **more}
-        await pool.register(f"agent-{state}", lease_ms=60_000, model="m", seen_s=1, snapshot=snapshot)
+    download = {"download_filename": "m.gguf", "download_current": 1, "download_total": 4}
+    agents: dict[str, tuple[str, dict[str, Any]]] = {
+        "failed": ("failed", {"issues": issues}),
+        "ready": ("ready", {"issues": issues}),
+        "waiting": ("waiting", {}),
+        "downloading": ("waiting", download),
+    }
+    for name, (state, more) in agents.items():
+        snapshot = {"state": state, "slots": 1, "name": name, **more}
+        await pool.register(f"agent-{name}", lease_ms=60_000, model="m", seen_s=1, snapshot=snapshot)
     found = {one.said: one for one in await fleet_checks.fleet(store) if one.check == "agents"}
     assert {said: one.level for said, one in found.items()} == {
         "failed cannot serve its model: ModelFileDoesNotExist: no such file": Level.FAIL,
         "ready is ready and in trouble: no such file": Level.WARN,
         "waiting waits for a model": Level.WARN,
+        "downloading downloads its model: m.gguf, 25%": Level.OK,
     }
     assert found["ready is ready and in trouble: no such file"].remedy == issue.remedy
-    await leave(pool, "agent-failed", "agent-ready", "agent-waiting")
+    await leave(pool, *(f"agent-{name}" for name in agents))
+
+
+async def test_an_agent_that_waits_for_a_model_is_there(store: Store, tmp_path: Path) -> None:
+    """A process and an agent like any other, for doctor and for `paddler agents`, before it has ever served."""
+    where = ("--redis-url", store.url, "--redis-prefix", store.prefix)
+    agent = Command(
+        tmp_path / "agent.log", "agent", *SCRIPTED, "--scripted-follow", "--slots", "3", "--name", "a", *where
+    )
+    try:
+        await agent.logged("entered the pool, not ready yet")
+        await wait_until(lambda: processes(store), what="it says that it is there")
+        found = {one.check: one.said for one in await fleet_checks.fleet(store)}
+        assert found["fleet"] == f"1 agent, all of version {__version__}"
+        assert found["agents"] == "a waits for a model"
+        shown = await asyncio.to_thread(CliRunner().invoke, cli, ["agents", *where], env={"COLUMNS": "80"})
+        assert " waiting " in shown.output
+        assert " a " in shown.output
+    finally:
+        agent.process.terminate()
+        await asyncio.to_thread(agent.process.wait, 20)
+    assert await processes(store) == []
 
 
 async def test_a_process_says_that_it_is_there(store: Store) -> None:

@@ -70,7 +70,7 @@ Handler = Callable[[Asked], Awaitable[None]]
 
 class FakeUpstream:
     """By default a llama-server with one model `/models/tiny.gguf` and `slots` slots that takes chats and raw prompts.
-    `routes` are handlers by path, which a test sets and changes at any time."""
+    `routes` are handlers by path, which a test sets and changes at any time, `nowhere` that of all others."""
 
     def __init__(self, *, slots: int | None = 2, key: str | None = None, owner: str = "llamacpp") -> None:
         self.key = key
@@ -83,6 +83,9 @@ class FakeUpstream:
             "/v1/completions": telling("hello"),
             "/apply-template": rendering,
         }
+        self.empty: dict[str, Handler] = {}
+        """What a route says to an empty object, where that is not as llama-server does."""
+        self.nowhere = always({"error": {"message": "File Not Found", "code": 404}}, 404)
         if slots is not None:
             props = {"total_slots": slots, "default_generation_settings": {"n_ctx": 4096}, "build_info": "fake"}
             self.routes["/props"] = always(props)
@@ -142,9 +145,9 @@ class FakeUpstream:
             if self._is_locked_for(asked):
                 handler = always({"error": {"message": "Invalid API Key", "code": 401}}, 401)
             if handler is None:
-                handler = always({"error": {"message": "File Not Found", "code": 404}}, 404)
+                handler = self.nowhere
             elif asked.method == "POST" and asked.body == {}:
-                handler = always({"error": {"message": "'messages' is required", "code": 400}}, 400)
+                handler = self.empty.get(asked.path, _LACKING)
             await handler(asked)
         except (ConnectionError, asyncio.IncompleteReadError):
             asked.is_left = True
@@ -166,6 +169,9 @@ def always(value: Any, status: int = 200, **headers: str) -> Handler:
         await asked.json(value, status, **headers)
 
     return answer
+
+
+_LACKING = always({"error": {"message": "'messages' is required", "code": 400}}, 400)
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **fields: Any) -> dict[str, Any]:

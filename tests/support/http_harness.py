@@ -14,6 +14,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from api.cors import allow_origins
+from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
@@ -24,6 +25,7 @@ from api.telemetry import Telemetry, TelemetrySettings
 from api.web_sockets import WebSockets
 from paddler.batches.contents import RedisContents
 from paddler.batches.folder import FolderContents
+from paddler.batches.quota import NO_QUOTA, Quota
 from paddler.batches.shelf import new_shelf
 from paddler.clock import SystemClock
 from paddler.errors import PaddlerError, frame_of
@@ -192,6 +194,8 @@ async def http_balancer(
     folder: Path | None = None,
     keepalive: Keepalive = Keepalive.COMMENTS,
     cors: tuple[str, ...] = (),
+    allowed_hosts: tuple[str, ...] = (),
+    quota: Quota = NO_QUOTA,
     web_sockets: WebSockets | None = None,
     telemetry: TelemetrySettings | None = None,
     **settings: Any,
@@ -203,19 +207,20 @@ async def http_balancer(
     told = Telemetry(telemetry or TelemetrySettings(), store, clock)
     gateway = Gateway(store, GatewaySettings(**known | settings), clock, told.meters)
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
-    shelf = new_shelf(store, contents, clock, max_file=MAX_FILE)
+    shelf = new_shelf(store, contents, clock, max_file=MAX_FILE, quota=quota)
     tenants = TenantWatch(store, clock)
     apps = {
         "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=tenants.ring),
         "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
         "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
     }
+    listeners = {name: bind(f"--{name}", Address("127.0.0.1", 0)) for name in apps}
     for name, app in apps.items():
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
+        guard_hosts(app, listeners[name], allowed_hosts, ring=tenants.ring, is_native=name == "inference")
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
     services = {
-        name: Service(name, told.observe(app, name), bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
-        for name, app in apps.items()
+        name: Service(name, told.observe(app, name), listeners[name], sockets.get(name)) for name, app in apps.items()
     }
     await tenants.start()
     await gateway.start()
@@ -245,7 +250,7 @@ async def open_raw(url: str, body: dict[str, Any]) -> tuple[asyncio.StreamReader
     address = httpx.URL(url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     data = json.dumps(body).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\ncontent-length: {len(data)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     await writer.drain()
     return reader, writer

@@ -54,6 +54,7 @@ SETTINGS = Settings(
     otlp_endpoint="http://127.0.0.1:4318",
     management_cors_allowed_host=("http://127.0.0.1:3000",),
     inference_cors_allowed_host=("https://example.org", "http://127.0.0.1:3000"),
+    allowed_host=("llm.example.org", ".dev.example.org"),
     log_level="debug",
     log_format="json",
 )
@@ -77,6 +78,7 @@ def test_every_setting_reaches_the_process_it_is_for() -> None:
         given["balancer"].items()
         >= {
             "inference_addr": SETTINGS.inference_addr,
+            "allowed_host": SETTINGS.allowed_host,
             "management_addr": SETTINGS.management_addr,
             "compat_openai_addr": SETTINGS.compat_openai_addr,
             "buffered_request_timeout": 4000,

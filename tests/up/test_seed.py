@@ -15,7 +15,7 @@ from paddler.desired.store import DesiredStates
 from paddler.store.client import Store
 from paddler.store.desired_keys import DesiredKeys
 from paddler.up.problems import CannotStart
-from paddler.up.seed import AUTHOR, seed
+from paddler.up.seed import AUTHOR, FIRST, seed
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +30,11 @@ async def states(store: Store) -> AsyncIterator[DesiredStates]:
 async def test_the_starter_model_is_wanted_at_first(store: Store, states: DesiredStates, tmp_path: Path) -> None:
     model = tmp_path / "starter.gguf"
     model.write_bytes(b"GGUF")
-    await seed(store, lambda: model, SystemClock())
+    assert await seed(store, lambda: model, SystemClock(), is_own=False) == FIRST
     found = await states.read("default")
     assert (found.version, found.author) == (1, AUTHOR)
     assert found.state == BalancerDesiredState(model=GivenModel(LocalToAgent=str(model)))
-    await seed(store, lambda: tmp_path / "another", SystemClock())
+    assert await seed(store, lambda: tmp_path / "another", SystemClock()) is None
     assert (await states.read("default")).version == 1
 
 
@@ -62,8 +62,23 @@ async def test_a_file_with_a_state_is_the_first(store: Store, states: DesiredSta
 async def test_a_starter_that_has_moved_is_found_again(store: Store, states: DesiredStates, tmp_path: Path) -> None:
     """A new environment has it elsewhere."""
     await seed(store, lambda: tmp_path / "gone.gguf", SystemClock())
-    await seed(store, lambda: tmp_path / "new.gguf", SystemClock())
+    told = await seed(store, lambda: tmp_path / "new.gguf", SystemClock())
+    assert told is not None
+    assert "gone.gguf" in told
+    assert "new.gguf" in told
     assert (await states.read("default")).state.model == GivenModel(LocalToAgent=str(tmp_path / "new.gguf"))
+
+
+async def test_what_another_host_has_seeded_is_left_alone(store: Store, states: DesiredStates, tmp_path: Path) -> None:
+    """On a shared Redis its model is where it was, on that host; agents there serve it."""
+    theirs = tmp_path / "theirs.gguf"
+    await seed(store, lambda: theirs, SystemClock(), is_own=False)
+    told = await seed(store, lambda: tmp_path / "ours.gguf", SystemClock(), is_own=False)
+    found = await states.read("default")
+    assert (found.version, found.state.model) == (1, GivenModel(LocalToAgent=str(theirs)))
+    assert told is not None
+    assert str(theirs) in told
+    assert "paddler model use" in told
 
 
 async def test_without_a_starter_model_the_remedy_is_told(store: Store, states: DesiredStates) -> None:

@@ -17,11 +17,13 @@ import gc
 import os
 from collections.abc import Callable
 
+from paddler import logs
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.logs import get_logger
+from paddler.presence import present
 from paddler.store.client import Store
 from workers.agent.anteroom import Anteroom
 from workers.agent.loader import Build, Loader, LoadStalled
@@ -71,6 +73,10 @@ class Follower:
 
     async def run(self) -> int:
         """Until a signal or a failed engine: the exit code."""
+        async with present(self._store, self._clock, "agent", self._settings.name):
+            return await self._run()
+
+    async def _run(self) -> int:
         loops = [asyncio.create_task(one) for one in (self._preparation.watch_loop(), self._preparation.prepare_loop())]
         living = asyncio.create_task(self._live())
         try:
@@ -144,6 +150,7 @@ class Follower:
             raise told
         if is_loading:
             log.info("stopped while loading")
+            logs.flush()
             os._exit(0)  # the loading cannot be interrupted
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)

@@ -27,25 +27,26 @@ from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
 from paddler.tracing.options import otlp_option, tracing_of
 from workers.agent.builds import (
-    build_llama,
     build_scripted,
     check_llama,
     check_scripted,
     llama_build_of,
     scripted_build_of,
 )
+from workers.agent.fetch.adapters import build_with_adapters, local_files_of
 from workers.agent.fetch.cache import ModelCache
 from workers.agent.fetch.flags import fetch_options, model_cache
 from workers.agent.following import Follower
 from workers.agent.loader import Build
 from workers.agent.loop import FLUSH_MS
 from workers.agent.preparation import Preparation
+from workers.agent.redis_told import told_redis_options
 from workers.agent.scheduler import LONE_STEP_TARGET_S, PREFILL_STEP_TARGET_S
 from workers.agent.serving import AgentSettings, Signals, serve_pinned
 from workers.agent.shards import shards_of
 from workers.agent.standing import Standing
 from workers.agent.upstream.flags import build_upstream, check_flags, upstream_options, upstream_settings
-from workers.agent.wanted import follow_states, settings_for
+from workers.agent.wanted import adapters_of, follow_states, settings_for
 
 SWITCH_S = 0.0005
 """How long the engine thread may keep the interpreter while a token waits to be sent, or the loop while a step waits to
@@ -85,6 +86,7 @@ async def follow(
         engines.check,
         standing,
         clock,
+        adapters=partial(adapters_of, own=own),
     )
     code = await Follower(store, settings, preparation, engines.build_of, standing, clock, signals).run()
     await store.close()
@@ -162,6 +164,7 @@ async def follow(
     help="The scripted engine follows the desired state, too, as if it had the model: for tests.",
 )
 @otlp_option
+@told_redis_options
 @redis_options
 @log_options
 @click.pass_context
@@ -240,6 +243,7 @@ def command(
         wanted = engine_settings(
             model=model, values=values, slots=num_slots, context_size=context_size, model_name=model_name
         )
-        settings = replace(settings, files=(*shards_of(model), *map(Path, wanted.other_files)))
-        build = partial(build_llama, replace(wanted, lone_step_s=lone_step_s(lease_ms)))
+        settings = replace(settings, files=(*shards_of(model), *local_files_of(wanted)))
+        wanted = replace(wanted, lone_step_s=lone_step_s(lease_ms))
+        build = partial(build_with_adapters, wanted, model_cache(given, os.environ))
     sys.exit(uvloop.run(serve_pinned(connect(redis_url, redis_prefix), build, settings, SystemClock())))

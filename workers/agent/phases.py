@@ -9,6 +9,8 @@ from enum import StrEnum
 class Phase(StrEnum):
     """In their order."""
 
+    DOWNLOADING = "downloading"
+    """LoRA adapters beside a model that is here."""
     CHECKING = "checking"
     """The file is read by a process that may die of it (`probe.py`)."""
     LOADING = "loading"

@@ -5,7 +5,7 @@ llama.cpp looks at them in a process of its own, a chat template is compiled. Wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from paddler.clock import Clock
+from paddler.desired.adapters import WantedAdapter
 from paddler.desired.schema import GivenModel
 from paddler.engine import ModelError
-from paddler.engine_settings import EngineSettings
+from paddler.engine_settings import EngineSettings, LoraAdapter
 from paddler.issues import course_of, issue_of
 from paddler.logs import get_logger
 from paddler.remedies import Course
@@ -27,7 +28,7 @@ from workers.agent.fetch.resolve import name_of
 from workers.agent.mark import Stat
 from workers.agent.standing import Standing
 from workers.agent.starting import RETRY_S
-from workers.agent.wanted import Wanted, WantedFiles, files_of
+from workers.agent.wanted import Wanted, WantedFiles, files_of, state_adapters
 
 log = get_logger(__name__)
 
@@ -52,15 +53,18 @@ class Prepared(Struct, frozen=True, eq=False):
 
 
 class _Failure(Struct, frozen=True):
+    """`where` is what could not be had, if that is not the model."""
+
     error: ModelError
     files: tuple[Path, ...] = ()
     before: tuple[Stat | None, ...] = ()
+    where: str = ""
 
 
 class Preparation:
     """`watch_loop` and `prepare_loop` run for ever; `ready` is what they have made of the newest state, None while they
     are at it. `changes` yields the newest state; `make` makes settings of it and `check`, in a thread, looks at them
-    and at the files: both raise `ModelError`."""
+    and at the files: both raise `ModelError`. `adapters` are those that it wants."""
 
     def __init__(
         self,
@@ -70,6 +74,8 @@ class Preparation:
         check: Callable[[EngineSettings], None],
         standing: Standing,
         clock: Clock,
+        *,
+        adapters: Callable[[Wanted], Sequence[WantedAdapter]] = state_adapters,
     ) -> None:
         self.ready: Prepared | None = None
         self._changes = changes
@@ -78,6 +84,7 @@ class Preparation:
         self._check = check
         self._standing = standing
         self._clock = clock
+        self._adapters = adapters
         self._newest: Wanted | None = None
         self._refused: _Failure | None = None
         self._news = asyncio.Event()
@@ -147,19 +154,33 @@ class Preparation:
             return Prepared(wanted, None)
         files: tuple[Path, ...] = ()
         before: list[Stat | None] = []
+        under_way = wanted.model
         try:
-            model = await self._fetch(wanted.model)
-            projection = None if wanted.projection is None else (await self._fetch(wanted.projection))[0]
-            settings = self._make(wanted, WantedFiles(model=model, projection=projection))
+            model = await self._fetch(under_way)
+            projection = None
+            if wanted.projection is not None:
+                under_way = wanted.projection
+                projection = (await self._fetch(under_way))[0]
+            adapters: list[LoraAdapter] = []
+            for one in self._adapters(wanted):
+                under_way = one.source
+                adapters.append(LoraAdapter(await self._fetched_adapter(under_way), one.scale))
+            under_way = wanted.model
+            settings = self._make(wanted, WantedFiles(model=model, projection=projection, adapters=tuple(adapters)))
             files = files_of(settings)
             before = look(files)
             await asyncio.to_thread(self._check, settings)
         except ModelError as error:
-            return _Failure(error, files, tuple(before))
+            return _Failure(error, files, tuple(before), name_of(under_way))
         except Exception as error:
             log.exception("a state cannot be prepared for a reason that nobody has foreseen")
-            return _Failure(ModelError(f"{type(error).__name__}: {error}"), files, tuple(before))
+            told = ModelError(f"{type(error).__name__}: {error}")
+            return _Failure(told, files, tuple(before), name_of(under_way))
         return Prepared(wanted, settings, files, tuple(before))
+
+    async def _fetched_adapter(self, source: GivenModel) -> str:
+        """Its path. One on this machine is looked at with the model that it is for. Raises `FetchError`."""
+        return source.LocalToAgent or str((await self._fetch(source))[0])
 
     async def _fetch(self, model: GivenModel) -> tuple[Path, ...]:
         """Tries for as long as another try makes sense. Raises `FetchError`."""
@@ -174,8 +195,7 @@ class Preparation:
         error, files = failure.error, failure.files
         course = error.course if isinstance(error, FetchError) else course_of(error.kind)
         wanted = self._newest
-        given = None if wanted is None else wanted.model
-        where = str(files[0]) if files else "" if given is None else name_of(given)
+        where = str(files[0]) if files else failure.where
         told: dict[str, str] = {}
         if error.kind == "ChatTemplateDoesNotCompile" and wanted is not None:
             told["template_content"] = wanted.template or ""

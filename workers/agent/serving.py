@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Struct
 
-from paddler import __version__
+from paddler import __version__, logs
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
 from paddler.logs import get_logger
 from paddler.model_facts import encode_facts
-from paddler.presence import Presence
+from paddler.presence import present
 from paddler.store.client import TROUBLE, Store
 from paddler.store.fitness import warn_of_faults
 from paddler.store.remedies import remedy_for
@@ -103,14 +103,15 @@ async def serve_pinned(store: Store, build: Build, settings: AgentSettings, cloc
     """Serve what the flags say until a signal or a failed engine. Returns the exit code."""
     signals = Signals()
     signals.listen()
-    try:
-        engine = await _start(store, build, settings, clock, signals)
-    except ModelError as error:
-        # EX_CONFIG: starting again would change nothing, and `paddler up` stops with this line.
-        print(f"paddler agent: {error}", file=sys.stderr)
-        await store.close()
-        return EXIT_CONFIG
-    code = await serve_engine(store, engine, settings, clock, signals)
+    async with present(store, clock, "agent", settings.name):
+        try:
+            engine = await _start(store, build, settings, clock, signals)
+        except ModelError as error:
+            # EX_CONFIG: starting again would change nothing, and `paddler up` stops with this line.
+            print(f"paddler agent: {error}", file=sys.stderr)
+            code = EXIT_CONFIG
+        else:
+            code = await serve_engine(store, engine, settings, clock, signals)
     await store.close()
     return code or 0
 
@@ -153,7 +154,6 @@ async def serve_engine(
             await clock.sleep(REGISTER_RETRY_S)
     checking = asyncio.create_task(warn_of_faults(store, clock))
     watchdog = Watchdog(agent.engine, clock, agent.give_up, settings.hang_ms / 1000)
-    presence = asyncio.create_task(Presence(store, clock, "agent", settings.name).run())
     tasks = [asyncio.create_task(one) for one in (*agent.loops(), watchdog.run())]
     stop = asyncio.create_task(signals.stopping.wait())
     over = asyncio.create_task(_over(until, agent))
@@ -175,9 +175,9 @@ async def serve_engine(
             log.error("a loop of the agent failed", exc_info=failure)
             code = 1
         task.cancel()
-    for task in (checking, presence, stop):
+    for task in (checking, stop):
         task.cancel()
-    await asyncio.gather(checking, presence, stop, over, *tasks, return_exceptions=True)
+    await asyncio.gather(checking, stop, over, *tasks, return_exceptions=True)
     if spans is not None:
         await asyncio.to_thread(spans.close)
     code = 1 if agent.engine.failed.done() else code
@@ -239,6 +239,7 @@ async def _start(store: Store, build: Build, settings: AgentSettings, clock: Clo
         die_hanging()
     if not running.done():
         log.info("stopped while loading")
+        logs.flush()
         os._exit(0)
     return await running
 
@@ -252,6 +253,7 @@ async def withdraw(membership: Membership, *others: Awaitable[Any]) -> None:
 
 def die_hanging() -> NoReturn:
     """The thread that hangs cannot be ended, only its process; where Python's threads stand goes to stderr."""
+    logs.flush()
     faulthandler.dump_traceback(all_threads=True)
     sys.stderr.flush()
     os._exit(EXIT_HANGS)

@@ -16,8 +16,9 @@ import msgspec
 
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
-from paddler.issues import UPSTREAM_KINDS, Issue, IssueKind, encode_issues, issue_of
+from paddler.issues import UPSTREAM_KINDS, Issue, IssueKind, all_kinds, course_of, encode_issues, issue_of
 from paddler.logs import get_logger
+from paddler.remedies import Course
 from paddler.store.pipe import Value
 from workers.agent.changes import look, wait_for_change
 from workers.agent.loader import Build, Loader
@@ -29,7 +30,12 @@ log = get_logger(__name__)
 
 TELL_S = 0.5
 """Between two reports of progress; leases are renewed no more seldom than at a quarter."""
-RETRY_S: dict[IssueKind, float] = {"SlotCannotStart": 60.0, **dict.fromkeys(UPSTREAM_KINDS, 1.0)}
+FETCHES_AGAIN = frozenset({Course.RETRIES, Course.RETRIES_SELDOM, Course.RETRIES_LITTLE, Course.WAITS_FOR_OTHER})
+RETRY_S: dict[IssueKind, float] = {
+    "SlotCannotStart": 60.0,
+    **dict.fromkeys(UPSTREAM_KINDS, 1.0),
+    **dict.fromkeys([kind for kind in all_kinds() if course_of(kind) in FETCHES_AGAIN], 30.0),
+}
 """Between two tries although no file has changed: memory may have become free, a server have come back."""
 
 

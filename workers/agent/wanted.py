@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from paddler.desired.adapters import WantedAdapter, of_flags, of_state
 from paddler.desired.engine import engine_options
 from paddler.desired.schema import BalancerDesiredState, DesiredModel, GivenModel
 from paddler.desired.store import DesiredStates
 from paddler.engine import ModelError
-from paddler.engine_settings import EngineSettings, SettingError
+from paddler.engine_settings import EngineSettings, LoraAdapter, SettingError
 from workers.agent.shards import shards_of
 
 
@@ -46,10 +47,21 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class WantedFiles(Struct, frozen=True, kw_only=True):
-    """All files of the model, the first first, and the projection's."""
+    """All files of the model, the first first, and those of the projection and the adapters."""
 
     model: tuple[Path, ...]
     projection: Path | None = None
+    adapters: tuple[LoraAdapter, ...] = ()
+
+
+def state_adapters(wanted: Wanted) -> tuple[WantedAdapter, ...]:
+    return of_state(wanted.state.inference_parameters.lora_adapters)
+
+
+def adapters_of(wanted: Wanted, *, own: Mapping[str, Any]) -> tuple[WantedAdapter, ...]:
+    """Those of the agent's flags, else those of the state."""
+    given: tuple[LoraAdapter, ...] | None = own.get("lora_adapters")
+    return state_adapters(wanted) if given is None else of_flags(given)
 
 
 async def follow_states(states: DesiredStates, pool: str) -> AsyncGenerator[Wanted, None]:
@@ -64,6 +76,7 @@ def settings_for(
 ) -> EngineSettings:
     """`own` are the settings that the agent has been given by flags. Raises `ModelError`."""
     options: dict[str, Any] = {**engine_options(wanted.state.inference_parameters), **own}
+    options["lora_adapters"] = files.adapters
     if files.projection is not None:
         options.setdefault("multimodal_projection", str(files.projection))
     try:

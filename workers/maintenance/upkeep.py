@@ -7,7 +7,12 @@ is no agent and no balancer.
 
 from __future__ import annotations
 
+import contextlib
+
+import msgspec
+
 from paddler.clock import Clock
+from paddler.desired.store import DesiredStates
 from paddler.jobs.endings import CANCELLED_FRAME, START_TIMEOUT_FRAME
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.reaping import ReapGate, reap_agent
@@ -25,6 +30,8 @@ ORPHAN_PAGE = 500
 AUDIT_EVERY_S = 5.0
 MAX_DEAD = 1000
 BALANCER_FORGOTTEN_MS = 600_000
+NAME_GRACE_MS = 3_600_000
+"""A model that comes back within it, after a swap or a crash, is known all the time."""
 
 
 class Upkeep:
@@ -36,6 +43,7 @@ class Upkeep:
         self._gate = ReapGate(lease_ms)
         self._orphan_grace_ms = orphan_grace_ms
         self._auditor = Auditor(store)
+        self._states = DesiredStates(store, clock)
         self._next_audit = 0.0
         self._looked_at: dict[str, str] = {}
 
@@ -72,6 +80,16 @@ class Upkeep:
             for ledger in (pool.keys.demand(), pool.keys.demand_batch()):
                 await self._cancel_orphans(pool, ledger)
 
+    async def _names_once(self, name: str) -> None:
+        """Forget names of models that nobody serves any more: clients would be let in under them for ever."""
+        given = None
+        with contextlib.suppress(msgspec.MsgspecError):  # one of a newer version; agents follow it no further, either
+            given = (await self._states.read(name)).state.inference_parameters.model_name
+        seen_s = int(self._clock.wall())
+        dropped = await self._store.pool(name).served([given] if given else [], grace_ms=NAME_GRACE_MS, seen_s=seen_s)
+        for model in dropped:
+            log.info("forgot the name of a model that is not served any more", pool=name, model=model)
+
     async def _cancel_orphans(self, pool: PoolScripts, ledger: str) -> None:
         """The next page of the ledger; a long one takes several rounds."""
         after = self._looked_at.get(ledger)
@@ -96,6 +114,7 @@ class Upkeep:
         for name in names:
             keys = self._store.pool(name).keys
             with only_this_pool(name):
+                await self._names_once(name)
                 await self._store.redis.xtrim(keys.dead(), maxlen=MAX_DEAD, approximate=False)
                 forgotten = seconds * 1000 - BALANCER_FORGOTTEN_MS
                 await self._store.redis.zremrangebyscore(keys.balancers(), "-inf", forgotten)

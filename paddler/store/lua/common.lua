@@ -4,7 +4,7 @@
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE, USED
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE, USED, MODELS, SERVED
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -25,6 +25,8 @@ local function begin(KEYS, ARGV)
     KEPT = P .. ':kept'
     KEPT_BY_AGE = P .. ':kept:age'
     USED = P .. ':used'
+    MODELS = P .. ':models'
+    SERVED = P .. ':models:served'
   end
   local clock = redis.call('TIME')
   micros = tonumber(clock[2])

@@ -1,4 +1,4 @@
--- Step 10. Keys: agents, hash, lane and free of the agent, models, drained of its process; what claim touches.
+-- Step 10. Keys: agents, hash, lane and free of the agent, models, served, drained of its process; what claim touches.
 -- ARGV: now, agent, lease (ms), model name or '', time (s), then snapshot field, value, ... Returns {tickets claimed, steal hint},
 -- or {-1, 0} for a process that was removed: it does not come back. One that was drained comes back drained.
 -- The only script that adds to `agents`.
@@ -15,5 +15,9 @@ end
 redis.call('ZADD', AGENTS, now + lease, agent)
 redis.call('HSET', agent_key(agent), unpack(ARGV, 6))
 if wish then redis.call('HSET', agent_key(agent), 'drain', wish, 'drained_at', now) end
-if model ~= '' then redis.call('HSETNX', P .. ':models', model, seen) end
+if model ~= '' then
+  redis.call('HSETNX', MODELS, model, seen)
+  redis.call('ZADD', SERVED, now, model)
+  bound_models(100) -- `MAX_MODELS`
+end
 return {claim_for(agent, 1000000)}

@@ -28,7 +28,7 @@ async def resolve(model: GivenModel, cache: ModelCache, report: Progress) -> tup
         report(done, total, name)
 
     try:
-        return await in_passing_thread(partial(_files_of, model, cache, tell))
+        return await in_passing_thread(partial(files_now, model, cache, tell))
     finally:
         stop.set()
 
@@ -42,7 +42,8 @@ def name_of(model: GivenModel) -> str:
     return model.LocalToAgent or ""
 
 
-def _files_of(model: GivenModel, cache: ModelCache, tell: Progress) -> tuple[Path, ...]:
+def files_now(model: GivenModel, cache: ModelCache, tell: Progress) -> tuple[Path, ...]:
+    """As `resolve`, in the thread of the caller: an exception of `tell` ends it."""
     if model.Url is not None:
         return fetch_url(model.Url.url, model.Url.sha256, cache, tell)
     if model.HuggingFace is not None:

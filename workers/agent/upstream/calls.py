@@ -105,6 +105,8 @@ def raw_prompt(job: Job, payload: Generate, dialect: Dialect) -> dict[str, Any]:
             )
         body["suffix"] = payload.suffix
     if payload.prompt_ids is None:
+        if job.resume_text and dialect.templates_prompts:
+            raise stuck(dialect, "a prompt that it has put into its template")
         return body | {"prompt": (payload.prompt or "") + job.resume_text}
     if not dialect.takes_tokens:
         raise InvalidField(f"`prompt`: {dialect.name} takes text, no tokens.", param="prompt")

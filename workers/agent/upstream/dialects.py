@@ -47,7 +47,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """`sampling` are its names for the fields of `wire.agent.Sampling`. `biases`: of tokens named by id or text, of ids
     alone. `always` are sampling fields that are told whatever they are; others only where they differ from the wire's
     default. `grammar` is the field for GBNF. It `renders` prompts (`/apply-template`): with those a text is continued
-    `takes_tokens`: a prompt may be tokens, `mixes` tokens and text."""
+    `takes_tokens`: a prompt may be tokens, `mixes` tokens and text. With `templates_prompts` a raw prompt is none: it
+    becomes a message of the model's template, so that nothing can be continued behind it."""
 
     name: DialectName
     sampling: Mapping[str, str] = MappingProxyType(_STANDARD)
@@ -62,6 +63,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     takes_suffix: bool = False
     tells_progress: bool = False
     salts_cache: bool = False
+    templates_prompts: bool = False
 
 
 DIALECTS: dict[DialectName, Dialect] = {
@@ -98,6 +100,6 @@ DIALECTS: dict[DialectName, Dialect] = {
         takes_tokens=True,
         salts_cache=True,
     ),
-    "ollama": Dialect(name="ollama", biases="none", takes_suffix=True),
+    "ollama": Dialect(name="ollama", biases="none", takes_suffix=True, templates_prompts=True),
     "openai": Dialect(name="openai", takes_tokens=True, takes_suffix=True),
 }

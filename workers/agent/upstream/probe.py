@@ -1,7 +1,8 @@
 """What a server is and can do, found out by asking it. Nothing is generated for it.
 
-A route that is there answers an empty object with an error about the fields that it lacks; one that is not, with 404,
-405 or 501. Embeddings and ranks are tried with one letter, because servers have their routes for models that cannot.
+A route that is there answers an empty object with an error about the fields that it lacks, Ollama's completions with a
+404 about the model; one that is not, with 404, 405 or 501. Embeddings and ranks are tried with one letter, because
+servers have their routes for models that cannot.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from workers.agent.upstream.settings import UpstreamSettings
 from workers.agent.upstream.trouble import Broken, Busy, EndpointOff, KeyRefused, Refused, Unreachable, UpstreamTrouble
 
 MAX_NAMED = 8
+_NO_MODEL = re.compile(r"\bmodel\b.*(not found|not exist)", re.IGNORECASE)
 Object = Mapping[str, Any]
 
 
@@ -127,8 +129,9 @@ async def _slots(client: UpstreamClient) -> list[dict[str, Any]] | None:
 async def _has(client: UpstreamClient, path: str) -> bool:
     try:
         await client.post(path, {})
-    except EndpointOff:
-        return False
+    except EndpointOff as trouble:
+        # Some answer so for a model of no name, which is what the body has.
+        return _NO_MODEL.search(trouble.message) is not None
     except (KeyRefused, Unreachable, Busy):
         raise
     except UpstreamTrouble:
