@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +86,7 @@ def test_a_killed_agent_goes(screen: Screen, fleet: PanelFleet) -> None:
 def test_a_fleet_without_agents_teaches_how_to_get_one(new_screen: Callable[[str], Screen], tmp_path: Path) -> None:
     fleet = PanelFleet(tmp_path, "--engine", "scripted", "--agents", "0")
     try:
-        asyncio.run(fleet.ready())
+        fleet.wait_ready()
         screen = new_screen(fleet.panel_url)
         page = screen.open("fleet")
         expect(page.get_by_role("heading", name="No agents yet")).to_be_visible()
