@@ -22,7 +22,12 @@ class Exposed(Exception):
     """Anybody could use the fleet; the message names flag, address and remedy."""
 
 
-FLAGS = {"management": "--management-addr", "inference": "--inference-addr", "openai": "--compat-openai-addr"}
+FLAGS = {
+    "management": "--management-addr",
+    "inference": "--inference-addr",
+    "openai": "--compat-openai-addr",
+    "panel": "--web-admin-panel-addr",
+}
 """By name of the service."""
 
 
