@@ -12,6 +12,8 @@ import argparse
 import asyncio
 import contextlib
 import math
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator
@@ -25,7 +27,6 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from paddler.testing.waiting import wait_until
 from tests.bench.panel_fleet import PanelFleet, panel_fleet
-from tests.support.panel_browser import chromium_path
 
 WATCH = Path(__file__).with_name("panel_watch.js")
 READY = {"fleet": ".virtual-row", "requests": ".virtual-row"}
@@ -142,7 +143,9 @@ async def search(watched: Watched, into: list[Seen]) -> None:
 @contextlib.asynccontextmanager
 async def browser() -> AsyncGenerator[Browser]:
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
+        # Chromium's sandbox does not run as root.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        started = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         try:
             yield started
         finally:
