@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal, get_args
 
 from msgspec import Struct, field
 
@@ -15,6 +15,9 @@ FIELDS = (
 
 RowState = Literal["waiting", "assigned", "running", "done", "failed", "cancelled"]
 
+# The very object of the default, too: others are rendered, whatever they say.
+_STATES: dict[str, RowState] = {state: state for state in get_args(RowState)}
+
 
 class BoardRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is as its default says is not rendered. Those that wait are served in the order of `served_as` (interactive,
@@ -24,7 +27,7 @@ class BoardRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     pool: str
-    state: RowState = "waiting"
+    state: RowState = get_args(RowState)[0]
     request_class: str = field(name="class")
     served_as: str | None = None
     score: float | None = None
@@ -87,7 +90,7 @@ def waiting_or_given(
     return BoardRow(
         id=request_id,
         pool=pool,
-        state=cast("RowState", row.text("state")),
+        state=_STATES[row.text("state")],
         request_class=row.text("class"),
         served_as=queue if is_waiting else None,
         score=score if is_waiting else None,
@@ -111,7 +114,7 @@ def ended(before: BoardRow, row: Row) -> BoardRow:
     return BoardRow(
         id=before.id,
         pool=before.pool,
-        state=cast("RowState", row.text("state")),
+        state=_STATES[row.text("state")],
         request_class=before.request_class,
         tenant=before.tenant,
         model=before.model,

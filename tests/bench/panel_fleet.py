@@ -89,6 +89,7 @@ class Crowd:
             "host": f"node-{number // 8:03}.example.org",
             "pid": 1000 + number,
             "abilities": "generate embed",
+            "model": MODEL,
             "model_path": f"/models/{MODEL}.gguf",
             "context_size": 8192,
             "version": "0.1.0",

@@ -35,7 +35,7 @@ def decoded(told: Mapping[str, bytes] | None) -> dict[str, Any]:
 
 
 async def register(store: Store, agent: str) -> None:
-    snapshot: dict[str, Any] = {"slots": 1, "state": "ready", "name": f"name of {agent}"}
+    snapshot: dict[str, Any] = {"slots": 1, "state": "ready", "name": f"name of {agent}", "model": "m"}
     await store.pool("default").register(agent, lease_ms=3_600_000, model="m", seen_s=1, snapshot=snapshot)
 
 

@@ -34,7 +34,7 @@ def board(store: Store) -> RequestBoard:
 
 
 async def register(pool: PoolScripts, agent: str, *, slots: int = 1) -> None:
-    snapshot: dict[str, Any] = {"slots": slots, "state": "ready", "name": f"name of {agent}"}
+    snapshot: dict[str, Any] = {"slots": slots, "state": "ready", "name": f"name of {agent}", "model": "m"}
     await pool.register(agent, lease_ms=3_600_000, model="m", seen_s=1, snapshot=snapshot)
 
 
