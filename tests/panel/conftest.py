@@ -6,13 +6,13 @@ A test asks for `screen`, and for `fleet` where it does something to that. It en
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from panel_calls import elsewhere
 from panel_harness import WIDE, PanelFleet, Screen
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
@@ -32,7 +32,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
         missing("the panel is not built: make panel")
     fleet = PanelFleet(tmp_path_factory.mktemp("panel-fleet"))
     try:
-        asyncio.run(fleet.ready())
+        elsewhere(fleet.ready())
         yield fleet
     finally:
         fleet.end()
