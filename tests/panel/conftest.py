@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from panel_calls import elsewhere
 from panel_harness import WIDE, PanelFleet, Screen
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
@@ -32,7 +31,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
         missing("the panel is not built: make panel")
     fleet = PanelFleet(tmp_path_factory.mktemp("panel-fleet"))
     try:
-        elsewhere(fleet.ready())
+        fleet.wait_ready()
         yield fleet
     finally:
         fleet.end()
