@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup panel run test test-full lint format bench-engine bench-http bench-queue bench-routing chaos clean
+.PHONY: help setup panel run test test-full lint format bench-engine bench-http bench-panel bench-queue bench-routing chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -43,6 +43,9 @@ bench-engine: setup ## the engine beside the bare llama_decode loop; ARGS=--http
 
 bench-http: setup ## a balancer beside a plain ASGI stream and LiteLLM's proxy; ARGS="--quick" or ARGS="--no-litellm"
 	@$(BIN)/python -m tests.bench.http_cost $(ARGS)
+
+bench-panel: panel ## the panel in Chromium with 5,000 requests and 500 agents in view; ARGS="--seconds 3"
+	@$(BIN)/python -m tests.bench.panel $(ARGS)
 
 bench-queue: setup ## latency that the queue adds, with the scripted engine
 	@$(BIN)/python -m tests.bench.queue_latency $(ARGS)

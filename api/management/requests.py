@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import msgspec
 from litestar import delete, get, post
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
@@ -22,7 +21,7 @@ from api.management.fleet_objects import (
     RequestTimeline,
 )
 from api.management.fleet_operations import CANCEL, LIMIT, MAX_LIMIT, REQUEST, REQUESTS
-from api.openai.label import Label
+from api.management.labels import model_called
 from api.openai.query import read_choice, read_limit, read_query
 from paddler.clock import Clock
 from paddler.errors import InvalidField
@@ -37,8 +36,6 @@ from paddler.store.keys import CLASSES
 from paddler.store.results import Cancelled
 
 _QUERY = ("state", "class", "tenant", "agent", "limit", "cursor")
-
-_labels = msgspec.msgpack.Decoder(Label)
 
 
 def operator_request_routes(store: Store, clock: Clock) -> list[HTTPRouteHandler]:
@@ -87,14 +84,6 @@ def operator_request_routes(store: Store, clock: Clock) -> list[HTTPRouteHandler
     return [list_requests, get_request_timeline, cancel_any_request, delete_request]
 
 
-def _model(label: bytes) -> str | None:
-    """As the client called it, where its protocol says."""
-    try:
-        return getattr(_labels.decode(label), "model", None) if label else None
-    except msgspec.MsgspecError:
-        return None  # a newer version's
-
-
 def _object(pool: str, one: Listed) -> RequestObject:
     return RequestObject(
         id=one.id,
@@ -103,7 +92,7 @@ def _object(pool: str, one: Listed) -> RequestObject:
         request_class=one.request_class,
         served_as=one.served_as,
         tenant=one.tenant,
-        model=_model(one.label) or one.model,
+        model=model_called(one.label) or one.model,
         position=one.position,
         agent=one.agent,
         agent_name=one.agent_name,
@@ -132,7 +121,7 @@ def _timeline(one: Timeline) -> RequestTimeline:
         request_class=status.request_class,
         served_as=one.served_as,
         tenant=status.tenant,
-        model=_model(status.label) or one.model,
+        model=model_called(status.label) or one.model,
         position=status.position,
         estimated_wait_ms=status.estimated_wait_ms,
         agent=one.agent,

@@ -20,10 +20,11 @@ from api.panel.guard import Guard
 from api.panel.joining import joining_route
 from api.panel.objects import LimitObject, ServiceObject
 from api.panel.pages import Pages
+from api.panel.request_topics import RequestsTopic, RequestTokensTopic
 from api.panel.routes import live_routes, login_routes
 from api.panel.sessions import Sessions
 from api.panel.settings import settings_route
-from api.panel.topics import AgentsTopic, PoolsTopic, SystemTopic
+from api.panel.topics import AgentsTopic, PoolsTopic, SystemTopic, Topic
 from api.ready import Readiness, ready_route
 from paddler.clock import Clock
 from paddler.metrics.fleet import FleetWatch
@@ -62,7 +63,10 @@ class Panel:
         history = History(store)
         sessions = None if ring is None else Sessions(store, ring, clock)
         self._keeper = HistoryKeeper(history, watch, store, clock)
-        self._feed = Feed([AgentsTopic(watch), PoolsTopic(watch, store), SystemTopic(watch)], history, clock)
+        requests = RequestsTopic(store, clock)
+        topics: list[Topic] = [AgentsTopic(watch), PoolsTopic(watch, store), SystemTopic(watch)]
+        topics += [requests, RequestTokensTopic(requests)]
+        self._feed = Feed(topics, history, clock)
         routes = [
             *login_routes(ring, sessions, is_tls=is_tls),
             *live_routes(self._feed, history, sessions, stopping, clock),
