@@ -1,10 +1,11 @@
+// @vitest-environment node
 import { beforeEach, expect, test, vi } from "vitest";
 import { ApiError, call, needsLogin } from "./api";
 
 beforeEach(() => { needsLogin.value = false; });
 
 function answer(status: number, body: string, headers: Record<string, string> = {}) {
-  return vi.spyOn(globalThis, "fetch").mockResolvedValue(new Response(body, { status, headers }));
+  return vi.spyOn(globalThis, "fetch").mockImplementation(() => Promise.resolve(new Response(body, { status, headers })));
 }
 
 async function failure(): Promise<ApiError> {

@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { expect, test } from "vitest";
 import { SPAN_MS, merged, summed } from "./history";
 import type { Sample } from "./types";

@@ -70,7 +70,7 @@ function dataOf({ times, series }: Pick<Props, "times" | "series">): uPlot.Align
   return [times, ...series.map((one) => one.values)] as unknown as uPlot.AlignedData;
 }
 
-function optionsFor(element: HTMLElement, height: number, latest: Pick<Props, "series" | "show" | "span">): uPlot.Options {
+function optionsFor(element: HTMLElement, height: number, latest: Pick<Props, "series" | "span"> & { show: (value: number) => string }): uPlot.Options {
   const style = getComputedStyle(element);
   const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
   const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, ticks: { show: false } };

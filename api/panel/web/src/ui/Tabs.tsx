@@ -18,11 +18,13 @@ export function Tabs<T extends string>({ label, tabs, current, onCurrent, childr
     const at = tabs.findIndex(([id]) => id === current);
     const moves: Record<string, number> = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 };
     const to = moves[event.key];
-    const found = to === undefined ? undefined : tabs[(to + tabs.length) % tabs.length];
+    if (to === undefined) return;
+    const place = (to + tabs.length) % tabs.length;
+    const found = tabs[place];
     if (found === undefined) return;
     event.preventDefault();
     onCurrent(found[0]);
-    list.current?.querySelector<HTMLElement>(`#${CSS.escape(`${base}-${found[0]}`)}`)?.focus();
+    list.current?.querySelectorAll<HTMLElement>("[role=tab]")[place]?.focus();
   };
   return (
     <>

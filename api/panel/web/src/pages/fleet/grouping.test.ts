@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { expect, test } from "vitest";
 import type { Agent, Pool } from "../../data/types";
 import { byPool, sum } from "./grouping";
