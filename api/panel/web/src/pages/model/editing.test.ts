@@ -1,32 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Editing } from "./editing";
-import { PARAMETERS, STATE } from "./fixtures";
-import type { State } from "./types";
-
-/** A balancer with one state, as far as a form asks for it. */
-class Balancer {
-  version = 1;
-  state: State = STATE;
-  refuses: { message: string; param: string } | null = null;
-
-  readonly fetch = async (path: string, { method = "GET", body, headers }: RequestInit = {}): Promise<Response> => {
-    if (path.endsWith("/inference_parameters")) return Response.json({ parameters: PARAMETERS });
-    if (path.includes("/history/")) return Response.json({ version: this.version, updated_ms: 7, author: "somebody", balancer_desired_state: this.state });
-    if (method === "PUT") {
-      if (this.refuses) return Response.json({ error: this.refuses }, { status: 400 });
-      if (new Headers(headers).get("if-match") !== `"${this.version}"`) return Response.json({ error: { message: "other version" } }, { status: 412 });
-      this.state = JSON.parse(String(body)) as State;
-      this.version += 1;
-      return new Response(null, { status: 204, headers: { etag: `"${this.version}"` } });
-    }
-    return Response.json(this.state, { headers: { etag: `"${this.version}"` } });
-  };
-
-  async sets(part: Partial<State>): Promise<void> {
-    this.state = { ...this.state, ...part };
-    this.version += 1;
-  }
-}
+import { Balancer } from "./fakeBalancer";
 
 let balancer: Balancer;
 let editing: Editing;
@@ -66,14 +40,14 @@ test("what the balancer refuses is told at its field until it is changed", async
 });
 
 test("a state that somebody else has set is taken over where nothing is being changed", async () => {
-  await balancer.sets({ aliases: ["x"] });
+  balancer.sets({ aliases: ["x"] });
   await editing.look();
   expect([editing.base.value?.version, editing.draft.value?.aliases, editing.newer.value]).toEqual([2, "x", null]);
 });
 
 test("whoever is second is told, and goes on with what both have changed", async () => {
   editing.editParameter("top_p", "0.5");
-  await balancer.sets({ aliases: ["x"] });
+  balancer.sets({ aliases: ["x"] });
   expect(await editing.apply()).toBe(false);
   expect(editing.newer.value).toMatchObject({ version: 2, theirs: ["aliases"], clashes: [], info: { author: "somebody" } });
   expect(editing.draft.value?.aliases).toBe("");
@@ -86,7 +60,7 @@ test("whoever is second is told, and goes on with what both have changed", async
 test("what is half written is not lost by going on", async () => {
   editing.editParameter("top_p", "0.");
   editing.editParameter("context_size", "not yet");
-  await balancer.sets({ aliases: ["x"] });
+  balancer.sets({ aliases: ["x"] });
   await editing.look();
   editing.goOn(new Map());
   expect(editing.draft.value?.parameters).toMatchObject({ context_size: "not yet" });
@@ -95,7 +69,7 @@ test("what is half written is not lost by going on", async () => {
 
 test("mine can be given up", async () => {
   editing.edit({ aliases: "mine" });
-  await balancer.sets({ aliases: ["theirs"] });
+  balancer.sets({ aliases: ["theirs"] });
   await editing.look();
   expect(editing.newer.value?.clashes).toEqual(["aliases"]);
   editing.takeTheirs();
