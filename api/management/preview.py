@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
 
-from litestar import Response, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
 from msgspec.structs import asdict, replace
 
 from api.body import AnyRequest, read_aside, read_json_body
@@ -38,7 +39,7 @@ _ABLE = ("ready", "draining", "drained")
 
 def preview_routes(store: Store, watches: PoolWatches) -> list[HTTPRouteHandler]:
     @post(paths("chat_template_preview"), status_code=200, operation=PREVIEW)
-    async def preview_chat_template(request: AnyRequest) -> Any:
+    async def preview_chat_template(request: AnyRequest) -> ASGIApp:
         """Rendered as for a request, by an agent; a template that loops for long is stopped after a second."""
         pool = await pool_in(request, store)
         body = await read_json_body(request)
@@ -55,13 +56,9 @@ def preview_routes(store: Store, watches: PoolWatches) -> list[HTTPRouteHandler]
             told = await _ask_one(pool, lanes, asked, template)
         except TROUBLE as error:
             raise QueueUnavailable("Redis cannot be reached.", retry_after_s=1) from error
-        return told or Response(
-            f"No agent has answered within {ANSWER_S:g} s: they may be busy, or of an older version.",
-            status_code=504,
-            media_type="text/plain",
-        )
+        return told or _silence()
 
-    async def _ask_one(pool: str, lanes: Sequence[Lane], asked: Generate, template: str | None) -> Any:
+    async def _ask_one(pool: str, lanes: Sequence[Lane], asked: Generate, template: str | None) -> ASGIApp | None:
         """None: nobody has answered."""
         for lane in lanes[:MAX_TRIES]:
             with contextlib.suppress(UnknownAgent, AgentAway, AgentSilent):
@@ -98,3 +95,8 @@ def agents_for(lanes: Sequence[Lane]) -> list[Lane]:
     """Those that serve a model, the one that has least to do first."""
     able = [lane for lane in lanes if lane.state in _ABLE and not lane.is_lost]
     return sorted(able, key=lambda lane: (lane.state != "ready", lane.requests, lane.agent))
+
+
+def _silence() -> ASGIResponse:
+    words = f"No agent has answered within {ANSWER_S:g} s: they may be busy, or of an older version."
+    return ASGIResponse(body=words.encode(), status_code=504, headers={"content-type": "text/plain; charset=utf-8"})
