@@ -158,6 +158,9 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     weights: str = ""
     metadata: Mapping[str, str] = {}
     """What the model's file says of itself."""
+    bos: str = ""
+    eos: str = ""
+    """What chat templates are told of its vocabulary."""
     slots_usable: int | None = None
     issues: tuple[Issue, ...] = ()
 

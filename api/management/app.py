@@ -19,7 +19,9 @@ from api.management.desired import desired_routes
 from api.management.health import health_route
 from api.management.keys import key_routes
 from api.management.metrics import metrics_route
+from api.management.parameters import parameter_routes
 from api.management.pools import pool_routes
+from api.management.preview import preview_routes
 from api.management.requests import operator_request_routes
 from api.management.routes import management_routes
 from api.management.usage import usage_routes
@@ -58,6 +60,7 @@ def create_management_app(
     routes += [ready_route(readiness or Readiness(store, stopping, clock)), *agent_order_routes(store)]
     routes += [*operator_request_routes(store, clock), *dead_letter_routes(store)]
     routes += [*pool_routes(store, watches, stopping, clock), *autoscale_routes(store, watches)]
+    routes += [*preview_routes(store, watches), *parameter_routes()]
     routes += [*key_routes(keys, clock), *usage_routes(store, keys, clock)]
     access = AgentAccess(agent_redis_url or without_files(store.url), store.prefix)
     routes.append(agent_access_route(access))

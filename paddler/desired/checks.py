@@ -7,11 +7,11 @@ import re
 from msgspec import structs
 
 from paddler.desired.engine import engine_options
-from paddler.desired.sampling import sampling_of
+from paddler.desired.sampling import NAMES, sampling_of
 from paddler.desired.schema import BalancerDesiredState, InferenceParameters
-from paddler.engine_settings import EngineSettings, SettingError
+from paddler.engine_settings import MAX_SIDE, EngineSettings, SettingError
 from paddler.errors import InvalidField
-from paddler.payload import check_sampling
+from paddler.payload import SAMPLING_RANGES, check_sampling
 
 _AT = "inference_parameters"
 _INTS: dict[str, tuple[int, int]] = {
@@ -21,6 +21,12 @@ _INTS: dict[str, tuple[int, int]] = {
     "n_gpu_layers": (-1, 2**31 - 1),
     "max_parked": (0, 4096),
 }
+RANGES: dict[str, tuple[float, float]] = {
+    **_INTS,
+    **{name: bounds for name, bounds in SAMPLING_RANGES.items() if name in NAMES},
+    "image_resize_to_fit": (1, MAX_SIDE),
+}
+"""Of every parameter that is a number: the least and the most, both allowed."""
 _RENAMED = {"cache_type_k": "k_cache_dtype", "cache_type_v": "v_cache_dtype", "pooling": "pooling_type"}
 _QUOTED = re.compile(r"`(\w+)`")
 _NAMED = re.compile(r"`([\w.]+)`")

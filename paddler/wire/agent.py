@@ -277,7 +277,16 @@ class OperatorOrder(Struct, frozen=True, array_like=True, tag="order"):
     what: str
 
 
-Control = Poke | CancelRequest | Ask | OperatorOrder
+class TryTemplate(Struct, frozen=True, array_like=True, tag="try_template"):
+    """An operator wants to see the prompt that a chat template makes of a request; `template` None: the one that the
+    agent uses. A `wire.trials.TemplateTrial` goes to the list of this question, for a while."""
+
+    question_id: str
+    request: Generate
+    template: str | None = None
+
+
+Control = Poke | CancelRequest | Ask | OperatorOrder | TryTemplate
 
 _payload_encoder = msgspec.msgpack.Encoder()
 _payload_decoder = msgspec.msgpack.Decoder(Payload)

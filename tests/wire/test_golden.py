@@ -30,6 +30,7 @@ from paddler.wire.agent import (
     Tokenize,
     Tool,
     ToolCall,
+    TryTemplate,
     decode_control,
     decode_payload,
     encode_control,
@@ -56,6 +57,7 @@ from paddler.wire.balancer import (
     encode_frame,
 )
 from paddler.wire.stored import StoredResponse, decode_stored, encode_stored
+from paddler.wire.trials import TemplateTrial, decode_trial, encode_trial
 
 FRAMES: list[tuple[Frame, str]] = [
     (Opened("a", 2), "0000000b93a66f70656e6564a16102"),
@@ -303,11 +305,34 @@ def test_an_older_agent_skips_fields_it_does_not_know() -> None:
         (CancelRequest("p.1"), "92a663616e63656ca3702e31"),
         (Ask("q", "model_metadata"), "93a361736ba171ae6d6f64656c5f6d65746164617461"),
         (OperatorOrder("drain"), "92a56f72646572a5647261696e"),
+        (
+            TryTemplate("q", Generate(prompt="p")),
+            "94ac7472795f74656d706c617465a171de0002a474797065a867656e6572617465a670726f6d7074a170c0",
+        ),
+        (
+            TryTemplate("q", Generate(prompt="p"), "t"),
+            "94ac7472795f74656d706c617465a171de0002a474797065a867656e6572617465a670726f6d7074a170a174",
+        ),
     ],
 )
 def test_control(message: Control, golden: str) -> None:
     assert encode_control(message).hex() == golden
     assert decode_control(bytes.fromhex(golden)) == message
+
+
+@pytest.mark.parametrize(
+    ("trial", "golden"),
+    [
+        (TemplateTrial(prompt="p"), {"prompt": "p", "error": None, "line": None, "is_cut": False, "source": "given"}),
+        (
+            TemplateTrial(error="e", line=3, source="model"),
+            {"prompt": None, "error": "e", "line": 3, "is_cut": False, "source": "model"},
+        ),
+    ],
+)
+def test_what_became_of_a_template(trial: TemplateTrial, golden: dict[str, Any]) -> None:
+    assert msgspec.json.decode(encode_trial(trial)) == golden
+    assert decode_trial(encode_trial(trial)) == trial
 
 
 def test_a_poke_of_an_older_process_means_now() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 from msgspec import Struct
 
 from paddler.chat_formats.families import CALLS, THOUGHTS, TemplateKind
 from paddler.chat_formats.grammars import OutputGrammar, enforced_tools, output_grammar
 from paddler.chat_formats.tool_rules import ToolSchemaError, convert_some
-from paddler.chat_formats.variables import ENABLE_THINKING
 from paddler.errors import InvalidField
 from paddler.structure.rules import GrammarError
 from paddler.wire.agent import Generate
@@ -93,23 +90,6 @@ class Forms:
                     pieces[tokens[0]] = mark.encode()
             self._pieces[key] = pieces
         return self._pieces[key]
-
-
-def template_variables(payload: Generate, template: ChatTemplate) -> dict[str, Any]:
-    """What the client sets. Raises `InvalidField` for what the template does not look at: it would change nothing. Only
-    `enable_thinking` of the payload itself is a wish."""
-    wished = {} if payload.enable_thinking is None else {ENABLE_THINKING: payload.enable_thinking}
-    if not payload.template_kwargs:
-        return wished
-    variables: dict[str, Any] = json.loads(payload.template_kwargs)
-    for name, value in variables.items():
-        is_as_asked = name == ENABLE_THINKING and value is bool(template.kind.thought)
-        if name not in template.variables and not is_as_asked:
-            raise InvalidField(
-                f"the chat template of this model has no variable {name[:60]!r}: leave it out",
-                param=f"chat_template_kwargs.{name[:60]}",
-            )
-    return wished | variables
 
 
 _PLAIN = TextFormat()

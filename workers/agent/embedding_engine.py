@@ -16,8 +16,9 @@ from workers.agent.facts import engine_info
 from workers.agent.llama import Model, Pooling
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
-from workers.agent.prompt import local_time, template_of
+from workers.agent.prompt import template_of
 from workers.agent.rejecting import rejected
+from workers.agent.rendering import local_time
 
 log = structlog.get_logger(__name__)
 

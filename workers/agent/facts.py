@@ -12,12 +12,14 @@ from workers.agent.gguf_header import metadata_of
 from workers.agent.identity import vocabulary_of, weights_of
 from workers.agent.llama import Model, build_info, lib
 from workers.agent.naming import bytes_per_token, name_of
+from workers.agent.prompt import marks_of
 
 
 def engine_info(
     model: Model, settings: EngineSettings, *, context_size: int, max_parked: int = 0, abilities: Sequence[Ability]
 ) -> EngineInfo:
     """`context_size` is the agent's; `abilities` without those that all of them have."""
+    bos, eos = marks_of(model)
     return EngineInfo(
         model=settings.model_name or name_of(model),
         slots_total=settings.slots,
@@ -30,6 +32,8 @@ def engine_info(
         vocabulary=vocabulary_of(model),
         weights=weights_of(model, settings),
         metadata=metadata_of(model.path) | model.metadata,
+        bos=bos,
+        eos=eos,
     )
 
 

@@ -21,8 +21,9 @@ from workers.agent.limits import check_limits
 from workers.agent.llama import Model, max_sequences
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
-from workers.agent.prompt import PromptEncoder, local_time, template_of
+from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
+from workers.agent.rendering import local_time
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.shifting import check_can_shift, num_kept

@@ -24,7 +24,7 @@ from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition, OpenedRequest, Order
 from paddler.store.scripts import PoolScripts
-from paddler.wire.agent import Ask, CancelRequest, Control, OperatorOrder, Payload, Poke, decode_payload
+from paddler.wire.agent import Ask, CancelRequest, Control, OperatorOrder, Payload, Poke, TryTemplate, decode_payload
 from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
@@ -39,6 +39,7 @@ from workers.agent.retrying import repeat
 from workers.agent.running import Running
 from workers.agent.standing import Standing
 from workers.agent.telling import tell
+from workers.agent.template_trials import TemplateTrials
 
 if TYPE_CHECKING:
     from workers.agent.tracing import EngineSpans
@@ -101,6 +102,7 @@ class AgentLoop:
         self._membership.on_removed = on_removed
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
+        self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
             pool,
@@ -371,14 +373,19 @@ class AgentLoop:
             case Poke(after_ms):
                 self._claimer.note(max(1, after_ms))
             case Ask():
-                override = None if self._standing is None else self._standing.override
-                await tell(self._pool, message, metadata=self._info.metadata, override=override)
+                await tell(self._pool, message, metadata=self._info.metadata, override=self._override)
+            case TryTemplate():
+                self._trials.start(message, self._override)
             case OperatorOrder(what):
                 log.info("an operator's order", order=what, agent=self.agent_id)
                 if what == Order.REMOVE:
                     self._membership.on_removed()
             case _:
                 assert_never(message)
+
+    @property
+    def _override(self) -> str | None:
+        return None if self._standing is None else self._standing.override
 
     async def _for_ever(self, once: Callable[[], Awaitable[None]]) -> None:
         await repeat(once, self._clock, on_trouble=self._on_trouble)

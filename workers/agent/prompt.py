@@ -11,13 +11,13 @@ import structlog
 from msgspec.structs import replace
 
 from paddler.chat_formats.families import THOUGHTS
-from paddler.clock import Clock
 from paddler.engine import ModelError
 from paddler.errors import ContextExceeded, InvalidField
 from paddler.wire.agent import Generate, Message
-from workers.agent.chat_form import Forms, template_variables
+from workers.agent.chat_form import Forms
 from workers.agent.llama import Model
 from workers.agent.raw_prompts import around_gap, known_tokens
+from workers.agent.rendering import template_variables
 from workers.agent.templates import ChatTemplate, TemplateError
 from workers.agent.tokens import TokenArray, num_common
 
@@ -134,15 +134,16 @@ class PromptEncoder:
         )
 
 
-def local_time(clock: Clock) -> Callable[[], datetime]:
-    """What templates ask for today's date."""
-    return lambda: datetime.fromtimestamp(clock.wall()).astimezone()
+def marks_of(model: Model) -> tuple[str, str]:
+    """The texts of the tokens that begin and end a sequence, as chat templates write them."""
+    begin, end = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
+    return begin, end
 
 
 def template_of(model: Model, today: Callable[[], datetime], override: str | None = None) -> ChatTemplate | None:
     """The model's own, unless there is an `override`; None when it has none that can be used. Raises `ModelError` for
     an override that cannot be."""
-    bos, eos = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
+    bos, eos = marks_of(model)
     if override is not None:
         try:
             return ChatTemplate(override, bos=bos, eos=eos, today=today)

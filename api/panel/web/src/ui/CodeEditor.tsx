@@ -1,0 +1,103 @@
+import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
+import { jinja } from "@codemirror/lang-jinja";
+import { json } from "@codemirror/lang-json";
+import { bracketMatching, syntaxHighlighting } from "@codemirror/language";
+import { unifiedMergeView } from "@codemirror/merge";
+import { EditorState, StateEffect, StateField, type Extension } from "@codemirror/state";
+import { Decoration, drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers, type DecorationSet } from "@codemirror/view";
+import { useEffect, useRef } from "preact/hooks";
+import { COLOURS, THEME } from "./codeTheme";
+
+export type Language = "jinja" | "json" | "text";
+
+interface Props {
+  /** What a screen reader calls it. */
+  label: string;
+  value: string;
+  language: Language;
+  /** Read only without it. */
+  onValue?: (value: string) => void;
+  /** A line to be marked as wrong, counted from 1. */
+  wrongLine?: number | null;
+  /** The text that this one is compared with, line by line. */
+  original?: string;
+  describedBy?: string;
+}
+
+const markLine = StateEffect.define<number | null>();
+const marked = Decoration.line({ class: "cm-wrong" });
+
+const wrongLines = StateField.define<DecorationSet>({
+  create: () => Decoration.none,
+  update(found, transaction) {
+    const last = transaction.effects.filter((effect) => effect.is(markLine)).at(-1);
+    if (last === undefined) return found.map(transaction.changes);
+    const { doc } = transaction.state;
+    if (last.value === null || last.value < 1 || last.value > doc.lines) return Decoration.none;
+    return Decoration.set([marked.range(doc.line(last.value).from)]);
+  },
+  provide: (field) => EditorView.decorations.from(field),
+});
+
+const LANGUAGES: Record<Language, () => Extension> = { jinja: () => jinja(), json: () => json(), text: () => [] };
+
+/** CodeMirror, in a shadow root: there its styles are adopted sheets, which a strict content security policy allows. Tab
+ * moves on, as everywhere on a page. Give it a `key` that changes with what it is about. */
+export function CodeEditor({ label, value, language, onValue, wrongLine = null, original, describedBy }: Props) {
+  const host = useRef<HTMLDivElement>(null);
+  const view = useRef<EditorView | null>(null);
+  const changed = useRef(onValue);
+  changed.current = onValue;
+  const readOnly = onValue === undefined;
+
+  useEffect(() => {
+    if (host.current === null) return;
+    const parent = host.current.shadowRoot ?? host.current.attachShadow({ mode: "open" });
+    const compared = original === undefined ? [] : [unifiedMergeView({ original, mergeControls: false, gutter: true, collapseUnchanged: { margin: 3, minSize: 8 } })];
+    const attributes: Record<string, string> = { "aria-label": label, "aria-readonly": String(readOnly) };
+    if (readOnly) attributes.tabindex = "0";
+    if (describedBy) attributes["aria-description"] = describedBy;
+    const made = new EditorView({
+      parent,
+      root: parent,
+      state: EditorState.create({
+        doc: value,
+        extensions: [
+          lineNumbers(),
+          history(),
+          drawSelection(),
+          bracketMatching(),
+          syntaxHighlighting(COLOURS),
+          THEME,
+          LANGUAGES[language](),
+          wrongLines,
+          EditorView.lineWrapping,
+          EditorView.contentAttributes.of(attributes),
+          keymap.of([...defaultKeymap, ...historyKeymap]),
+          readOnly ? [EditorState.readOnly.of(true), EditorView.editable.of(false)] : highlightActiveLine(),
+          compared,
+          EditorView.updateListener.of((update) => {
+            if (update.docChanged) changed.current?.(update.state.doc.toString());
+          }),
+        ],
+      }),
+    });
+    view.current = made;
+    return () => {
+      view.current = null;
+      made.destroy();
+    };
+  }, [label, language, readOnly, original, describedBy]);
+
+  useEffect(() => {
+    const made = view.current;
+    if (made === null || made.state.doc.toString() === value) return;
+    made.dispatch({ changes: { from: 0, to: made.state.doc.length, insert: value } });
+  }, [value]);
+
+  useEffect(() => {
+    view.current?.dispatch({ effects: markLine.of(wrongLine) });
+  }, [wrongLine, value]);
+
+  return <div ref={host} class="code-editor" data-language={language} />;
+}
