@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full lint format bench-engine bench-http bench-queue bench-routing chaos clean
+.PHONY: help setup panel run test test-full lint format bench-engine bench-http bench-queue bench-routing chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -14,11 +14,16 @@ help: ## these lines
 setup: ## build .venv: packages, and llama.cpp for this CPU (minutes, once)
 	@.ci/setup
 
+panel: setup ## build the web admin panel (a minute the first time, nothing where nothing changed)
+	@.ci/panel
+
 run: setup ## a whole fleet on this machine; ARGS="--slots 8" goes to `paddler up`
+	@.ci/panel || echo "run: going on without the panel"
 	@exec $(BIN)/paddler up $(ARGS)
 
 test: lint ## lint, types and all tests; ARGS="tests/unit -k name" goes to pytest, JOBS=2
 	@.ci/test-packages
+	@.ci/panel --test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-full: lint ## the random tests of the queue, of schemas, tools and HTTP in their full sizes, an hour or so
@@ -49,5 +54,5 @@ chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; A
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 clean: ## remove .venv, caches and built packages
-	rm -rf .venv .cache dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache dist api/panel/dist api/panel/web/node_modules .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

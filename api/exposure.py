@@ -23,7 +23,12 @@ class Exposed(Exception):
     """Anybody could use the fleet; the message names flag, address and remedy."""
 
 
-FLAGS = {"management": "--management-addr", "inference": "--inference-addr", "openai": "--compat-openai-addr"}
+FLAGS = {
+    "management": "--management-addr",
+    "inference": "--inference-addr",
+    "openai": "--compat-openai-addr",
+    "panel": "--web-admin-panel-addr",
+}
 """By name of the service."""
 
 
@@ -45,7 +50,7 @@ async def guard_exposed(services: Sequence[Service], ring: KeyRing, keys: ApiKey
 
 def exposed_flags(listeners: Mapping[str, socket.socket]) -> list[str]:
     """Of listening sockets by flag those that other machines can reach, as `--flag address`."""
-    return [f"{flag} {bound_address(one)}" for flag, one in listeners.items() if not _is_loopback(one)]
+    return [f"{flag} {bound_address(one)}" for flag, one in listeners.items() if not is_loopback(one)]
 
 
 async def check_exposure(exposed: list[str], keys: ApiKeys) -> None:
@@ -65,7 +70,8 @@ async def check_exposure(exposed: list[str], keys: ApiKeys) -> None:
     )
 
 
-def _is_loopback(listener: socket.socket) -> bool:
+def is_loopback(listener: socket.socket) -> bool:
+    """Whether this machine alone can reach it."""
     host = listener.getsockname()[0]
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:

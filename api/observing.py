@@ -23,7 +23,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NO_ROUTE = "none"
 NO_ANSWER = 499
 """Its client left before anything was answered."""
-QUIET_SERVICES = ("management",)
+QUIET_SERVICES = ("management", "panel")
 QUIET_ROUTES = ("/health", "/ready", "/openapi.json")
 """Asked for every few seconds by programs: told at debug."""
 

@@ -15,13 +15,17 @@ import uvloop
 from msgspec import Struct
 
 from api.cors import allow_origins
-from api.exposure import Exposed, guard_exposed
+from api.exposure import FLAGS, Exposed, guard_exposed
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
+from api.panel.app import Panel
+from api.panel.objects import ServiceObject
+from api.panel.serving import create_panel
+from api.panel.settings import limits_of
 from api.services import Service, run_services
-from api.sockets import AddressError, bind
+from api.sockets import AddressError, bind, url_of
 from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
 from api.tls import ServingTls
 from api.web_sockets import WebSockets
@@ -33,6 +37,7 @@ from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
+from paddler.panel_options import PANEL_ADDR, panel_address, panel_options, panel_origins
 from paddler.presence import Presence
 from paddler.settings import (
     ADDRESS,
@@ -60,6 +65,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address | None
+    web_admin_panel_addr: Address | None = None
     max_body: int
     redis_url: str
     redis_prefix: str
@@ -95,6 +101,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     default=None,
     help="Start a service with the OpenAI and Anthropic routes alone, upstream's is 127.0.0.1:8070.",
 )
+@panel_options
 @aws_options
 @tls_options
 @cors_options
@@ -131,6 +138,8 @@ def command(
     inference_addr: Address,
     management_addr: Address,
     compat_openai_addr: Address | None,
+    web_admin_panel_addr: Address | None,
+    management_dashboard_enable: bool,
     management_cors_allowed_host: tuple[str, ...],
     inference_cors_allowed_host: tuple[str, ...],
     tls_cert: Path | None,
@@ -165,10 +174,13 @@ def command(
     Any number of balancers may share one Redis; none holds state that another cannot pick up.
     """
     logs.configure("balancer", log_level, log_format)
+    panel_addr = panel_address(web_admin_panel_addr, is_dashboard_enabled=management_dashboard_enable)
+    panels = panel_origins(panel_addr, is_tls=tls_cert is not None)
     settings = BalancerSettings(
         inference_addr=inference_addr,
         management_addr=management_addr,
         compat_openai_addr=compat_openai_addr,
+        web_admin_panel_addr=panel_addr,
         max_body=max_body,
         redis_url=redis_url,
         redis_prefix=redis_prefix,
@@ -190,8 +202,8 @@ def command(
         max_file=max_file,
         max_stored=max_stored,
         state_database=state_database,
-        management_cors=management_cors_allowed_host,
-        inference_cors=inference_cors_allowed_host,
+        management_cors=(*management_cors_allowed_host, *panels),
+        inference_cors=(*inference_cors_allowed_host, *panels),
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
         telemetry=telemetry_settings(os.environ, **telemetry),
@@ -219,12 +231,43 @@ async def serve(settings: BalancerSettings) -> int:
     shelf = new_shelf(store, contents, clock, max_file=settings.max_file, max_stored=settings.max_stored)
     tenants = TenantWatch(store, clock)
     tls = ServingTls(settings.tls, clock) if settings.tls else None
-    services = _services(settings, store, gateway, clock, shelf, telemetry, tenants.ring, tls.context if tls else None)
+    context = tls.context if tls else None
+    services = _services(settings, store, gateway, clock, shelf, telemetry, tenants.ring, context)
+    panel: Panel | None = None
+    if (address := settings.web_admin_panel_addr) is not None:
+        listener = bind(PANEL_ADDR, address)
+        shown = [
+            ServiceObject(name=name, flag=FLAGS[name], url=url_of(one, is_tls=context is not None))
+            for name, one in [*((service.name, service.listener) for service in services), ("panel", listener)]
+        ]
+        panel = create_panel(
+            store,
+            gateway,
+            clock,
+            settings.max_body,
+            shelf,
+            settings.keepalive,
+            telemetry.metrics,
+            limits=limits_of(
+                settings.gateway,
+                max_body=settings.max_body,
+                max_file=settings.max_file,
+                max_stored=settings.max_stored,
+            ),
+            services=shown,
+            ring=tenants.ring,
+            address=address,
+            listener=listener,
+            is_tls=context is not None,
+        )
+        services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
     if not settings.is_insecure:
         await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
     await tenants.start()
     await gateway.start()
     telemetry.start()
+    if panel is not None:
+        panel.start()
     if (path := settings.state_database.path) is not None:
         gateway.supervise(FileKeeper(store, path, clock).keep_loop())
     _shorten_gc_pauses()
@@ -238,6 +281,8 @@ async def serve(settings: BalancerSettings) -> int:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if panel is not None:
+            await panel.close()
         await tenants.close()
         await gateway.close()
         await telemetry.close()

@@ -36,6 +36,12 @@ def bound_address(listener: socket.socket) -> Address:
     return Address(host, port)
 
 
+def url_of(listener: socket.socket, *, is_tls: bool) -> str:
+    """Where it can be called from this machine."""
+    url = bound_address(listener).url
+    return url.replace("http:", "https:", 1) if is_tls else url
+
+
 def _why(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:

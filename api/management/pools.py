@@ -35,13 +35,13 @@ def pool_routes(store: Store, watches: PoolWatches, stopping: asyncio.Event, clo
     @get("/api/v1/pools", operation=POOLS)
     async def list_pools() -> ASGIApp:
         names = await ask(overview.pool_names())
-        pools = [_pool(await watches.of(name).pool(max_age_s=0.25), await models(name)) for name in names]
+        pools = [pool_object(await watches.of(name).pool(max_age_s=0.25), await models(name)) for name in names]
         return json_answer(PoolList(pools, await ask(overview.is_worker_running())))
 
     @get("/api/v1/pools/{name:str}", operation=POOL)
     async def get_pool(request: AnyRequest) -> ASGIApp:
         name = await pool_in(request, store)
-        return json_answer(_pool(await watches.of(name).pool(), await models(name)))
+        return json_answer(pool_object(await watches.of(name).pool(), await models(name)))
 
     @get("/api/v1/pools/{name:str}/agents", operation=POOL_AGENTS)
     async def get_pool_agents(request: AnyRequest) -> ASGIApp:
@@ -73,7 +73,7 @@ def pool_routes(store: Store, watches: PoolWatches, stopping: asyncio.Event, clo
     ]
 
 
-def _pool(pool: PoolQueue, models: list[str]) -> PoolObject:
+def pool_object(pool: PoolQueue, models: list[str]) -> PoolObject:
     total, processing = num_slots(pool)
     return PoolObject(
         name=pool.pool,

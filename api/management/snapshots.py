@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 def agents_object(pool: PoolQueue) -> bytes:
     """`{"agents": [...]}`, by name."""
-    agents: AgentList = {"agents": [_agent(lane) for lane in pool.lanes]}
+    agents: AgentList = {"agents": [agent_object(lane) for lane in pool.lanes]}
     return _encode(agents)
 
 
@@ -36,7 +36,7 @@ def num_idle(pool: PoolQueue) -> int:
     return sum(lane.num_idle for lane in pool.lanes)
 
 
-def _agent(lane: Lane) -> AgentObject:
+def agent_object(lane: Lane) -> AgentObject:
     download = lane.download
     return {
         "id": lane.agent,

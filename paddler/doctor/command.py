@@ -20,6 +20,7 @@ from paddler.clock import Clock, SystemClock
 from paddler.doctor import acl_checks, fleet_checks, machine_checks, redis_checks
 from paddler.doctor.finding import Finding, Level, fail, ok, warn
 from paddler.doctor.model_check import ModelQuestion, check_model
+from paddler.panel_options import DEFAULT_ADDR, PANEL_ADDR
 from paddler.settings import ADDRESS, Address, aws_options, option, pool_option, redis_options
 from paddler.store.acl import Role
 from paddler.store.client import TROUBLE, connect
@@ -67,6 +68,7 @@ class Report(Struct, frozen=True, kw_only=True):
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="As the balancer's.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="As the balancer's.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="As the balancer's.")
+@option(PANEL_ADDR, type=ADDRESS, default=DEFAULT_ADDR, help="As the balancer's.")
 @aws_options
 @tls_options
 @pool_option
@@ -82,6 +84,7 @@ def command(
     inference_addr: Address,
     management_addr: Address,
     compat_openai_addr: Address,
+    web_admin_panel_addr: Address,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -102,6 +105,7 @@ def command(
             "--inference-addr": inference_addr,
             "--management-addr": management_addr,
             "--compat-openai-addr": compat_openai_addr,
+            PANEL_ADDR: web_admin_panel_addr,
         },
         tls=TlsFiles(tls_cert, tls_key, tls_client_ca) if tls_cert else None,
         model=model,

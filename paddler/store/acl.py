@@ -84,6 +84,9 @@ SUFFIXES: Mapping[str, str] = {
     ":tenant:{*}:*": "- rw rw -",
     ":tenant:{*}:usage:*": "- rw rw r",
     ":statsd:{*}:*": "- rw rw -",
+    ":panel:session:*": "- rw - -",
+    ":panel:history": "- rw - -",
+    ":panel:{history}:sampler": "- rw - -",
 }
 """The same for keys below the prefix, of no pool."""
 
@@ -106,7 +109,7 @@ def _other_keys(prefix: str) -> Iterator[tuple[str, str]]:
     """Patterns of the keys that belong to no pool, in the same columns."""
     yield pools_key(prefix), "rw rw rw r"
     yield worker_key(prefix), "- r rw r"
-    yield process_key(prefix, "*"), "w w w r"
+    yield process_key(prefix, "*"), "w rw w r"
     yield upkeep_key(prefix), "- - rw r"
     yield batch_jobs_key(prefix), "- rw rw r"
     yield f"{upkeep_key(prefix)}:health-check", "- - rw -"
@@ -136,7 +139,7 @@ CHANNELS = ("subscribe", "unsubscribe", "publish")
 
 _COMMANDS: Mapping[Role, Sequence[str]] = {
     Role.AGENT: (*CHANNELS, "fcall", "xreadgroup"),
-    Role.BALANCER: (*CHANNELS, "blpop", "fcall", "function|load", "function|list", "pubsub|numsub"),
+    Role.BALANCER: (*CHANNELS, "blpop", "fcall", "function|load", "function|list", "pubsub|numsub", "scan"),
     Role.WORKER: (
         *(*CHANNELS, "fcall", "function|load", "function|list"),
         *("dbsize", "scan", "srandmember", "zscan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def process_key(prefix: str, process_id: str) -> str:
     """string · what a process says of itself (`paddler.presence`, JSON) · each process writes its own, `paddler doctor`
-    reads · TTL `PROCESS_TTL_S`, renewed while it runs, deleted when it stops."""
+    and the panel read · TTL `PROCESS_TTL_S`, renewed while it runs, deleted when it stops."""
     return f"{prefix}:process:{process_id}"
 
 

@@ -95,7 +95,11 @@ class KeyRing:
 
     def renewed(self, key: ApiKey) -> ApiKey:
         """A key that was found before, as it is now. Raises `Unauthorized` if it is no longer good."""
-        known = self._known.get(key.id)
+        return self.of_id(key.id)
+
+    def of_id(self, key_id: str) -> ApiKey:
+        """The key of this id, for who has shown its secret before. Raises `Unauthorized` if it is no longer good."""
+        known = self._known.get(key_id)
         if known is None:
             raise Unauthorized(UNKNOWN)
         self._check(known, self._clock.wall() * 1000)

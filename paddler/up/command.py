@@ -23,6 +23,7 @@ from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
 from paddler.metrics.options import statsd_options
+from paddler.panel_options import DEFAULT_ADDR
 from paddler.settings import (
     ADDRESS,
     DEFAULT_REDIS_PREFIX,
@@ -73,6 +74,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--inference-addr", type=ADDRESS, default="127.0.0.1:8061", help="Where clients send their requests.")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
+@option("--web-admin-panel-addr", type=ADDRESS, default=DEFAULT_ADDR, help="Where people look after the fleet.")
 @cors_options
 @aws_options
 @tls_options
@@ -206,7 +208,7 @@ def _program() -> str:
 
 
 def _with_free_ports(settings: Settings) -> Settings:
-    names = ("management_addr", "inference_addr", "compat_openai_addr")
+    names = ("management_addr", "inference_addr", "compat_openai_addr", "web_admin_panel_addr")
     wanted: dict[str, Address] = {f"--{name.replace('_', '-')}": getattr(settings, name) for name in names}
     settled = settle_addresses(wanted)
     return msgspec.structs.replace(settings, **dict(zip(names, settled.values(), strict=True)))

@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     inference_addr: Address
     management_addr: Address
     compat_openai_addr: Address
+    web_admin_panel_addr: Address
     buffered_request_timeout: int
     max_buffered_requests: int
     inference_item_timeout: int
@@ -88,6 +89,7 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
         inference_addr=settings.inference_addr,
         management_addr=settings.management_addr,
         compat_openai_addr=settings.compat_openai_addr,
+        web_admin_panel_addr=settings.web_admin_panel_addr,
         buffered_request_timeout=settings.buffered_request_timeout,
         max_buffered_requests=settings.max_buffered_requests,
         inference_item_timeout=settings.inference_item_timeout,

@@ -107,6 +107,7 @@ def ready_message(
         "OpenAI": f"{settings.url(settings.compat_openai_addr)}/v1",
         "inference": settings.url(settings.inference_addr),
         "management": settings.url(settings.management_addr),
+        "panel": settings.url(settings.web_admin_panel_addr),
         "Redis": without_password(redis_url),
         "agents": _describe_agents(settings),
     }

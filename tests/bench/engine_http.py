@@ -46,7 +46,7 @@ class Case(Struct, frozen=True):
 def fleet(model: Path, *, slots: int, threads: int, log: Path) -> Generator[int]:
     """`paddler up` with one agent until the context ends; gives the port of its OpenAI API."""
     with tempfile.TemporaryDirectory(prefix="paddler-bench-") as state:
-        ports = {name: free_port() for name in ("inference", "management", "compat-openai")}
+        ports = {name: free_port() for name in ("inference", "management", "compat-openai", "web-admin-panel")}
         addresses = [word for name, port in ports.items() for word in (f"--{name}-addr", f"127.0.0.1:{port}")]
         sizes = ["--slots", str(slots), "--context-size", str(CONTEXT), "--threads", str(threads)]
         child = Child(log, "up", "--model", str(model), "--state-dir", state, *sizes, *addresses)

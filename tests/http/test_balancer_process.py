@@ -150,7 +150,10 @@ def test_a_host_without_an_address() -> None:
         bind("--inference-addr", Address("nowhere.invalid", 80))
 
 
-@pytest.mark.parametrize("flag", ["--inference-addr", "--management-addr", "--compat-openai-addr"])
+FLAGS = ("--inference-addr", "--management-addr", "--compat-openai-addr", "--web-admin-panel-addr")
+
+
+@pytest.mark.parametrize("flag", FLAGS)
 def test_a_taken_address_is_one_clear_line(flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -209,6 +212,7 @@ def test_defaults_and_variables_are_upstreams(monkeypatch: pytest.MonkeyPatch) -
     assert default.inference_addr == Address("127.0.0.1", 8061)
     assert default.management_addr == Address("127.0.0.1", 8060)
     assert default.compat_openai_addr is None
+    assert default.web_admin_panel_addr is None
     assert default.max_body == 33_554_432
     assert default.gateway.max_buffered_requests == 30
     assert default.gateway.buffered_request_timeout_ms == 10_000

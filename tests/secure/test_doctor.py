@@ -49,7 +49,7 @@ class Told:
 
 def doctor(url: str, *flags: str) -> Told:
     """With the services on ports that are free."""
-    names = ("inference", "management", "compat-openai")
+    names = ("inference", "management", "compat-openai", "web-admin-panel")
     ports = [part for name in names for part in (f"--{name}-addr", f"127.0.0.1:{free_port()}")]
     result = CliRunner().invoke(command, ["--json", "--redis-url", url, *ports, *flags])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

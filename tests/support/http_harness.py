@@ -18,6 +18,9 @@ from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.openai.app import create_openai_app
+from api.panel.app import Panel
+from api.panel.pages import Pages
+from api.panel.serving import create_panel
 from api.services import Service
 from api.sockets import bind, bound_address
 from api.telemetry import Telemetry, TelemetrySettings
@@ -194,9 +197,11 @@ async def http_balancer(
     cors: tuple[str, ...] = (),
     web_sockets: WebSockets | None = None,
     telemetry: TelemetrySettings | None = None,
+    panel: Path | None = None,
     **settings: Any,
 ) -> AsyncGenerator[HttpBalancer]:
-    """Serve on free ports of the loopback address until the context ends. Files are kept in Redis, or in `folder`."""
+    """Serve on free ports of the loopback address until the context ends. Files are kept in Redis, or in `folder`.
+    `panel` is where its files are; None: it is not served."""
     clock = SystemClock()
     store = connect(url, prefix)
     known: dict[str, Any] = {"cancel_on_stop": True}
@@ -217,9 +222,23 @@ async def http_balancer(
         name: Service(name, told.observe(app, name), bind(f"--{name}", Address("127.0.0.1", 0)), sockets.get(name))
         for name, app in apps.items()
     }
+    shown: Panel | None = None
+    if panel is not None:
+        listener = bind("--panel", Address("127.0.0.1", 0))
+        shown = create_panel(
+            *(store, gateway, clock, MAX_BODY, shelf, keepalive, told.metrics),
+            ring=tenants.ring,
+            address=Address("127.0.0.1", 0),
+            listener=listener,
+            is_tls=False,
+            pages=Pages(panel),
+        )
+        services["panel"] = Service("panel", told.observe(shown.app, "panel"), listener)
     await tenants.start()
     await gateway.start()
     told.start()
+    if shown is not None:
+        shown.start()
     tasks = [asyncio.create_task(service.serve([service.listener])) for service in services.values()]
     await wait_until(lambda: all(service.started for service in services.values()), what="services start")
     try:
@@ -229,6 +248,8 @@ async def http_balancer(
         for service in services.values():
             service.should_exit = True
         await asyncio.gather(*tasks)
+        if shown is not None:
+            await shown.close()
         await tenants.close()
         await gateway.close()
         await told.close()

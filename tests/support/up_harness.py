@@ -133,7 +133,7 @@ class Up:
         self.process.wait()
 
 
-ADDRESSES = ("inference-addr", "management-addr", "compat-openai-addr")
+ADDRESSES = ("inference-addr", "management-addr", "compat-openai-addr", "web-admin-panel-addr")
 
 
 @asynccontextmanager

@@ -11,7 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(path for top in ("paddler", "api", "workers", "docs") for path in (ROOT / top).rglob("*.md")),
+    *(
+        path
+        for top in ("paddler", "api", "workers", "docs")
+        for path in (ROOT / top).rglob("*.md")
+        if "node_modules" not in path.parts
+    ),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {"--cacert", "--help", "--randomly-seed"}

@@ -26,9 +26,9 @@ PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def sources() -> list[Path]:
     found: list[Path] = []
     for folder in SOURCES:
-        for suffix in ("*.py", "*.lua", "*.ts", "*.sh"):
+        for suffix in ("*.py", "*.lua", "*.ts", "*.tsx", "*.css", "*.sh"):
             found += (ROOT / folder).rglob(suffix)
-    return [path for path in found if "node_modules" not in path.parts]
+    return [path for path in found if not {"node_modules", "dist"} & set(path.parts)]
 
 
 def test_no_file_is_longer_than_500_lines() -> None:

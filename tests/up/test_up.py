@@ -105,7 +105,9 @@ async def test_a_given_redis_is_used_and_left_alone(tmp_path: Path, valkey: Redi
     assert valkey.process.poll() is None
 
 
-@pytest.mark.parametrize("flag", ["--inference-addr", "--management-addr", "--compat-openai-addr"])
+@pytest.mark.parametrize(
+    "flag", ["--inference-addr", "--management-addr", "--compat-openai-addr", "--web-admin-panel-addr"]
+)
 async def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -1,0 +1,75 @@
+"""What every answer of the panel's address tells browsers, and what its requests tell of them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from http.cookies import CookieError, SimpleCookie
+
+from api.connection import Headers
+
+CSP = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",  # pictures that a reader gives to a model
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+SECURITY: Headers = [
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+]
+
+COOKIE = "paddler_panel"
+WRITES = b"x-paddler-panel"
+"""Wanted on whatever changes something: a page of another origin cannot send it without asking first."""
+
+
+def cookie_name(host: bytes) -> str:
+    """Cookies do not know ports: each port of a host has a name of its own, or two panels would log each other out.
+    `host` is the header, so that it is the same on every balancer behind one address."""
+    port = host.rpartition(b":")[2]
+    return f"{COOKIE}_{port.decode()}" if port.isdigit() else COOKIE
+
+
+def session_id(headers: Mapping[bytes, bytes]) -> str | None:
+    try:
+        cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
+    except CookieError:
+        return None
+    found = cookies.get(cookie_name(headers.get(b"host", b"")))
+    return found.value or None if found else None
+
+
+def session_cookie(host: bytes, value: str, *, is_tls: bool) -> str:
+    """`Set-Cookie` for a session, or for none. It lasts as long as the browser; the session itself ends in Redis."""
+    parts = [f"{cookie_name(host)}={value}", "Path=/", "HttpOnly", "SameSite=Strict"]
+    if is_tls:
+        parts.append("Secure")
+    if not value:
+        parts.append("Max-Age=0")
+    return "; ".join(parts)
+
+
+def is_local_name(host: bytes, own: str) -> bool:
+    """Whether a `Host` header can only mean this machine: an address, `localhost`, or what the service was told to
+    listen on. Any other name may have been pointed here by whoever owns it, after its page was loaded from elsewhere
+    (DNS rebinding)."""
+    text = host.decode("latin-1").lower()
+    name = text.rpartition(":")[0] if not text.endswith("]") and ":" in text else text
+    name = name.strip("[]").rstrip(".")
+    if name in ("localhost", own.lower()) or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

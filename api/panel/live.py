@@ -1,0 +1,77 @@
+"""`GET /panel/api/live`: everything that moves, as one stream of server-sent events.
+
+| event | data |
+|---|---|
+| `change` | by topic: `reset` (forget what you have), `set` (things by key), `gone` (keys) |
+| `samples` | what is new for the charts, as in `/panel/api/history` |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from litestar.types import Receive, Scope, Send
+
+from api.access.caller import Caller, caller_of
+from api.connection import Headers, Outgoing, run_while_connected
+from api.panel.feed import Feed
+from paddler.clock import Clock
+
+KEEPALIVE_S = 10.0
+CHECK_S = 5.0
+"""After a session has ended elsewhere its streams end so soon; those of a revoked key do with the next message."""
+
+_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class LiveStream:
+    def __init__(
+        self,
+        feed: Feed,
+        topics: Sequence[str],
+        stopping: asyncio.Event,
+        clock: Clock,
+        is_session_open: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Ends with the balancer, with the key that it was opened with, and when `is_session_open` says so."""
+        self._feed = feed
+        self._topics = topics
+        self._stopping = stopping
+        self._clock = clock
+        self._is_session_open = is_session_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        out = Outgoing(send, self._clock)
+        await run_while_connected(self._tell(out, caller_of(scope)), receive, out, self._clock, _Keepalive(out))
+
+    async def _tell(self, out: Outgoing, caller: Caller) -> None:
+        await out.start(200, _HEADERS)
+        await out.write(b":\n\n")
+        checked_at = self._clock.monotonic()
+        with self._feed.watching(self._topics) as viewer:
+            while not self._stopping.is_set() and caller.is_let_in:
+                if news := viewer.news():
+                    await out.write(news)
+                if self._clock.monotonic() - checked_at > CHECK_S:
+                    checked_at = self._clock.monotonic()
+                    if not await self._is_session_open():
+                        break
+                await self._feed.wait_tick()
+        await out.write(b"", last=True)
+
+
+class _Keepalive:
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+
+    def patience_s(self) -> float:
+        return KEEPALIVE_S
+
+    async def break_silence(self) -> None:
+        if self._out.is_started:
+            await self._out.write(b":\n\n")

@@ -1,0 +1,59 @@
+"""The panel as one of a balancer's services."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from litestar.types import ASGIApp
+
+from api.exposure import is_loopback
+from api.inference.app import create_inference_app
+from api.keepalive import Keepalive
+from api.management.app import create_management_app
+from api.panel.app import Panel
+from api.panel.objects import LimitObject, ServiceObject
+from paddler.batches.shelf import Shelf
+from paddler.clock import Clock
+from paddler.jobs.gateway import Gateway
+from paddler.metrics.requests import RequestMetrics
+from paddler.settings import Address
+from paddler.store.client import Store
+from paddler.tenants.ring import KeyRing
+
+
+def create_panel(
+    store: Store,
+    gateway: Gateway,
+    clock: Clock,
+    max_body: int,
+    shelf: Shelf,
+    keepalive: Keepalive,
+    metrics: RequestMetrics,
+    *,
+    limits: Sequence[LimitObject] = (),
+    services: Sequence[ServiceObject] = (),
+    ring: KeyRing | None,
+    address: Address,
+    listener: socket.socket,
+    is_tls: bool,
+    pages: ASGIApp | None = None,
+) -> Panel:
+    """Its gate stands before the handlers of the other services, which have none of their own here."""
+    stopping: asyncio.Event = gateway.stopping
+    return Panel(
+        store,
+        stopping,
+        clock,
+        max_body,
+        management=create_management_app(store, stopping, clock, max_body, metrics),
+        inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
+        address=address,
+        is_local=is_loopback(listener),
+        is_tls=is_tls,
+        limits=limits,
+        services=services,
+        ring=ring,
+        pages=pages,
+    )

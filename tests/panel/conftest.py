@@ -1,0 +1,74 @@
+"""One fleet and one browser a test worker, a tab and no cookies for each test.
+
+A test asks for `screen`, and for `fleet` where it does something to that. It ends with the fleet as it was: one agent
+`agent-1` of two slots with the starter model in the pool `default`, and no API key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from panel_harness import WIDE, PanelFleet, Screen
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+DIST = Path(__file__).resolve().parents[2] / "api" / "panel" / "dist" / "index.html"
+
+
+def missing(what: str) -> None:
+    """Tests skip on a laptop and fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
+    if not DIST.exists():
+        missing("the panel is not built: make panel")
+    fleet = PanelFleet(tmp_path_factory.mktemp("panel-fleet"))
+    try:
+        asyncio.run(fleet.ready())
+        yield fleet
+    finally:
+        fleet.end()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    binary = shutil.which("chromium")
+    if binary is None:
+        missing("chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        # Chromium's sandbox does not run as root.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_screen(browser: Browser) -> Iterator[Callable[[str], Screen]]:
+    """Before a panel by its URL, each with cookies of its own. A test fails where one complained on its console."""
+    contexts: list[BrowserContext] = []
+    screens: list[Screen] = []
+
+    def build(url: str) -> Screen:
+        context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, locale="en-GB")
+        contexts.append(context)
+        screens.append(Screen(context, url))
+        return screens[-1]
+
+    yield build
+    for context in contexts:
+        context.close()
+    assert [problem for screen in screens for problem in screen.problems] == []
+
+
+@pytest.fixture
+def screen(new_screen: Callable[[str], Screen], fleet: PanelFleet) -> Screen:
+    return new_screen(fleet.panel_url)
