@@ -36,6 +36,7 @@ REQUEST_HEADERS = b", ".join(
         b"Tracestate",
         b"X-Api-Key",
         b"X-Conversation-Id",
+        b"X-On-Disconnect",
         b"X-Request-Class",
         b"X-Request-Id",
         b"X-Request-Timeout",

@@ -34,7 +34,7 @@ class EventStream:
         self._out = out
         self._position = position
         self._keepalive = keepalive
-        self._has_told_route = False
+        self._told_attempt: int | None = None
         self.reply: Reply | None = None
         self.rendering: object = None
         """What makes the deltas of a stream that is kept alive by them."""
@@ -50,13 +50,11 @@ class EventStream:
         return self._out.is_ended
 
     async def write_text(self, data: bytes, *, last: bool = False) -> None:
-        """The first time after headers that went out too early, with what they could not say."""
-        if self._has_told_route:
-            await self._out.write(data, last=last)
-            return
-        if self._out.is_started and self._keepalive is Keepalive.COMMENTS and self.reply is not None:
-            data = _route_comment(self.reply) + data
-        self._has_told_route = True
+        """The first time after headers that went out too early, and after each hand-over, with which way it goes."""
+        if self.reply is not None and self._told_attempt != self.reply.route.attempt:
+            self._told_attempt = self.reply.route.attempt
+            if self._out.is_started and self._keepalive is Keepalive.COMMENTS:
+                data = _route_comment(self.reply) + data
         await self.write(data, last=last)
 
     async def write(self, data: bytes, *, last: bool = False, position: int | None = None) -> None:

@@ -6,6 +6,7 @@
 | `X-Request-Timeout` | ms within which a slot must become free |
 | `X-Request-Class` | `interactive`, `normal` or `batch` |
 | `Idempotency-Key` | the same key, route and body again: the same request and its whole stream |
+| `X-On-Disconnect` | `cancel` (the default) or `wait`: what becomes of it when the connection breaks |
 | `Last-Event-ID` | refused: a stream goes on at `/v1/requests/<id>/stream` |
 """
 
@@ -28,6 +29,9 @@ MAX_START_TIMEOUT_MS = 86_400_000
 MAX_HINT_LENGTH = 1024
 MAX_KEY_LENGTH = 255
 
+ON_DISCONNECT = "X-On-Disconnect"
+DISCONNECTS = ("cancel", "wait")
+
 _HINTS = ("X-Session-ID", "X-Conversation-Id")
 
 
@@ -47,6 +51,7 @@ def read_options(
         idempotency_key=key,
         fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
+        may_come_back=waits_on_disconnect(request),
     )
 
 
@@ -123,6 +128,14 @@ def _request_class(request: AnyRequest) -> str | None:
     if text not in CLASSES:
         raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)
     return text
+
+
+def waits_on_disconnect(request: AnyRequest) -> bool:
+    """Is a request whose connection breaks left to be followed again? Raises `InvalidField`."""
+    text = _header(request, ON_DISCONNECT).lower()
+    if text not in ("", *DISCONNECTS):
+        raise InvalidField(f"`{ON_DISCONNECT}` must be one of {', '.join(DISCONNECTS)}.", param=ON_DISCONNECT)
+    return text == "wait"
 
 
 def _idempotency_key(request: AnyRequest) -> str:

@@ -8,11 +8,17 @@ from msgspec import Meta
 
 from api.body import UnsupportedMediaType
 from api.operation import EVENTS, JSON, Answer, Parameter, Stream
-from api.options import MAX_HINT_LENGTH, MAX_KEY_LENGTH, MAX_START_TIMEOUT_MS
+from api.options import DISCONNECTS, MAX_HINT_LENGTH, MAX_KEY_LENGTH, MAX_START_TIMEOUT_MS, ON_DISCONNECT
 from paddler import errors
 from paddler.store.keys import CLASSES
 
+ON_DISCONNECT_HEADER = Parameter(
+    name=ON_DISCONNECT,
+    type=Annotated[str, Meta(extra_json_schema={"enum": DISCONNECTS})],
+    description="`wait`: a connection that breaks cancels nothing; go on at /v1/requests/{id}/stream, or cancel.",
+)
 SUBMIT_HEADERS = (
+    ON_DISCONNECT_HEADER,
     Parameter(
         name="X-Session-ID",
         type=Annotated[str, Meta(max_length=MAX_HINT_LENGTH)],

@@ -16,6 +16,7 @@ from api.exchange import StreamedAnswer
 from api.inference.rendering import render_any
 from api.openai.operations import CANCEL_REQUEST, GET_REQUEST, STREAM_REQUEST
 from api.openai.status import request_chunks
+from api.options import waits_on_disconnect
 from api.pieces import JsonAnswer
 from paddler.clock import Clock
 from paddler.errors import InvalidField
@@ -34,7 +35,8 @@ def request_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         """From the beginning, or from behind the event that `Last-Event-ID` names."""
         await check_owner(request, request_id)
         offset = read_offset(request.headers.get(LAST_EVENT_ID.lower(), ""), request_id)
-        return StreamedAnswer(partial(gateway.follow, request_id, offset=offset), render, gateway.position, clock)
+        follow = partial(gateway.follow, request_id, offset=offset, may_come_back=waits_on_disconnect(request))
+        return StreamedAnswer(follow, render, gateway.position, clock)
 
     render = partial(render_any, item_timeout_ms=gateway.item_timeout_ms)
 

@@ -30,6 +30,7 @@ from api.responses.events import EVENTS as RESPONSE_EVENTS
 from api.submitting import (
     ANSWER_ERRORS,
     ERROR_HEADERS,
+    ON_DISCONNECT_HEADER,
     REQUEST_ID,
     SUBMIT_ERRORS,
     SUBMIT_HEADERS,
@@ -147,7 +148,11 @@ CANCEL_REQUEST = Operation(
 )
 STREAM_REQUEST = Operation(
     summary="The stream of a request, from its beginning or from behind an event.",
-    parameters=(_ID, Parameter(name="Last-Event-ID", description="`id` of the last event that was received.")),
+    parameters=(
+        _ID,
+        Parameter(name="Last-Event-ID", description="`id` of the last event that was received."),
+        ON_DISCONNECT_HEADER,
+    ),
     answers={
         200: only_events(
             Stream(Annotated[object, any_of(*ALL_EVENTS)], "[DONE]"),

@@ -20,6 +20,7 @@ from paddler.desired.view import DesiredView
 from paddler.errors import (
     BufferFull,
     IdempotencyMismatch,
+    InvalidField,
     ItemTimeout,
     PaddlerError,
     QueueUnavailable,
@@ -39,7 +40,7 @@ from paddler.jobs.measuring import Measuring, measured_of
 from paddler.jobs.measuring import Meter as Measurer
 from paddler.jobs.models import DEFAULT_POOL, Models, PoolModel
 from paddler.jobs.ownership import Ownership
-from paddler.jobs.reply import Reply
+from paddler.jobs.reply import Reply, frames_before
 from paddler.jobs.responses import Responses, StorageSettings
 from paddler.jobs.standing import num_waiting_of_tenant, standing_of
 from paddler.jobs.status import Place, RequestStatus, not_found, read_status
@@ -54,7 +55,6 @@ from paddler.tenants.account import Account
 from paddler.tenants.meter import NOTHING, Meter, Reservation
 from paddler.tenants.records import ANONYMOUS
 from paddler.wire.agent import Embed, Generate, Payload, Rerank, encode_payload
-from paddler.wire.balancer import Frame, decode_placed
 
 __all__ = ["DEFAULT_POOL", "Gateway", "GatewaySettings", "PoolModel", "Reply", "RequestStatus", "Submit"]
 
@@ -100,6 +100,7 @@ class Submit(Struct, frozen=True, kw_only=True):
     `label` is kept with the request for whoever follows it later. A tenant's requests with one `idempotency_key` are
     one request, unless it failed or was cancelled; their `fingerprint` must be the same. `can_be_resumed` False: its
     client cannot follow it again, so it is not left running for that when this balancer stops or Redis is away.
+    `may_come_back`: nor is it cancelled when its client's connection breaks; not followed again it is an orphan.
 
     `account` is whose limits it is charged to and whose usage it is, None for nobody's; `num_parts` is how many
     requests its call has, 0 for all but the first of them.
@@ -118,6 +119,7 @@ class Submit(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     label: bytes = b""
     can_be_resumed: bool = True
+    may_come_back: bool = False
     request_id: str = ""
     account: Account | None = None
     num_parts: int = 1
@@ -203,6 +205,12 @@ class Gateway:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`,
         `InvalidField` for what no agent of the pool can do, and what `Meter.reserve` raises."""
         how = how or Submit()
+        if how.may_come_back and not how.can_be_resumed:
+            raise InvalidField(
+                "`X-On-Disconnect: wait` is for one request that can be followed again: leave it out with several "
+                "choices or inputs, or send an `Idempotency-Key` where that is taken.",
+                param="X-On-Disconnect",
+            )
         if not self._meters:
             return await self._submit(pool, payload, how)
         measuring = Measuring(measured_of(pool, payload, how, self._clock.monotonic()), self._meters)
@@ -227,7 +235,7 @@ class Gateway:
             mailbox = self._inbox.open(
                 submission.request_id, start_timeout_ms=submission.start_timeout_ms, submission=submission
             )
-            mailbox.can_be_resumed = how.can_be_resumed
+            mailbox.can_be_resumed, mailbox.may_come_back = how.can_be_resumed, how.may_come_back
             try:
                 async with asyncio.timeout(REDIS_PATIENCE_S):
                     submitted = await self._submit_patiently(pool, submission)
@@ -257,19 +265,21 @@ class Gateway:
         self._inbox.close(mailbox)
         if submitted.admission is Admission.DUPLICATE:
             try:
-                return await self.follow(submitted.request_id)
+                return await self.follow(submitted.request_id, may_come_back=how.may_come_back)
             except RequestNotFound:
                 raise RequestLost("the request of this idempotency key has just been forgotten; try again.") from None
         raise await self._refusal(pool, submitted, view, submission.side)
 
-    async def follow(self, request_id: str, *, offset: int = 0) -> Reply:
-        """Follow a request that may have been submitted anywhere, from a journal offset on.
+    async def follow(self, request_id: str, *, offset: int = 0, may_come_back: bool = False) -> Reply:
+        """Follow a request that may have been submitted anywhere, from a journal offset on; `may_come_back` as in
+        `Submit`.
 
         Raises `RequestNotFound` when nobody knows it (any more), `RequestLost` when Redis has forgotten what was before
         the offset, `QueueUnavailable`, and `ValueError` for what is no request id."""
         pool = self._store.pool(pool_of(request_id))
         await self._ready(pool.keys.pool)
         mailbox = self._inbox.open(request_id, offset=offset)
+        mailbox.may_come_back = may_come_back
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 # The whole journal: only so an offset can be told from one of a journal that Redis has lost.
@@ -277,7 +287,7 @@ class Gateway:
                 label = await pool.redis.hget(pool.keys.request(request_id), "label")
             if attached.state is None:
                 raise not_found(request_id)
-            earlier = _frames_before(offset, attached.journal)
+            earlier = frames_before(offset, attached.journal)
         except TROUBLE as error:
             self._leave(mailbox, may_come_back=True)
             self._tally.count(pool.keys.pool, "unavailable")
@@ -462,6 +472,7 @@ class Gateway:
         is_sent_on = isinstance(mailbox.error, ShuttingDown) and not self._settings.cancel_on_stop
         is_sent_on = is_sent_on and mailbox.can_be_resumed
         if is_last and not (is_sent_on and not is_unsure):
+            may_come_back = may_come_back or (mailbox.may_come_back and mailbox.error is None)
             may_come_back = may_come_back or (mailbox.can_be_resumed and isinstance(mailbox.error, QueueUnavailable))
             self._leaving.leave(mailbox.request_id, is_unsure=is_unsure, may_come_back=may_come_back)
 
@@ -478,17 +489,3 @@ class Gateway:
                 for pool in {DEFAULT_POOL, *await self._store.pool_names()}:
                     await self._store.pool(pool).follow(self.balancer_id, lease_ms=FOLLOW_LEASE_MS)
             await self._clock.sleep(FOLLOW_LEASE_MS / 4000)
-
-
-def _frames_before(offset: int, journal: bytes) -> list[Frame]:
-    """The frames before a journal offset. Raises `RequestLost` when it is not where a frame of this journal ends."""
-    frames: list[Frame] = []
-    end = 0
-    for frame, behind in decode_placed(journal, 0):
-        if end >= offset:
-            break
-        frames.append(frame)
-        end = behind
-    if end != offset:
-        raise RequestLost("this request has no such place to go on from; Redis may have lost its end.", retry_after_s=1)
-    return frames

@@ -55,6 +55,7 @@ class Mailbox:
         self.must_verify = False
         self.is_opened = False
         self.can_be_resumed = True
+        self.may_come_back = False
         self.is_ended = False
         self.error: PaddlerError | None = None
         self.last_heard = now

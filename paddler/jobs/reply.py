@@ -9,7 +9,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from paddler.errors import error_of
+from paddler.errors import RequestLost, error_of
 from paddler.jobs.mailbox import Mailbox
 from paddler.jobs.standing import Standing
 from paddler.wire.balancer import (
@@ -24,6 +24,7 @@ from paddler.wire.balancer import (
     Tokens,
     Usage,
     Vectors,
+    decode_placed,
 )
 
 HIT_SHARE = 0.9
@@ -201,3 +202,17 @@ class Reply:
         if not self._mailbox.is_opened and self._mailbox.error is not None:
             raise self._mailbox.error
         return True
+
+
+def frames_before(offset: int, journal: bytes) -> list[Frame]:
+    """The frames before a journal offset. Raises `RequestLost` when it is not where a frame of this journal ends."""
+    frames: list[Frame] = []
+    end = 0
+    for frame, behind in decode_placed(journal, 0):
+        if end >= offset:
+            break
+        frames.append(frame)
+        end = behind
+    if end != offset:
+        raise RequestLost("this request has no such place to go on from; Redis may have lost its end.", retry_after_s=1)
+    return frames

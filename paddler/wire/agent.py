@@ -230,9 +230,10 @@ Question = Tokenize | Detokenize | ApplyTemplate | CountTokens
 
 Payload = Generate | Embed | Rerank | Question
 
-Ability = Literal["generate", "embed", "rerank", "tokenize"]
-"""What an agent can do: a kind of payload, or of a `Question` (`tokenize`). Agents that publish none are older, and can
-do all there was before questions."""
+Ability = Literal["generate", "embed", "rerank", "tokenize", "see"]
+"""What an agent can do: a kind of payload, or of a `Question` (`tokenize`), or read images (`see`, which one that is in
+front of another server does not know of). Agents that publish none are older, and can do all there was before
+questions."""
 
 
 def ability_for(payload: Payload) -> Ability:

@@ -342,3 +342,8 @@ def test_the_books_are_true_whatever_comes(make_seeing: MakeLlama, kind: str) ->
     check_books(engine)
     assert not engine._sequences
     assert len(engine._kv._free) + engine._kv.num_parked == 7
+
+
+def test_an_engine_tells_whether_it_sees(make_llama: MakeLlama, make_seeing: MakeLlama) -> None:
+    assert "see" in make_seeing().info.abilities
+    assert "see" not in make_llama().info.abilities

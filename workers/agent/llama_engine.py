@@ -70,6 +70,8 @@ class LlamaEngine:
         num_cells, max_batch = self._context.num_cells, self._context.max_batch
         self._max_tokens = min(num_cells, model.context_length or num_cells)
         parked, abilities = max_parked if can_share else 0, abilities_of(model, pooling)
+        if projector is not None:
+            abilities = (*abilities, "see")
         self.info = engine_info(model, settings, context_size=num_cells, max_parked=parked, abilities=abilities)
         template = template_of(model, local_time(clock), settings.chat_template)
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)

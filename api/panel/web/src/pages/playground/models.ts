@@ -1,0 +1,31 @@
+/** Which models there are, and what they can do. */
+import { signal } from "@preact/signals";
+import { call } from "../../data/api";
+
+export interface Model {
+  id: string;
+  abilities?: string[];
+  meta?: { n_ctx: number; n_embd: number };
+}
+
+export const models = signal<readonly Model[] | null>(null);
+
+export async function loadModels(): Promise<void> {
+  const listed = await call<{ data: Model[] }>("/v1/models");
+  models.value = listed.data;
+}
+
+export function canGenerate(model: Model): boolean {
+  return model.abilities === undefined || model.abilities.includes("generate");
+}
+
+export function canEmbed(model: Model): boolean {
+  return model.abilities === undefined || model.abilities.includes("embed");
+}
+
+/** Why no image can be sent; null where one can, or where nobody knows. */
+export function whyNoImages(model: Model | undefined): string | null {
+  // Agents in front of another server cannot say; they tell no `tokenize` either.
+  if (model?.abilities === undefined || model.abilities.includes("see") || !model.abilities.includes("tokenize")) return null;
+  return `No agent of ${model.id} reads images: start one with --multimodal-projection.`;
+}

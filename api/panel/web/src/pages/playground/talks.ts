@@ -1,0 +1,228 @@
+/** The conversations of this page, and what runs in them. It goes on while another page is shown. */
+import { computed, signal } from "@preact/signals";
+import { call } from "../../data/api";
+import { toldAs } from "./errors";
+import { Following, type Net, browserNet } from "./follow";
+import {
+  answersOf,
+  ask,
+  askAgain,
+  choose,
+  emptySetup,
+  giveResults,
+  newAnswer,
+  newConversation,
+  picturesOf,
+  regenerate,
+  rename,
+  turnsBefore,
+  withAnswers,
+} from "./history";
+import { type Answer, type Conversation, type Picture, type Setup, isRunning, newId } from "./model";
+import { paced } from "./paced";
+import { POLL_MS, type Progress, noteProgress } from "./progress";
+import { requestOf } from "./request";
+import type { Shelf } from "./shelf";
+
+const KEEP_EVERY_MS = 1000;
+/** For so long after its end, or without a word of it, the queue may still know a request. */
+const KNOWN_FOR_MS = 10 * 60_000;
+
+export class Talks {
+  readonly all = signal<readonly Conversation[]>([]);
+  readonly currentId = signal<string | null>(null);
+  readonly current = computed(() => this.all.value.find((one) => one.id === this.currentId.value) ?? null);
+  /** Set when the browser does not keep what is written here. */
+  readonly trouble = signal<string | null>(null);
+  readonly isLoaded = signal(false);
+  private readonly running = new Map<string, Following>();
+  private readonly keepers = new Map<string, ReturnType<typeof setTimeout>>();
+
+  constructor(
+    private readonly shelf: Shelf,
+    private readonly net: Net = browserNet,
+  ) {}
+
+  async load(): Promise<void> {
+    try {
+      const kept = await this.shelf.load();
+      this.all.value = kept;
+      this.currentId.value ??= kept[0]?.id ?? null;
+    } catch {
+      this.trouble.value = "This browser keeps nothing here: conversations are gone when the page is closed.";
+    }
+    this.isLoaded.value = true;
+    for (const conversation of this.all.value) this.goOn(conversation);
+  }
+
+  open(id: string): void {
+    this.currentId.value = id;
+  }
+
+  begin(model: string): Conversation {
+    const before = this.current.value?.setup;
+    // The next conversation is asked for as the last one was; who wants less clears it.
+    const conversation = newConversation(before ? structuredClone(before) : emptySetup(model), this.net.now());
+    this.all.value = [conversation, ...this.all.value];
+    this.currentId.value = conversation.id;
+    return conversation;
+  }
+
+  rename(id: string, title: string): void {
+    this.change(id, (conversation) => rename(conversation, title));
+  }
+
+  setUp(id: string, setup: Partial<Setup>): void {
+    this.change(id, (conversation) => ({ ...conversation, setup: { ...conversation.setup, ...setup } }));
+  }
+
+  choose(id: string, turnId: string, number: number): void {
+    this.change(id, (conversation) => choose(conversation, turnId, number));
+  }
+
+  async remove(id: string): Promise<void> {
+    const conversation = this.find(id);
+    if (conversation === undefined) return;
+    this.stop(id);
+    clearTimeout(this.keepers.get(id));
+    this.keepers.delete(id);
+    this.all.value = this.all.value.filter((one) => one.id !== id);
+    if (this.currentId.value === id) this.currentId.value = this.all.value[0]?.id ?? null;
+    await this.shelf.drop(conversation).catch(() => undefined);
+  }
+
+  isRunning(id: string): boolean {
+    return this.running.has(id);
+  }
+
+  /** Each of these throws an `Error` with words for a setting that is wrong; nothing has changed then. */
+  async ask(id: string, text: string, pictures: readonly (Picture & { url: string })[]): Promise<void> {
+    for (const { url, ...picture } of pictures) await this.shelf.keepPicture(picture, url).catch(() => undefined);
+    const urls = new Map(pictures.map(({ id: name, url }) => [name, url]));
+    const kept = pictures.map(({ url: _, ...picture }) => picture);
+    await this.send(id, (conversation, answers) => ask(conversation, text, kept, answers, this.net.now()), urls);
+  }
+
+  async askAgain(id: string, turnId: string, text: string): Promise<void> {
+    await this.send(id, (conversation, answers) => askAgain(conversation, turnId, text, answers, this.net.now()));
+  }
+
+  async regenerate(id: string, turnId: string): Promise<void> {
+    await this.send(id, (conversation, answers) => regenerate(conversation, turnId, answers, this.net.now()));
+  }
+
+  async giveResults(id: string, results: { callId: string; name: string; text: string }[]): Promise<void> {
+    await this.send(id, (conversation, answers) => giveResults(conversation, results, answers, this.net.now()));
+  }
+
+  stop(id: string): void {
+    this.running.get(id)?.stop();
+  }
+
+  pictures(ids: readonly string[]): Promise<Map<string, string>> {
+    return this.shelf.pictures(ids).catch(() => new Map<string, string>());
+  }
+
+  private async send(id: string, next: (conversation: Conversation, answers: Answer[]) => Conversation, urls = new Map<string, string>()): Promise<void> {
+    const before = this.find(id);
+    if (before === undefined || this.running.has(id)) return;
+    const numChoices = Math.max(1, Math.min(8, Math.trunc(Number(before.setup.values.n ?? 1)) || 1));
+    const answers = Array.from({ length: numChoices }, () => newAnswer(this.net.now(), numChoices === 1 ? newId() : ""));
+    const after = next(before, answers);
+    const known = await this.urlsFor(after, urls);
+    const first = answers[0] as Answer;
+    const asked = requestOf(after, turnsBefore(after, first.id), known);
+    this.replace(after);
+    this.keep(after.id);
+    this.follow(after.id, answers, asked);
+  }
+
+  private async urlsFor(conversation: Conversation, given: Map<string, string>): Promise<Map<string, string>> {
+    const missing = picturesOf(conversation).map((picture) => picture.id).filter((id) => !given.has(id));
+    return new Map([...given, ...(missing.length ? await this.pictures(missing) : [])]);
+  }
+
+  private follow(id: string, answers: Answer[], asked: { body: unknown; headers: Record<string, string> } | null): void {
+    const show = paced(() => this.show(id, answers));
+    const following = new Following(answers, show, this.net);
+    this.running.set(id, following);
+    const watching = new AbortController();
+    void this.watch(answers, show, watching.signal);
+    void following.run(asked).then(() => {
+      watching.abort();
+      this.running.delete(id);
+      this.show(id, answers);
+      this.keep(id, 0);
+    });
+  }
+
+  private show(id: string, answers: readonly Answer[]): void {
+    // Copies: what is drawn must not change under it.
+    const copies = answers.map((answer) => ({ ...answer, stats: { ...answer.stats } }));
+    this.change(id, (conversation) => withAnswers(conversation, copies));
+  }
+
+  /** Place and counts, while somebody can see them. */
+  private async watch(answers: readonly Answer[], show: () => void, signal: AbortSignal): Promise<void> {
+    const first = answers[0] as Answer;
+    while (!signal.aborted) {
+      await this.net.sleep(POLL_MS, signal);
+      if (signal.aborted) return;
+      if (first.requestId === null || document.hidden || answers.length > 1) continue;
+      const progress = await call<Progress>(`/api/v1/requests/${encodeURIComponent(first.requestId)}`, { signal }).catch(() => null);
+      if (progress === null || signal.aborted) continue;
+      noteProgress(first, progress);
+      show();
+    }
+  }
+
+  /** What ran when the page was closed goes on where it was, if the queue may know it; of anything else the end is told. */
+  private goOn(conversation: Conversation): void {
+    const open = answersOf(conversation).filter(isRunning);
+    const first = open[0];
+    if (first === undefined) return;
+    const answers = open.map((answer) => structuredClone(answer));
+    const isRecent = this.net.now() - first.stats.sentAt < KNOWN_FOR_MS;
+    if (open.length === 1 && first.key !== "" && isRecent && first.requestId !== null) {
+      this.follow(conversation.id, answers, null);
+      return;
+    }
+    for (const answer of answers) {
+      answer.state = "failed";
+      answer.error = toldAs("interrupted", "The page was closed before the answer had come.");
+    }
+    this.show(conversation.id, answers);
+  }
+
+  private find(id: string): Conversation | undefined {
+    return this.all.peek().find((one) => one.id === id);
+  }
+
+  private change(id: string, how: (conversation: Conversation) => Conversation): void {
+    const before = this.find(id);
+    if (before === undefined) return;
+    const after = how(before);
+    if (after === before) return;
+    this.replace(after);
+    this.keep(id);
+  }
+
+  private replace(conversation: Conversation): void {
+    this.all.value = this.all.peek().map((one) => (one.id === conversation.id ? conversation : one));
+  }
+
+  /** At most once in a while, the last state always. */
+  private keep(id: string, afterMs = KEEP_EVERY_MS): void {
+    if (afterMs > 0 && this.keepers.has(id)) return;
+    clearTimeout(this.keepers.get(id));
+    const keeper = setTimeout(() => {
+      this.keepers.delete(id);
+      const conversation = this.find(id);
+      if (conversation === undefined || conversation.turns.length === 0) return;
+      this.shelf.keep(conversation).catch(() => {
+        this.trouble.value = "This browser has no more room: what is new is gone when the page is closed.";
+      });
+    }, afterMs);
+    this.keepers.set(id, keeper);
+  }
+}
