@@ -55,7 +55,7 @@ def _asked(headers: Iterable[tuple[bytes, bytes]]) -> Keepalive | None:
     for name, value in headers:
         if name == HEADER:
             try:
-                return Keepalive(value.decode("latin-1").strip().lower())
+                return Keepalive(value.decode("latin-1").strip())
             except ValueError:
                 known = ", ".join(Keepalive)
                 raise InvalidField(f"`X-SSE-Keepalive` must be one of {known}.", param="X-SSE-Keepalive") from None

@@ -91,6 +91,7 @@ def desired_routes(store: Store) -> list[HTTPRouteHandler]:
         """As a new version: the history goes on."""
         pool = _pool(request)
         with _redis():
+            await states.at(pool, version)  # one that never was is 404, whatever `If-Match` says
             expected = await _expected(states, pool, request)
             found = await changing.roll_back(states, pool, version, expected=expected, author=author_of(request))
         return _answer(_whole(found), found.version)

@@ -44,6 +44,8 @@ class Route(NamedTuple):
 class NoGateway:
     """Handlers take hold of what they will need."""
 
+    url = "redis://127.0.0.1:6379/0"
+
     def __getattr__(self, name: str) -> None: ...
 
 
