@@ -67,7 +67,7 @@ export function DeadLetters({ pool, number }: { pool: string; number: number }) 
   return (
     <>
       <p class="muted small">Each has lost one agent after the other, and may be what killed them. Fix that first, then requeue; they are kept for a day.</p>
-      <div class="card flush"><Table label="Dead letters" columns={columns} rows={letters} rowKey={({ id }) => id} /></div>
+      <div class="card flush dead-letters"><Table label="Dead letters" columns={columns} rows={letters} rowKey={({ id }) => id} /></div>
       {next !== null && <div class="row"><Button onClick={() => void read(next)}>Show more</Button></div>}
     </>
   );

@@ -46,8 +46,8 @@ export function LiveList() {
       ) : (
         <div class="card flush requests">
           <RowHead />
-          <VirtualList label="Requests that have not ended" rows={rows} rowKey={rowKey} estimate={WIDE.matches ? 45 : 89} height="max(320px, calc(100dvh - 300px))">
-            {(placed) => <RequestRow placed={placed} />}
+          <VirtualList label="Requests that have not ended" rows={rows} rowKey={rowKey} estimate={WIDE.matches ? 45 : 92} height="max(320px, calc(100dvh - 300px))">
+            {({ row, position }) => <RequestRow row={row} position={position} />}
           </VirtualList>
         </div>
       )}
