@@ -107,8 +107,8 @@ def test_keys_are_made_used_limited_rotated_and_revoked(keyed: KeyedFleet, new_s
     expect(used).to_contain_text("wonderland", timeout=PATIENCE_MS)
     expect(used.get_by_role("cell").nth(3)).to_have_text("2")
     expect(page.get_by_role("img", name="Tokens a day")).to_be_visible()
-    page.get_by_label("Of each").select_option("Model")
-    page.get_by_label("What").select_option("Requests")
+    page.get_by_label("Of each", exact=True).select_option("Model")
+    page.get_by_label("What", exact=True).select_option("Requests")
     expect(page.locator(".chart-legend")).to_contain_text("scripted")
     screen.shoot_all("usage")
 

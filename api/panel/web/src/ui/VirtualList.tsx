@@ -67,7 +67,8 @@ interface PlaceProps {
  * while the reader scrolls. */
 function Place({ list, index, top, number, children }: PlaceProps) {
   const ref = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => ref.current?.style.setProperty("--top", `${top}px`), [top]);
+  // Not by a custom property: all that is in the row would inherit it, and be styled anew.
+  useLayoutEffect(() => { if (ref.current) ref.current.style.transform = `translateY(${top}px)`; }, [top]);
   useLayoutEffect(() => list.measureElement(ref.current), [list, index]);
   useLayoutEffect(() => () => list.measureElement(null), [list]);
   return (
