@@ -124,8 +124,8 @@ class Screen:
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
     def set_theme(self, theme: str) -> None:
-        """`light` or `dark`, as the system has it."""
-        self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        """`light` or `dark`, as the system has it; nothing moves, so that a screenshot shows no colour under way."""
+        self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
 
     def shoot_all(self, name: str) -> None:
         """Screenshots of the whole page at both widths, light and dark, into `tests/panel/shots`; checks that nothing
