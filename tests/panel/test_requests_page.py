@@ -88,6 +88,7 @@ def test_cancelling_ends_the_stream_of_the_client(screen: Screen, fleet: PanelFl
         row.get_by_role("button", name=f"Cancel request {name}").focus()
         page.keyboard.press("Enter")
         question = page.get_by_role("dialog", name="Cancel this request?")
+        expect(question).to_be_visible()
         page.keyboard.press("Escape")
         expect(question).to_be_hidden()
         expect(row).to_contain_text("running")
