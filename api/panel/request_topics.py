@@ -16,7 +16,7 @@ from paddler.store.client import Store
 IDLE_SHARE = 10
 """A look that takes long (ten thousand requests, a Redis far away) is taken more seldom: it has a tenth of the time."""
 
-TIME_EVERY_MS = 10_000
+TIME_EVERY_MS = 2_000
 """So often a page is told the time, by which it counts how long a request has waited."""
 
 _encode = msgspec.json.Encoder().encode

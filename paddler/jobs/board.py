@@ -117,7 +117,7 @@ class RequestBoard:
             if row.state in UNFINISHED and not is_behind:
                 model = self._model_of(row.label)
                 new = waiting_or_given(request_id, self._pool, row, place, self._agents, model)
-                rows[request_id] = old if old == new else new
+                rows[request_id] = old if old is not None and old == new else new
         return rows
 
     def _note_ended(self, found: dict[str, Row], rows: dict[str, BoardRow]) -> None:

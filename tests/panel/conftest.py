@@ -1,4 +1,4 @@
-"""One fleet and one browser a test worker, a tab and no cookies for each test.
+"""One fleet a test worker, one browser a file of tests, a tab and no cookies for each test.
 
 A test asks for `screen`, and for `fleet` where it does something to that. It ends with the fleet as it was: one agent
 `agent-1` of two slots with the starter model in the pool `default`, and no API key.
@@ -37,8 +37,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
         fleet.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for the whole session: while it is there, Playwright's loop counts as running in this thread, and no other
+    test of this worker could have one."""
     binary = shutil.which("chromium")
     if binary is None:
         missing("chromium is not installed: apt-get install chromium")

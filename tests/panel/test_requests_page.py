@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import httpx
@@ -30,7 +30,7 @@ def rows(page: Page) -> Locator:
 
 
 @contextmanager
-def drained_agent(fleet: PanelFleet) -> Iterator[Callable[[], None]]:
+def drained_agent(fleet: PanelFleet) -> Generator[Callable[[], None]]:
     """Nobody takes requests until it is called, or the context ends."""
     with httpx.Client(base_url=fleet.management_url, timeout=20, trust_env=False) as http:
         (agent,) = http.get("/api/v1/agents").json()["agents"]
@@ -88,6 +88,7 @@ def test_cancelling_ends_the_stream_of_the_client(screen: Screen, fleet: PanelFl
         row.get_by_role("button", name=f"Cancel request {name}").focus()
         page.keyboard.press("Enter")
         question = page.get_by_role("dialog", name="Cancel this request?")
+        expect(question).to_be_visible()
         page.keyboard.press("Escape")
         expect(question).to_be_hidden()
         expect(row).to_contain_text("running")
@@ -136,8 +137,17 @@ async def make_dead_letters(redis_url: str, number: int) -> list[str]:
     ids: list[str] = []
     for _ in range(number):
         ids.append(new_request_id(LETTERS))
-        sent = {"request_id": ids[-1], "request_class": "normal", "tenant": "alice", "payload": payload, "inbox": "x"}
-        await pool.submit(Submission(**sent, start_timeout_ms=0, max_waiting=100))
+        await pool.submit(
+            Submission(
+                request_id=ids[-1],
+                request_class="normal",
+                tenant="alice",
+                payload=payload,
+                inbox="nobody",
+                start_timeout_ms=0,
+                max_waiting=100,
+            )
+        )
         for _ in range(3):
             agent = new_process_id("agent")
             snapshot = {"slots": 1, "state": "ready", "name": "victim"}

@@ -47,20 +47,33 @@ export function VirtualList<Row>({ label, rows, rowKey, estimate, height, childr
         {list.getVirtualItems().map((item) => {
           const row = rows[item.index];
           return row === undefined ? null : (
-            <div
-              key={item.key}
-              class="virtual-row"
-              role="listitem"
-              data-index={item.index}
-              aria-setsize={rows.length}
-              aria-posinset={item.index + 1}
-              ref={(node) => { node?.style.setProperty("--top", `${item.start}px`); list.measureElement(node); }}
-            >
-              {children(row, item.index)}
-            </div>
+            <Place key={item.key} list={list} index={item.index} top={item.start} number={rows.length}>{children(row, item.index)}</Place>
           );
         })}
       </div>
+    </div>
+  );
+}
+
+interface PlaceProps {
+  list: Virtualizer<HTMLDivElement, HTMLDivElement>;
+  index: number;
+  top: number;
+  number: number;
+  children: ComponentChildren;
+}
+
+/** One row where it belongs. It is measured when it comes, and by the list's own observer from then on: not at each frame
+ * while the reader scrolls. */
+function Place({ list, index, top, number, children }: PlaceProps) {
+  const ref = useRef<HTMLDivElement>(null);
+  // Not by a custom property: all that is in the row would inherit it, and be styled anew.
+  useLayoutEffect(() => { if (ref.current) ref.current.style.transform = `translateY(${top}px)`; }, [top]);
+  useLayoutEffect(() => list.measureElement(ref.current), [list, index]);
+  useLayoutEffect(() => () => list.measureElement(null), [list]);
+  return (
+    <div ref={ref} class="virtual-row" role="listitem" data-index={index} aria-setsize={number} aria-posinset={index + 1}>
+      {children}
     </div>
   );
 }

@@ -1,4 +1,4 @@
-import { memo } from "./memo";
+import { memo } from "../../ui/memo";
 import { bytes, percent, rate } from "../../data/format";
 import type { Agent } from "../../data/types";
 import { Badge, type Tone } from "../../ui/Badge";

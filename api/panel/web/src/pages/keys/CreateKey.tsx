@@ -29,7 +29,10 @@ export function CreateKey({ isFirst, onClose, onCreated }: Props) {
   const [problems, setProblems] = useState<Problems>({});
   const [failed, setFailed] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
-  const set = (part: Partial<KeyDraft>) => setDraft((before) => ({ ...before, ...part }));
+  const set = (part: Partial<KeyDraft>) => {
+    setDraft((before) => ({ ...before, ...part }));
+    setProblems({});
+  };
 
   const submit = async (event: Event) => {
     event.preventDefault();

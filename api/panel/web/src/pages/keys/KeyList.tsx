@@ -37,7 +37,7 @@ export function KeyList({ keys, error, onChange, create }: Props) {
   }
   const done = () => { setChanging(null); onChange(); };
   const columns: readonly Column<ApiKey>[] = [
-    { id: "name", head: "Key", cell: (key) => <span class="key-name"><b>{key.name}</b><span class="mono muted small">{key.id}</span></span> },
+    { id: "name", head: "Key", cell: (key) => <span class="key-name"><b>{key.name}</b><span class="mono muted small">{key.id}</span><Narrow apiKey={key} /></span> },
     { id: "state", head: "State", cell: ({ state }) => <Badge tone={TONES[state]}>{state}</Badge> },
     { id: "tenant", head: "Tenant", cell: ({ tenant }) => tenant },
     { id: "scopes", head: "Scopes", cell: ({ scopes }) => <span class="key-badges">{scopes.map((scope) => <Badge key={scope} tone={scope === "management" ? "accent" : "plain"}>{scope}</Badge>)}</span> },
@@ -64,11 +64,16 @@ export function KeyList({ keys, error, onChange, create }: Props) {
   ];
   return (
     <>
-      <div class="card flush"><Table label="API keys" columns={columns} rows={keys} rowKey={({ id }) => id} /></div>
+      <div class="card flush key-table"><Table label="API keys" columns={columns} rows={keys} rowKey={({ id }) => id} /></div>
       {changing?.what === "limits" && <ChangeLimits apiKey={changing.key} onClose={() => setChanging(null)} onDone={done} />}
       {changing?.what === "secret" && <RotateKey apiKey={changing.key} onClose={() => setChanging(null)} onDone={done} />}
     </>
   );
+}
+
+/** What has no column of its own on a narrow page. */
+function Narrow({ apiKey: { tenant, scopes, expires_at } }: { apiKey: ApiKey }) {
+  return <span class="key-narrow small">{tenant} · {scopes.join(", ")}{expires_at && ` · expires ${dateTime(Date.parse(expires_at))}`}</span>;
 }
 
 function LimitsOf({ limits }: { limits: ApiKey["limits"] }) {

@@ -1,6 +1,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { call } from "../../data/api";
+import { reconnect } from "../../data/live";
 import { login, me } from "../../data/session";
 import type { ApiKey, NewKey } from "./types";
 
@@ -37,7 +38,9 @@ export async function createKey(body: object): Promise<void> {
   const isOpen = me.peek()?.needs_key === false;
   const made = await call<NewKey>("/api/v1/keys", { method: "POST", body });
   shownOnce.value = { ...made, isRotated: false };
-  if (isOpen) await login(made.secret);
+  if (!isOpen) return;
+  await login(made.secret);
+  reconnect(); // the live feed was opened without a key, and has ended
 }
 
 /** Throws `ApiError`. `overlapMs`: for how long the present secret is good beside the new one. */

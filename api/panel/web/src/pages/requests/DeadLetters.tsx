@@ -38,7 +38,7 @@ export function DeadLetters({ pool, number }: { pool: string; number: number }) 
 
   const act = async (doing: (id: string) => Promise<boolean>, id: string) => { if (await doing(id)) setTurn((before) => before + 1); };
   const columns: readonly Column<DeadLetter>[] = [
-    { id: "id", head: "Request", cell: ({ id }) => <a class="mono nowrap" href={detailPath(id)}>{id}</a> },
+    { id: "id", head: "Request", cell: ({ id, tenant, deaths }) => <span class="request-name"><a class="mono nowrap" href={detailPath(id)}>{id}</a><span class="request-narrow muted small">{tenant || "–"} · {count(deaths)} agents lost</span></span> },
     { id: "tenant", head: "Tenant", cell: ({ tenant }) => tenant || "–" },
     { id: "deaths", head: "Agents lost", right: true, cell: ({ deaths }) => <span class="num">{count(deaths)}</span> },
     { id: "died", head: "Gave up", cell: ({ died_at_ms }) => <span class="num">{dateTime(died_at_ms)}</span> },
@@ -67,7 +67,7 @@ export function DeadLetters({ pool, number }: { pool: string; number: number }) 
   return (
     <>
       <p class="muted small">Each has lost one agent after the other, and may be what killed them. Fix that first, then requeue; they are kept for a day.</p>
-      <div class="card flush"><Table label="Dead letters" columns={columns} rows={letters} rowKey={({ id }) => id} /></div>
+      <div class="card flush dead-letters"><Table label="Dead letters" columns={columns} rows={letters} rowKey={({ id }) => id} /></div>
       {next !== null && <div class="row"><Button onClick={() => void read(next)}>Show more</Button></div>}
     </>
   );

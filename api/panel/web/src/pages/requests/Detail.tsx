@@ -97,7 +97,7 @@ function Facts({ timeline }: { timeline: RequestTimeline }) {
 
 function Events({ timeline }: { timeline: RequestTimeline }) {
   return (
-    <div class="table-wrap" role="region" aria-label="Events" tabIndex={0}>
+    <div class="table-wrap request-events" role="region" aria-label="Events" tabIndex={0}>
       <table class="table">
         <thead><tr><th scope="col">Event</th><th scope="col" class="right">At</th><th scope="col" class="right">After</th><th scope="col" class="right">Since the last</th></tr></thead>
         <tbody>

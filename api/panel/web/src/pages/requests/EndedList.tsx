@@ -21,5 +21,5 @@ export function EndedList({ ended }: { ended: readonly Row[] }) {
   if (ended.length === 0) {
     return <Empty title="Nothing has ended since somebody opened this page"><p>Requests that end while you look on are listed here; their time lines can be read for ten minutes.</p></Empty>;
   }
-  return <div class="card flush"><Table label="Requests that have just ended" columns={COLUMNS} rows={ended} rowKey={({ id }) => id} /></div>;
+  return <div class="card flush ended"><Table label="Requests that have just ended" columns={COLUMNS} rows={ended} rowKey={({ id }) => id} /></div>;
 }

@@ -8,6 +8,7 @@ import { Empty } from "../../ui/Empty";
 import { VirtualList } from "../../ui/VirtualList";
 import { EVERYTHING, filtered, isEverything, isRequestId, type Filter, type Placed } from "./board";
 import { arranged, isKnown } from "./feed";
+import { useHeldWhileScrolling } from "./held";
 import { RequestRow, RowHead } from "./RequestRow";
 import { Toolbar } from "./Toolbar";
 
@@ -23,6 +24,7 @@ export function LiveList() {
   const [, navigate] = useLocation();
   const { unfinished, num_given } = arranged.value;
   const rows = useMemo(() => filtered(unfinished, filter), [unfinished, filter]);
+  const [shown, onScroll] = useHeldWhileScrolling(rows);
   if (!isKnown.value) return <div class="skeleton" role="status" aria-label="Loading" />;
   const known = unfinished.length;
   const waiting = Object.values(pools.value.get(currentPool.value)?.waiting ?? {}).reduce((sum, number) => sum + number, 0);
@@ -44,10 +46,10 @@ export function LiveList() {
           <Button onClick={() => setFilter(EVERYTHING)}>Show all requests</Button>
         </Empty>
       ) : (
-        <div class="card flush requests">
+        <div class="card flush requests" onScrollCapture={onScroll}>
           <RowHead />
-          <VirtualList label="Requests that have not ended" rows={rows} rowKey={rowKey} estimate={WIDE.matches ? 45 : 89} height="max(320px, calc(100dvh - 300px))">
-            {(placed) => <RequestRow placed={placed} />}
+          <VirtualList label="Requests that have not ended" rows={shown} rowKey={rowKey} estimate={WIDE.matches ? 45 : 92} height="max(320px, calc(100dvh - 300px))">
+            {({ row, position }) => <RequestRow row={row} position={position} />}
           </VirtualList>
         </div>
       )}

@@ -2,6 +2,7 @@ import { count, duration } from "../../data/format";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
+import { memo } from "../../ui/memo";
 import { cancelRequest } from "./actions";
 import type { Placed } from "./board";
 import { serverNow, tokensOf } from "./feed";
@@ -18,7 +19,8 @@ export function RowHead() {
   );
 }
 
-export function RequestRow({ placed: { row, position } }: { placed: Placed }) {
+/** A row that has not changed is the same object: of those in view only what did change is drawn. */
+export const RequestRow = memo(function RequestRow({ row, position }: Placed) {
   const state = row.state ?? "waiting";
   const attempt = row.attempt ?? 0;
   return (
@@ -32,7 +34,7 @@ export function RequestRow({ placed: { row, position } }: { placed: Placed }) {
         {row.model && <span class="muted small clip" title={row.model}>{row.model}</span>}
       </span>
       <ClassOf row={row} />
-      <span class="clip" title={row.tenant}>{row.tenant}</span>
+      <span class="clip request-tenant" title={row.tenant}>{row.tenant}</span>
       <span class="row-tight request-agent">
         {row.agent && <span class="clip" title={row.agent}>{row.agent_name ?? row.agent}</span>}
         {attempt > 1 && <Badge tone="warn" title={row.deaths ? `${row.deaths} agents were lost with it` : "It came back from an agent"}>{`attempt ${attempt}`}</Badge>}
@@ -44,12 +46,12 @@ export function RequestRow({ placed: { row, position } }: { placed: Placed }) {
       </Button>
     </div>
   );
-}
+});
 
 function ClassOf({ row }: { row: Row }) {
   const isPromoted = row.served_as !== undefined && row.served_as !== row.class;
   return (
-    <span class="clip" title={isPromoted ? "It has waited so long that it is served as a higher class" : undefined}>
+    <span class="clip request-class" title={isPromoted ? "It has waited so long that it is served as a higher class" : undefined}>
       {row.class}{isPromoted && ` → ${row.served_as}`}{row.is_background && <span class="muted"> · bg<span class="sr-only"> (in the background)</span></span>}
     </span>
   );

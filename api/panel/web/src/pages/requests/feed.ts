@@ -20,11 +20,17 @@ export function tokensOf(id: string): number {
 
 /** The time by Redis's clock, told anew every second: what is as old as this is counted from it. */
 export const serverNow = signal(Date.now());
-let aheadMs = 0;
+const MAX_HEARD = 5;
+let heard: number[] = [];
 
+/** What is told is old when it is heard, by up to some seconds: what was least late of the last is nearest to the truth. */
 export function tellTime(nowMs: number): void {
-  aheadMs = nowMs - Date.now();
-  serverNow.value = nowMs;
+  heard = [...heard, nowMs - Date.now()].slice(-MAX_HEARD);
+  tick();
+}
+
+function tick(): void {
+  serverNow.value = Date.now() + (heard.length ? Math.max(...heard) : 0);
 }
 
 /** Follow the requests while a page shows them. */
@@ -34,7 +40,7 @@ export function useRequests(): void {
     const undo = batch(() => ["requests", "request_tokens"].map(followTopic));
     const now = computed(() => told.value.get("now"));
     undo.push(effect(() => { if (now.value !== undefined) tellTime(now.value); }));
-    const timer = setInterval(() => { serverNow.value = Date.now() + aheadMs; }, 1000);
+    const timer = setInterval(tick, 1000);
     return () => { clearInterval(timer); batch(() => undo.forEach((one) => one())); };
   }, []);
 }
