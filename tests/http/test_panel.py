@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ class Live:
         self.held: dict[str, dict[str, Any]] = {}
         self.samples: list[dict[str, Any]] = []
 
-    async def until(self, predicate: Any) -> None:
+    async def until(self, predicate: Callable[[Live], object]) -> None:
         event = ""
         while not predicate(self):
             line = await asyncio.wait_for(anext(self._lines), 20)

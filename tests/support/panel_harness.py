@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ class PanelFleet(Up):
             folder, *flags, "--max-buffered-requests", "1000", "--buffered-request-timeout", "120000", *arguments
         )
         self._added: list[subprocess.Popen[bytes]] = []
+
+    def wait_ready(self) -> None:
+        """In a thread: Playwright's own loop runs in this one while there is a browser."""
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self.ready()).result()
 
     @property
     def panel_url(self) -> str:
