@@ -46,7 +46,7 @@ def preview_routes(store: Store, watches: PoolWatches) -> list[HTTPRouteHandler]
         if len(body) > MAX_BYTES:
             raise InvalidField(f"A preview has at most {MAX_BYTES} bytes, not {len(body)}.")
         template, asked = await read_aside(body, read_preview)
-        lanes = agents_for((await watches.of(pool).pool(max_age_s=1)).lanes)
+        lanes = agents_for((await watches.of(pool).pool()).lanes)
         if not lanes:
             raise Conflict(
                 f"No agent of the pool {pool} serves a model, and only a model knows the tokens that a template "

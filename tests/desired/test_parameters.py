@@ -53,7 +53,8 @@ def test_the_ends_of_a_range_are_taken_and_what_is_beyond_is_not(one: ParameterD
 
 @pytest.mark.parametrize("one", [one for one in NUMBERS if one.off is not None], ids=name_of)
 def test_what_switches_it_off_is_a_value_that_it_may_have(one: ParameterDescription) -> None:
-    assert changed(one.name, float(one.off or "nan")) == float(one.off or "nan")
+    off = int(one.off or "") if one.kind == "integer" else float(one.off or "")
+    assert changed(one.name, off) == off
 
 
 @pytest.mark.parametrize("one", [one for one in DESCRIBED.values() if one.choices], ids=name_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,10 @@ class Operator:
             told = {(one["state_application_status"], one["desired_version"], one["state"]) for one in agents}
             return told == {("Applied", self.version, "ready")}
 
-        asyncio.run(wait_until(is_applied, timeout_s=60, poll_s=0.1, what="the state is applied"))
+        waiting = wait_until(is_applied, timeout_s=60, poll_s=0.1, what="the state is applied")
+        # Playwright's loop runs in this thread.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, waiting).result()
 
 
 @pytest.fixture

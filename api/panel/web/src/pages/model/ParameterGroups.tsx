@@ -19,6 +19,7 @@ export function ParameterGroups({ editing }: { editing: Editing }) {
         <h2 id="model-parameters">Inference parameters</h2>
         <div class="model-seek"><TextField label={<span class="sr-only">Find a parameter</span>} type="search" placeholder="Find a parameter" value={sought} onValue={seek} /></div>
       </div>
+      <p class="muted small">Sampling holds for requests that say nothing of it. Where an agent was given a flag of its own, such as <code>--context-size</code>, that flag wins.</p>
       {groups.length === 0 && <p class="muted">No parameter is about “{sought}”.</p>}
       {groups.map(([group, members]) => <Group key={group} name={group} members={members} editing={editing} isSought={sought !== ""} />)}
     </section>
