@@ -29,7 +29,7 @@ export function Chat() {
   if (conversation === null) return <div class="skeleton" role="status" aria-label="Loading" />;
   return (
     <div class="pg">
-      <aside class="pg-side card" aria-label="Conversations"><ConversationList /></aside>
+      <section class="pg-side card" aria-label="Conversations"><ConversationList /></section>
       <section class="pg-main card flush" aria-label="Conversation">
         <Head conversation={conversation} onSetup={() => setShown("setup")} onList={() => setShown("list")} />
         {talks.trouble.value && <Alert tone="warn">{talks.trouble.value}</Alert>}

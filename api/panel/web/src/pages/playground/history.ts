@@ -28,7 +28,7 @@ export function emptySetup(model: string): Setup {
 }
 
 export function newConversation(setup: Setup, now: number): Conversation {
-  return { id: newId(), title: "New conversation", isNamed: false, createdAt: now, changedAt: now, setup, turns: [] };
+  return { id: newId(), title: "Untitled", isNamed: false, createdAt: now, changedAt: now, setup, turns: [] };
 }
 
 export function newAnswer(now: number, key: string): Answer {

@@ -143,7 +143,14 @@ export class Talks {
   }
 
   private follow(id: string, answers: Answer[], asked: { body: unknown; headers: Record<string, string> } | null): void {
-    const show = paced(() => this.show(id, answers));
+    const first = answers[0] as Answer;
+    let isKnown = first.requestId !== null;
+    const show = paced(() => {
+      this.show(id, answers);
+      // From now on a page that is reloaded can go on with it.
+      if (!isKnown && first.requestId !== null) this.keep(id, 0);
+      isKnown = first.requestId !== null;
+    });
     const following = new Following(answers, show, this.net);
     this.running.set(id, following);
     const watching = new AbortController();
