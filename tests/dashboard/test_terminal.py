@@ -23,7 +23,8 @@ class Terminal:
     """A tmux server of its own with one window."""
 
     def __init__(self, folder: Path) -> None:
-        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
+        (folder / "tmux.conf").write_text("set -g status off\n")
+        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", str(folder / "tmux.conf")]
         self._folder = folder
 
     def start(self, *command: str, **environment: str) -> None:
