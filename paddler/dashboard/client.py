@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -110,7 +112,8 @@ class Management:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return CannotTalk(f"{where} shows a certificate that is not trusted ({cause.verify_message}): --tls-ca")
             if isinstance(cause, OSError) and cause.strerror:
-                told = cause.strerror
+                # asyncio has words of its own there, with the address in them once more.
+                told = os.strerror(cause.errno) if cause.errno in errno.errorcode else cause.strerror
             cause = cause.__cause__ or cause.__context__
         return CannotTalk(f"{where} cannot be reached: {told}")
 
