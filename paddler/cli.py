@@ -23,6 +23,7 @@ SUMMARIES = {
     "agent": "Load a model and work on requests from Redis, one in each slot.",
     "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines, run batches.",
     "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
+    "dashboard": "Watch a fleet on the terminal: agents, requests, buffer, speed; drain and cancel.",
     "pools": "Show the pools: agents, slots, what waits.",
     "agents": "Show the agents; drain, undrain and remove them.",
     "requests": "Show requests that wait and run, what happened to one, and stop them.",

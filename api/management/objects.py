@@ -22,7 +22,8 @@ class AgentObject(TypedDict):
     `loading`, `failed`, `draining`, `drained`, `leaving` or `lost` (its lease is over; whoever meets it reaps it);
     `is_draining` holds in any of them. `progress` is 0 to 1. Speeds are measured, `cache_hit_ratio` is of the tokens of
     all prompts since its start. `version` is Paddler's, `build` that of what computes, `desired_version` of the desired
-    state that it has."""
+    state that it has. `since_renewal_ms` is how long ago it renewed its lease; a stream, which tells what changes, has
+    null there, and so has an agent that does not tell."""
 
     id: str
     name: str | None
@@ -52,6 +53,7 @@ class AgentObject(TypedDict):
     host: str | None
     pid: int | None
     issue_details: list[IssueDetail]
+    since_renewal_ms: int | None
 
 
 class AgentList(TypedDict):

@@ -21,7 +21,7 @@ from api.management.fleet_operations import (
     POOL_BUFFERED_STREAM,
     POOLS,
 )
-from api.management.snapshots import agents_object, buffered_object, num_idle, num_slots
+from api.management.snapshots import agents_object, agents_with_ages, buffered_object, num_idle, num_slots
 from api.management.stream import SnapshotStream
 from api.management.view import PoolWatches
 from paddler.clock import Clock
@@ -45,7 +45,7 @@ def pool_routes(store: Store, watches: PoolWatches, stopping: asyncio.Event, clo
 
     @get("/api/v1/pools/{name:str}/agents", operation=POOL_AGENTS)
     async def get_pool_agents(request: AnyRequest) -> ASGIApp:
-        return _json(await watches.of(await pool_in(request, store)).made(agents_object))
+        return _json(await watches.of(await pool_in(request, store)).made(agents_with_ages))
 
     @get("/api/v1/pools/{name:str}/agents/stream", operation=POOL_AGENTS_STREAM)
     async def stream_pool_agents(request: AnyRequest) -> ASGIApp:

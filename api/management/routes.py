@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from api.management.operations import AGENTS, AGENTS_STREAM, BUFFERED, BUFFERED_STREAM
-from api.management.snapshots import agents_object, buffered_object
+from api.management.snapshots import agents_object, agents_with_ages, buffered_object
 from api.management.stream import SnapshotStream
 from api.management.view import PoolWatch
 from paddler.clock import Clock
@@ -19,7 +19,7 @@ from paddler.clock import Clock
 def management_routes(watch: PoolWatch, stopping: asyncio.Event, clock: Clock) -> list[HTTPRouteHandler]:
     @get("/api/v1/agents", operation=AGENTS)
     async def get_agents() -> ASGIApp:
-        return _json(await watch.made(agents_object))
+        return _json(await watch.made(agents_with_ages))
 
     @get("/api/v1/agents/stream", operation=AGENTS_STREAM)
     async def stream_agents() -> ASGIApp:

@@ -16,8 +16,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def agents_object(pool: PoolQueue) -> bytes:
-    """`{"agents": [...]}`, by name."""
+    """`{"agents": [...]}`, by name, without what is another at every reading: for streams, which tell changes."""
     agents: AgentList = {"agents": [agent_object(lane) for lane in pool.lanes]}
+    return _encode(agents)
+
+
+def agents_with_ages(pool: PoolQueue) -> bytes:
+    """The same with `since_renewal_ms`."""
+    agents: AgentList = {"agents": [agent_object(lane, lane.since_renewal_ms) for lane in pool.lanes]}
     return _encode(agents)
 
 
@@ -36,7 +42,7 @@ def num_idle(pool: PoolQueue) -> int:
     return sum(lane.num_idle for lane in pool.lanes)
 
 
-def agent_object(lane: Lane) -> AgentObject:
+def agent_object(lane: Lane, since_renewal_ms: int | None = None) -> AgentObject:
     download = lane.download
     return {
         "id": lane.agent,
@@ -69,6 +75,7 @@ def agent_object(lane: Lane) -> AgentObject:
         "issue_details": [
             {"kind": one.kind, "detail": one.detail, "action": one.action, "remedy": one.remedy} for one in lane.issues
         ],
+        "since_renewal_ms": since_renewal_ms,
     }
 
 

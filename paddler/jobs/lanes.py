@@ -14,7 +14,7 @@ _FIELDS = (
     *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
-    *("download_current", "download_total", "download_filename", "download_indeterminate"),
+    *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms"),
 )
 
 
@@ -44,7 +44,7 @@ class Lane(Struct, frozen=True, kw_only=True):
     `state` is `waiting` (for a model), `loading`, `failed`, `ready`, `leaving`, or of a ready one that an operator
     drains `draining` while it has requests and `drained` from then on. `is_draining` is true in any state, since
     `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
-    it had in its cache."""
+    it had in its cache. `lease_ms` is the length of its lease, None of one that does not tell."""
 
     agent: str
     name: str
@@ -73,6 +73,12 @@ class Lane(Struct, frozen=True, kw_only=True):
     desired_version: int | None = None
     uses_chat_template_override: bool = False
     download: Download = Download()
+    lease_ms: int | None = None
+
+    @property
+    def since_renewal_ms(self) -> int | None:
+        """How long ago it renewed its lease, which it does by getting on with its work."""
+        return None if self.lease_ms is None else max(0, self.lease_ms - self.lease_left_ms)
 
     @property
     def is_lost(self) -> bool:
@@ -150,6 +156,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
             filename=told.get("download_filename"),
             is_indeterminate=told.get("download_indeterminate", "0") not in ("0", "False", "false"),
         ),
+        lease_ms=number("lease_ms") or None,
     )
 
 

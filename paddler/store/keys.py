@@ -155,9 +155,9 @@ class PoolKeys:
     def agent(self, agent_id: str) -> str:
         """hash · an agent's snapshot: name, model, slots, state (`waiting` for a model, `loading`, `failed`, `ready`,
         `leaving`), phase, progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, what
-        `workers.agent.standing` says of a desired state, running_tokens (JSON: tokens of each running), ...; and
-        `drain`, which an operator set and which bars it in any state · register, renew and order write · deleted by
-        leave and reap."""
+        `workers.agent.standing` says of a desired state, running_tokens (JSON: tokens of each running), lease_ms, ...;
+        and `drain`, which an operator set and which bars it in any state · register, renew and order write · deleted
+        by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
 
     def starting(self, digest: str) -> str:

