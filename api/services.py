@@ -23,7 +23,8 @@ GRACE_S = 3
 """How long a client that does not read may hold up a stop."""
 
 TICK_S = 0.1
-"""Uvicorn's: how often it looks at itself."""
+"""Uvicorn's: how often it looks at itself, and how long applications have to end what they are doing in their own way.
+"""
 SWEEP_TICKS = 10
 END_POLL_S = 0.005
 """How often a service that ends looks whether its connections are gone."""
@@ -106,6 +107,9 @@ class Service(uvicorn.Server):
         for one in sockets or ():
             one.close()
         state = self.server_state
+        if state.tasks:
+            # Applications say themselves that this is the end: a socket is closed with 1001 there, with 1012 here.
+            await asyncio.wait(set(state.tasks), timeout=TICK_S)
         for connection in list(state.connections):
             connection.shutdown()
         abort = asyncio.get_running_loop().call_later(GRACE_S, self._abort_connections)

@@ -37,7 +37,8 @@ def refs(value: Any) -> set[str]:
 @SERVICES
 async def test_every_route_of_every_service_is_in_its_document(balancer: HttpBalancer, service: str) -> None:
     found = {(path, method) for path, method, _ in (await document_of(balancer, service)).operations()}
-    app: Any = balancer.service(service).config.app.made
+    late: Any = balancer.service(service).config.app
+    app = late.made
     assert isinstance(app, Litestar)
     for route in app.routes:
         if isinstance(route, HTTPRoute):  # OpenAPI has no words for a WebSocket
