@@ -10,19 +10,24 @@ import ssl
 from collections.abc import Callable, Generator, Sequence
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from api.bounds import IDLE_S, BoundedConnection
 from api.sockets import bound_address
 from api.web_sockets import NO_WEB_SOCKETS, WebSockets
+from paddler.clock import SystemClock
 from paddler.logs import get_logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 3
 """How long a client that does not read may hold up a stop."""
 
+TICK_S = 0.1
+"""Uvicorn's: how often it looks at itself, and how long applications have to end what they are doing in their own way.
+"""
 SWEEP_TICKS = 10
-"""Of uvicorn's tenths of a second."""
+END_POLL_S = 0.005
+"""How often a service that ends looks whether its connections are gone."""
 
 _log = get_logger(__name__)
 
@@ -43,7 +48,7 @@ class Service(uvicorn.Server):
     def __init__(
         self,
         name: str,
-        app: Litestar,
+        app: ASGIApp,
         listener: socket.socket,
         web_sockets: WebSockets | None = None,
         tls: ssl.SSLContext | None = None,
@@ -61,12 +66,27 @@ class Service(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=IDLE_S,
-            timeout_graceful_shutdown=GRACE_S + 1,
         )
         config.tls = tls
         super().__init__(config)
         self.name = name
         self.listener = listener
+        self._clock = SystemClock()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """End soon: no new connections, and those that are there have `GRACE_S`."""
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """Uvicorn's, but that it does not sleep on when it is to leave."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._leaving.wait()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
@@ -80,10 +100,26 @@ class Service(uvicorn.Server):
                 connection.end_overdue()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Uvicorn would cancel what is left with a traceback each; to an application this is a client that left.
+        """Uvicorn's would rest for a tenth of a second in any case, and cancel what is left with a traceback each: to
+        an application this is a client that left."""
+        for server in self.servers:
+            server.close()
+        for one in sockets or ():
+            one.close()
+        state = self.server_state
+        if state.tasks:
+            # Applications say themselves that this is the end: a socket is closed with 1001 there, with 1012 here.
+            await asyncio.wait(set(state.tasks), timeout=TICK_S)
+        for connection in list(state.connections):
+            connection.shutdown()
         abort = asyncio.get_running_loop().call_later(GRACE_S, self._abort_connections)
         try:
-            await super().shutdown(sockets)
+            async with asyncio.timeout(GRACE_S + 1):
+                while (state.connections or state.tasks) and not self.force_exit:
+                    await self._clock.sleep(END_POLL_S)
+        except TimeoutError:
+            for task in state.tasks:
+                task.cancel()
         finally:
             abort.cancel()
 
@@ -136,7 +172,7 @@ async def run_services(
             end.cancel()
         on_stop()
         for service in services:
-            service.should_exit = True
+            service.leave()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)

@@ -141,20 +141,22 @@ async def sick_balancer(*answers: tuple[int, bytes] | None) -> AsyncGenerator[st
     left = list(answers)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            for line in head.lower().split(b"\r\n"):
-                if line.startswith(b"content-length:"):
-                    await reader.readexactly(int(line.partition(b":")[2]))
-            if b"chunked" in head.lower():
-                await reader.readuntil(b"0\r\n\r\n")
-            answer = left.pop(0) if len(left) > 1 else left[0]
-            if answer is not None:
-                status, body = answer
-                told = f"HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-                writer.write(told.encode() + body)
-                await writer.drain()
-            writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                for line in head.lower().split(b"\r\n"):
+                    if line.startswith(b"content-length:"):
+                        await reader.readexactly(int(line.partition(b":")[2]))
+                if b"chunked" in head.lower():
+                    await reader.readuntil(b"0\r\n\r\n")
+                answer = left.pop(0) if len(left) > 1 else left[0]
+                if answer is not None:
+                    status, body = answer
+                    told = f"HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+                    writer.write(told.encode() + body)
+                    await writer.drain()
+        finally:
+            writer.close()  # of one that came and said nothing, too
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:

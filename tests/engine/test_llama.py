@@ -21,6 +21,16 @@ from workers.agent.context import Context, Decoded, DecodeError
 from workers.agent.llama import Model, build_info, generates_text
 
 
+@pytest.fixture(scope="session")
+def model_path(whole_path: Path) -> Path:
+    return whole_path
+
+
+@pytest.fixture(scope="session")
+def model(whole_model: Model) -> Model:
+    return whole_model
+
+
 @pytest.fixture
 def context(model: Model) -> Iterator[Context]:
     made = Context(model, num_sequences=2, context_size=256, max_batch=256, num_threads=2)

@@ -67,9 +67,9 @@ def test_who_never_embeds_pays_nothing(make_embedder: Callable[..., Embedder]) -
     assert embedder.has_context
 
 
-def test_similar_sentences_are_closer(make_llama: Callable[..., LlamaEngine]) -> None:
+def test_similar_sentences_are_closer(make_whole: Callable[..., LlamaEngine]) -> None:
     texts = ("A cat sits on the mat.", "A kitten is sitting on a rug.", "The stock market fell sharply on Tuesday.")
-    [outcome] = EngineRun(make_llama()).finish(embed_job("a", *texts))
+    [outcome] = EngineRun(make_whole()).finish(embed_job("a", *texts))
     cat, kitten, market = np.array([np.frombuffer(data, "<f4") for data in outcome.vectors], np.float64)
     assert cosine(cat, kitten) > max(cosine(cat, market), cosine(kitten, market)) + 0.05
 

@@ -27,6 +27,16 @@ PROMPT = "The capital of France is"
 LONG = "Once upon a time there was a small red fox who lived in a forest by the sea. " * 6
 
 
+@pytest.fixture(scope="session")
+def model_path(whole_path: Path) -> Path:
+    return whole_path
+
+
+@pytest.fixture(scope="session")
+def model(whole_model: Model) -> Model:
+    return whole_model
+
+
 @pytest.fixture
 def make(model_path: Path) -> Make:
     def settings(**given: object) -> EngineSettings:

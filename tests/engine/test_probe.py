@@ -46,9 +46,9 @@ def test_one_that_kills_in_a_decode_is_found_in_full(model_path: Path, tmp_path:
 
 
 @pytest.mark.parametrize("size", [4, 23, 100, 4096, 1_700_000, 1_785_664, 50_000_000])
-def test_a_cut_file_is_refused(model_path: Path, tmp_path: Path, size: int) -> None:
+def test_a_cut_file_is_refused(whole_path: Path, tmp_path: Path, size: int) -> None:
     with pytest.raises(ModelError, match=r"cannot load .*cut\.gguf"):
-        check(settings(cut(model_path, tmp_path / "cut.gguf", size)))
+        check(settings(cut(whole_path, tmp_path / "cut.gguf", size)))
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,11 @@ def test_names_are_equal_where_vocabulary_and_weights_are(model: Model, spm: Mod
     copy.close()
 
 
-def test_a_header_as_text(model: Model, tmp_path: Path) -> None:
-    told = metadata_of(model.path)
+def test_a_header_as_text(whole_model: Model, tmp_path: Path) -> None:
+    told = metadata_of(whole_model.path)
     assert told["general.architecture"] == "llama"
     assert told["llama.block_count"] == "30"
-    assert told["tokenizer.chat_template"] == model.chat_template
+    assert told["tokenizer.chat_template"] == whole_model.chat_template
     assert told["tokenizer.ggml.tokens"].endswith(", ... 49152 in all]")
     assert max(map(len, told.values())) < 20_000
     (tmp_path / "none.gguf").write_bytes(b"GGUF")

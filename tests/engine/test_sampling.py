@@ -25,6 +25,11 @@ PLAIN: dict[str, Any] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "penalty_last_n
 
 
 @pytest.fixture(scope="session")
+def model(whole_model: Model) -> Model:
+    return whole_model
+
+
+@pytest.fixture(scope="session")
 def context(model: Model) -> Iterator[Context]:
     made = Context(model, num_sequences=1, context_size=256, max_batch=64, num_threads=1)
     tokens = model.tokenize("My favourite colours are red, green and")

@@ -75,6 +75,16 @@ def test_every_field_is_here() -> None:
     assert {*FIELDS, "ignore_eos"} == {*Sampling.__struct_fields__}
 
 
+@pytest.fixture(scope="session")
+def model_path(whole_path: Path) -> Path:
+    return whole_path
+
+
+@pytest.fixture(scope="session")
+def model(whole_model: Model) -> Model:
+    return whole_model
+
+
 @pytest.fixture(scope="module")
 def said(model: Model, model_path: Path) -> Iterator[dict[str, list[int]]]:
     """The token ids with each field, and before it (`field=`); one after the other, so that only the field can

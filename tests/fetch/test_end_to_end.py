@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from file_server import FileServer, Trick
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
+from known_gguf import reader_of
 from starter_engine import starter_engine
 
 from paddler.clock import SystemClock
@@ -52,7 +53,7 @@ def speak(path: Path) -> None:
 
 def split(model: Path, parts: list[Path]) -> None:
     """As llama.cpp's `gguf-split` does: the metadata in the first, and in each its number and how many there are."""
-    reader = GGUFReader(model)
+    reader = reader_of(model)
     architecture = str(reader.fields["general.architecture"].contents())
     half = len(reader.tensors) // 2
     for number, (path, tensors) in enumerate(zip(parts, (reader.tensors[:half], reader.tensors[half:]), strict=True)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fetch_calls import ignore
 from file_server import FileServer, Trick
 from filelock import FileLock
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
+from huggingface_hub.utils import close_session
 
 from paddler.desired.schema import HuggingFaceReference
 from paddler.issues import IssueKind
@@ -43,8 +45,9 @@ class Hub:
 
 
 @pytest.fixture
-def hub(server: FileServer) -> Hub:
-    return Hub(server)
+def hub(server: FileServer) -> Iterator[Hub]:
+    yield Hub(server)
+    close_session()  # its connections would wait for the next call
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from http_harness import HandAgent, HttpBalancer, chat
 from jsonschema import Draft202012Validator
 from litestar import Litestar, get
 from litestar.routes import HTTPRoute
-from openapi_checks import Document, closed
+from openapi_checks import Document, closed, document_of
 
 from api.openai import chat as chat_calls
 from api.openapi import openapi_document
@@ -23,14 +23,6 @@ pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
 SERVICES = pytest.mark.parametrize("service", ["inference", "openai", "management"])
-
-
-async def document(balancer: HttpBalancer, service: str = "inference") -> Document:
-    async with balancer.http(service) as http:
-        answer = await http.get("/openapi.json")
-        assert answer.headers["content-type"] == "application/json"
-        assert answer.content == (await http.get("/schema/openapi.json")).content
-        return Document(answer.json())
 
 
 def refs(value: Any) -> set[str]:
@@ -44,8 +36,9 @@ def refs(value: Any) -> set[str]:
 
 @SERVICES
 async def test_every_route_of_every_service_is_in_its_document(balancer: HttpBalancer, service: str) -> None:
-    found = {(path, method) for path, method, _ in (await document(balancer, service)).operations()}
-    app: Any = balancer.service(service).config.app
+    found = {(path, method) for path, method, _ in (await document_of(balancer, service)).operations()}
+    late: Any = balancer.service(service).config.app
+    app = late.made
     assert isinstance(app, Litestar)
     for route in app.routes:
         if isinstance(route, HTTPRoute):  # OpenAPI has no words for a WebSocket
@@ -57,7 +50,11 @@ async def test_every_route_of_every_service_is_in_its_document(balancer: HttpBal
 
 @SERVICES
 async def test_a_document_is_valid_and_whole(balancer: HttpBalancer, service: str) -> None:
-    found = await document(balancer, service)
+    async with balancer.http(service) as http:
+        answer = await http.get("/openapi.json")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.content == (await http.get("/schema/openapi.json")).content
+    found = Document(answer.json())
     assert found.content["openapi"] == "3.2.0"
     assert found.content["info"]["title"]
     for ref in refs(found.content):
@@ -82,7 +79,7 @@ async def test_a_route_without_a_declaration_is_refused_by_name() -> None:
 
 
 async def test_the_body_of_the_document_is_what_the_decoder_takes(balancer: HttpBalancer) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     schema = found.content["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/ChatRequest"}
     fields = found.content["components"]["schemas"]["ChatRequest"]
@@ -93,7 +90,7 @@ async def test_the_body_of_the_document_is_what_the_decoder_takes(balancer: Http
 
 
 async def test_each_error_has_its_status_and_its_words(balancer: HttpBalancer) -> None:
-    answers = (await document(balancer)).content["paths"][CHAT]["post"]["responses"]
+    answers = (await document_of(balancer)).content["paths"][CHAT]["post"]["responses"]
     elsewhere = {"request_not_found", "file_not_found", "batch_not_found", "conflict", "storage_full", "file_elsewhere"}
     elsewhere |= {"state_not_found", "version_conflict"}
     elsewhere |= {"agent_not_found", "pool_not_found"}
@@ -138,7 +135,7 @@ TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type"
 async def test_answers_of_every_kind_are_in_the_document(
     balancer: HttpBalancer, new_agent: Any, stream: bool, fields: dict[str, Any], format: TextFormat | None, text: str
 ) -> None:
-    found, agent = await document(balancer), await new_agent(slots=2)
+    found, agent = await document_of(balancer), await new_agent(slots=2)
     options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(CHAT, json=chat(**fields, **options)))
@@ -156,7 +153,7 @@ async def test_answers_of_every_kind_are_in_the_document(
 
 
 async def test_an_error_in_a_stream_is_in_the_document(balancer: HttpBalancer, agent: HandAgent) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(CHAT, json=chat(stream=True)))
         request = await agent.take()
@@ -168,7 +165,7 @@ async def test_an_error_in_a_stream_is_in_the_document(balancer: HttpBalancer, a
 
 
 async def test_vectors_and_rankings_are_in_the_document(balancer: HttpBalancer, agent: HandAgent) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
 
     async def ask(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
         asking = asyncio.create_task(http.post(path, content=json.dumps({"model": "default"} | body)))
@@ -187,7 +184,7 @@ async def test_vectors_and_rankings_are_in_the_document(balancer: HttpBalancer, 
 
 
 async def test_background_and_models_are_in_the_document(balancer: HttpBalancer, agent: HandAgent) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     async with balancer.http() as http:
         accepted = await http.post(CHAT, json=chat(background=True))
         found.check(CHAT, "post", accepted.status_code, accepted.headers["content-type"], accepted.text)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent
 from native_harness import params
-from openapi_checks import EVENTS, Document
+from openapi_checks import EVENTS, Document, document_of
 
 from paddler.errors import EngineFailed
 from paddler.issues import encode_issues, issue_of
@@ -51,11 +51,6 @@ async def agent(new_agent: NewAgent) -> HandAgent:
     return await new_agent(abilities="generate tokenize")
 
 
-async def document(balancer: HttpBalancer, service: str = "inference") -> Document:
-    async with balancer.http(service) as http:
-        return Document((await http.get("/openapi.json")).json())
-
-
 def check(found: Document, path: str, method: str, answer: httpx.Response) -> None:
     assert answer.status_code == 200, answer.text
     found.check(path, method, 200, answer.headers["content-type"], answer.text)
@@ -80,7 +75,7 @@ async def generate(agent: HandAgent, *, fails: bool) -> None:
 async def test_what_is_generated(
     balancer: HttpBalancer, agent: HandAgent, path: str, body: dict[str, Any], stream: bool, fails: bool
 ) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     asked = body if path.startswith("/api/") else body | {"model": "default", "stream": stream}
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(path, json=asked))
@@ -96,7 +91,7 @@ async def test_what_is_generated(
 
 
 async def test_a_response_by_its_id(balancer: HttpBalancer, agent: HandAgent) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     path, body = GENERATING["response"]
     async with balancer.http() as http:
         made = await http.post(path, json=body | {"model": "default", "background": True})
@@ -123,7 +118,7 @@ async def test_a_response_by_its_id(balancer: HttpBalancer, agent: HandAgent) ->
     ],
 )
 async def test_questions(balancer: HttpBalancer, agent: HandAgent, path: str, body: dict[str, Any], said: Any) -> None:
-    found = await document(balancer)
+    found = await document_of(balancer)
     async with balancer.http() as http:
         asking = asyncio.create_task(http.post(path, json=body))
         request = await agent.take()
@@ -136,7 +131,7 @@ async def test_questions(balancer: HttpBalancer, agent: HandAgent, path: str, bo
 
 
 async def test_what_an_operator_sees(balancer: HttpBalancer, agent: HandAgent) -> None:
-    found = await document(balancer, "management")
+    found = await document_of(balancer, "management")
     issues = (
         issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True),
         issue_of("SettingsInvalid", "odd", "", waits=False),
@@ -155,7 +150,7 @@ async def test_what_an_operator_sees(balancer: HttpBalancer, agent: HandAgent) -
 
 async def test_every_answer_has_the_headers_of_the_front(balancer: HttpBalancer) -> None:
     """Whatever route, and whatever it answers; a request that its front refuses has the route's form of an error."""
-    found = await document(balancer)
+    found = await document_of(balancer)
     for path, method, operation in found.operations():
         for status, answer in operation["responses"].items():
             if status != "408":

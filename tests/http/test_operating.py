@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, chat, http_balancer
-from openapi_checks import Document
+from openapi_checks import Document, document_of
 
 from api.management.snapshots import agents_object
 from api.management.view import PoolWatch
@@ -47,7 +47,7 @@ class Operator:
 @asynccontextmanager
 async def operating(balancer: HttpBalancer) -> AsyncGenerator[Operator]:
     async with balancer.http("management") as http:
-        yield Operator(http, Document((await http.get("/openapi.json")).json()))
+        yield Operator(http, await document_of(balancer, "management"))
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ async def test_pools(balancer: HttpBalancer, operator: Operator, new_agent: NewA
 
 async def test_streams_of_a_pool(balancer: HttpBalancer, operator: Operator, store: Store) -> None:
     await store.add_pool("chat")
-    document = Document((await operator.http.get("/openapi.json")).json())
+    document = await document_of(balancer, "management")
     for end in ("agents", "buffered_requests"):
         async with operator.http.stream("GET", f"/api/v1/pools/chat/{end}/stream") as stream:
             async for line in stream.aiter_lines():
@@ -305,7 +305,7 @@ async def test_autoscale(balancer: HttpBalancer, operator: Operator, new_agent: 
 @pytest.mark.parametrize("service", ["inference", "openai", "management"])
 async def test_ready(balancer: HttpBalancer, new_agent: NewAgent, service: str) -> None:
     async with balancer.http(service) as http:
-        document = Document((await http.get("/openapi.json")).json())
+        document = await document_of(balancer, service)
 
         async def ready(expect: int, query: str = "") -> Any:
             answer = await http.get(f"/ready{query}")

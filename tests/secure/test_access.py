@@ -18,7 +18,7 @@ from paddler.store.client import TROUBLE, Store, connect
 from paddler.store.location import with_access
 from paddler.testing.leaks import leaked_keys
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("secure access")]
 
 
 def tls_url(server: TlsRedis, files: Certificates, host: str = "localhost") -> str:

@@ -38,7 +38,7 @@ from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 from workers.agent.check_model import cache_bytes, judge_memory
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("secure doctor")]
 
 
 class Told:

@@ -12,7 +12,7 @@ from story_harness import SCRIPTED, CommandFleet, Told, open_queue, openai_clien
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("secure failover")]
 
 NUM_REQUESTS = 8
 TOKENS = 400

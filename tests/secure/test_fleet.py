@@ -24,7 +24,7 @@ from paddler.store.acl import Role, acl_user, user_name
 from paddler.testing.leaks import leaked_keys
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("secure fleet")]
 
 STATE = "/api/v1/balancer_desired_state"
 ANYWHERE = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0")

@@ -15,7 +15,7 @@ from paddler.store.location import with_access
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("secure sentinel")]
 
 
 @pytest.fixture

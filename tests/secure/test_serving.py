@@ -27,7 +27,7 @@ from paddler.clock import SystemClock
 from paddler.store.client import Store
 from paddler.tls_options import TlsFiles
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("secure")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("secure serving")]
 
 
 @pytest.fixture

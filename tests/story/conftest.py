@@ -1,6 +1,7 @@
 """Two fleets for the whole folder, because starting one takes seconds: `up`, and one started by hand.
 
-A test may kill what it likes of them; the next one waits until they are whole again.
+A test may kill what it likes of them; the next one waits until they are whole again. Tests of each are a group, so that
+two workers have something to do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
@@ -20,6 +22,18 @@ from paddler.testing.waiting import wait_until
 
 SLOTS = 4
 STOP_S = 5.0
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups by the fleet that a test asks for. One that asks for both, or starts its own `up`, is with those of `up`,
+    which take less time."""
+    for item in items:
+        if item.path.parent == HERE and item.get_closest_marker("xdist_group") is None:
+            asked: list[str] = getattr(item, "fixturenames", [])
+            is_of_fleet = "running_fleet" in asked and "running_up" not in asked
+            item.add_marker(pytest.mark.xdist_group("story fleet" if is_of_fleet else "story up"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 from story_harness import Queue, asking
 from up_harness import Up
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 QUESTION = asking("What is the capital of France? Answer in one sentence.")
 

@@ -13,7 +13,7 @@ from story_harness import SCRIPTED, Command, Queue, asking
 from paddler.cli import ENTRY_POINTS
 from paddler.store import remedies
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 async def test_a_field_out_of_range_is_named(client: AsyncOpenAI, queue: Queue) -> None:

@@ -10,7 +10,7 @@ from story_harness import Queue, Told
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 NUM_TOKENS = 40
 

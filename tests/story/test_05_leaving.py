@@ -14,7 +14,7 @@ from story_harness import SCRIPTED, CommandFleet, Queue, asking
 from paddler.testing.waiting import wait_until
 from paddler.wire.balancer import FinishReason
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 async def test_while_it_waits(patient: AsyncOpenAI, fleet_queue: Queue) -> None:

@@ -17,7 +17,7 @@ from story_harness import SCRIPTED, CommandFleet, Heard, Queue, Told
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 TELLER = (*SCRIPTED, "--slots", "4", "--scripted-step", "25")
 NUM_TOKENS = 40

@@ -18,7 +18,7 @@ from up_harness import Up
 from paddler.testing.waiting import wait_until
 from paddler.wire.balancer import Tokens
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 STORY = "Tell me a long story about a mountain."
 NUM_TOKENS = 60

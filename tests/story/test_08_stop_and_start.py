@@ -19,7 +19,7 @@ from up_harness import descendants, is_alive, paddler_up
 from paddler.store.client import TROUBLE
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 STOP_S = 5.0
 

@@ -16,7 +16,7 @@ from paddler.testing.embed_script import vector_of
 from paddler.testing.waiting import wait_until
 from paddler.wire.balancer import Vectors
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 TEXTS = ["A cat sits on the mat.", "A kitten is sitting on a rug.", "The stock market fell sharply on Tuesday."]
 

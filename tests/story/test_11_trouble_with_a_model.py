@@ -24,7 +24,7 @@ from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 def lanes(url: str, prefix: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from minilm import minilm_path
 from openai import AsyncOpenAI, BadRequestError
 from story_harness import CommandFleet, Queue, asking
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 SENTENCES = [
     "The committee postponed its vote until next week.",

@@ -13,7 +13,7 @@ from story_harness import CommandFleet, Queue, asking
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 
 class Weather(BaseModel):

@@ -14,7 +14,7 @@ from tiny_vision import picture, write_projector
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 IMAGE_TOKENS = 64
 

@@ -22,7 +22,7 @@ from paddler.store.client import connect
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 QUESTIONS = ["Name a colour.", "Name an animal.", "Say hello.", "What is snow?", "Name a planet.", "Count to three."]
 

@@ -17,7 +17,7 @@ from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 from paddler.wire.balancer import UNKNOWN_TOKEN
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 def fronting(url: str, *flags: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from story_harness import SCRIPTED, CommandFleet
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 class Shell:

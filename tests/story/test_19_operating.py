@@ -14,7 +14,7 @@ from story_harness import SCRIPTED, CommandFleet, Queue, Told
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
 TELLER = (*SCRIPTED, "--slots", "2", "--scripted-step", "5")
 NUM_TOKENS = 30

@@ -19,7 +19,7 @@ from up_harness import Up, descendants, is_alive, paddler_up
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, decode_payload
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 WANTED = BalancerDesiredState(
     model=AgentDesiredModel.local_to_agent("/models/m.gguf"),

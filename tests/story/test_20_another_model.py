@@ -24,7 +24,7 @@ from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("story")]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 FLAGS = ("--slots", "2", "--threads", "1")
 SMALL = InferenceParameters(context_size=1024)

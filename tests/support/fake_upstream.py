@@ -94,6 +94,8 @@ class FakeUpstream:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @property
@@ -124,17 +126,31 @@ class FakeUpstream:
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
 
     async def _start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         if self._server is not None:
+            # asyncio leaves a socket open that it has accepted and comes to when the server is closed.
+            while accepting := asyncio.all_tasks() - {asyncio.current_task(), *self._serving}:
+                await asyncio.wait(accepting, timeout=STEP_S)
             self._server.close()
             self._server = None
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
+        serving = list(self._serving)
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
+        # One that was cancelled before its first turn has closed nothing.
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        await asyncio.sleep(0)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        serving = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = Asked(self, writer, reader)
@@ -152,8 +168,8 @@ class FakeUpstream:
         except (ConnectionError, asyncio.IncompleteReadError):
             asked.is_left = True
         finally:
-            if asyncio.current_task() in asyncio.all_tasks() and not writer.is_closing():
-                writer.close()
+            writer.close()
+            self._writers.discard(writer)
 
     def _is_locked_for(self, asked: Asked) -> bool:
         is_public = self.key is None or asked.path in ("/health", "/v1/models")

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 from anthropic import AsyncAnthropic
+from litestar import Litestar
+from litestar.types import Receive, Send
+from litestar.types import Scope as Asked
 from openai import AsyncOpenAI, OpenAI
 
 from api.cors import allow_origins
@@ -46,6 +53,8 @@ from paddler.wire.balancer import Finished, FinishReason, Frame, Opened, Tokens,
 
 MAX_BODY = 64 * 1024
 MAX_FILE = 4 * 1024 * 1024
+TLS = ssl.create_default_context()
+"""Of clients that never use it: each would read all the authorities of this machine for one of its own, 20 ms."""
 USAGE = Usage(prompt_tokens=5, completion_tokens=2, cached_tokens=1)
 STOPPED = encode_frame(Finished(FinishReason.CANCELLED))
 
@@ -148,7 +157,7 @@ class HttpBalancer:
 
     def http(self, service: str = "inference", key: str | None = None) -> httpx.AsyncClient:
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False, headers=headers)
+        return httpx.AsyncClient(base_url=self.url(service), timeout=20, trust_env=False, headers=headers, verify=TLS)
 
     async def new_key(self, name: str, *scopes: Scope, expires_ms: int | None = None, **limits: Any) -> NewKey:
         """A key that this balancer knows on return; a tenant of its own name."""
@@ -158,13 +167,31 @@ class HttpBalancer:
         return new
 
     def openai(self, service: str = "inference") -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
+        return AsyncOpenAI(
+            base_url=f"{self.url(service)}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=20,
+            http_client=openai.DefaultAsyncHttpxClient(verify=TLS),
+        )
 
     def openai_sync(self, service: str = "inference") -> OpenAI:
-        return OpenAI(base_url=f"{self.url(service)}/v1", api_key="none", max_retries=0, timeout=20)
+        return OpenAI(
+            base_url=f"{self.url(service)}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=20,
+            http_client=openai.DefaultHttpxClient(verify=TLS),
+        )
 
     def anthropic(self, service: str = "inference") -> AsyncAnthropic:
-        return AsyncAnthropic(base_url=self.url(service), api_key="none", max_retries=0, timeout=20)
+        return AsyncAnthropic(
+            base_url=self.url(service),
+            api_key="none",
+            max_retries=0,
+            timeout=20,
+            http_client=anthropic.DefaultAsyncHttpxClient(verify=TLS),
+        )
 
     def num_connections(self, service: str = "inference") -> int:
         return len(self._services[service].server_state.connections)
@@ -183,6 +210,24 @@ class HttpBalancer:
 
     async def is_idle(self) -> bool:
         return await self.demand() == 0
+
+
+class LateApp:
+    """The application of a service, made for the first who asks it: most tests ask one of three, and each takes some
+    hundredths of a second."""
+
+    def __init__(self, make: Callable[[], Litestar]) -> None:
+        self._make = make
+        self._made: Litestar | None = None
+
+    @property
+    def made(self) -> Litestar:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
+        await self.made(scope, receive, send)
 
 
 NewBalancer = Callable[..., Awaitable[HttpBalancer]]
@@ -214,19 +259,22 @@ async def http_balancer(
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
     shelf = new_shelf(store, contents, clock, max_file=MAX_FILE, quota=quota)
     tenants = TenantWatch(store, clock)
+    ring = tenants.ring
     apps = {
-        "management": create_management_app(store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=tenants.ring),
-        "inference": create_inference_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
-        "openai": create_openai_app(gateway, clock, MAX_BODY, shelf, keepalive, ring=tenants.ring),
+        "management": partial(create_management_app, store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=ring),
+        "inference": partial(create_inference_app, gateway, clock, MAX_BODY, shelf, keepalive, ring=ring),
+        "openai": partial(create_openai_app, gateway, clock, MAX_BODY, shelf, keepalive, ring=ring),
     }
     listeners = {name: bind(f"--{name}", Address("127.0.0.1", 0)) for name in apps}
-    for name, app in apps.items():
+
+    def make(name: str) -> Litestar:
+        app = apps[name]()
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
-        guard_hosts(app, listeners[name], allowed_hosts, ring=tenants.ring, is_native=name == "inference")
+        guard_hosts(app, listeners[name], allowed_hosts, ring=ring, is_native=name == "inference")
+        return told.observe(app, name)
+
     sockets = {"inference": web_sockets or WebSockets(MAX_BODY)}
-    services = {
-        name: Service(name, told.observe(app, name), listeners[name], sockets.get(name)) for name, app in apps.items()
-    }
+    services = {name: Service(name, LateApp(partial(make, name)), listeners[name], sockets.get(name)) for name in apps}
     shown: Panel | None = None
     if panel is not None:
         listener = bind("--panel", Address("127.0.0.1", 0))
@@ -251,7 +299,7 @@ async def http_balancer(
     finally:
         gateway.stop_accepting()
         for service in services.values():
-            service.should_exit = True
+            service.leave()
         await asyncio.gather(*tasks)
         if shown is not None:
             await shown.close()

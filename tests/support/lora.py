@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader, GGUFValueType, GGUFWriter, dequantize
+from gguf import GGUFValueType, GGUFWriter, dequantize
+from known_gguf import reader_of
 from numpy.typing import NDArray
 
 EMBEDDING = 576
@@ -54,7 +55,7 @@ def write_adapter(
 
 def with_delta(sound: Path, path: Path, scale: float, *, seed: int = 0, size: float = 0.02) -> Path:
     """A copy of the model in which `TARGET` is in 32 bits, with `scale` times what the adapter adds."""
-    reader = GGUFReader(sound)
+    reader = reader_of(sound)
     writer = GGUFWriter(path, "llama")
     for field in reader.fields.values():
         if not field.name.startswith("GGUF.") and field.name != "general.architecture":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from http_harness import HttpBalancer
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
@@ -32,6 +33,8 @@ class Document:
     def __init__(self, content: dict[str, Any]) -> None:
         self.content = content
         self._components = closed(content["components"])
+        self._validators: dict[int, tuple[Any, Draft202012Validator]] = {}
+        """By the identity of their schemas, which live as long: with all components each takes milliseconds to make."""
 
     def operations(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for path, methods in self.content["paths"].items():
@@ -40,8 +43,11 @@ class Document:
 
     def validate(self, schema: dict[str, Any], value: Any) -> None:
         """Raises `AssertionError` with the place in `value` that disagrees."""
-        whole = closed(schema) | {"components": self._components}
-        error = best_match(Draft202012Validator(whole).iter_errors(value))
+        if id(schema) not in self._validators:
+            whole = closed(schema) | {"components": self._components}
+            self._validators[id(schema)] = schema, Draft202012Validator(whole)
+        _, validator = self._validators[id(schema)]
+        error = best_match(validator.iter_errors(value))
         assert error is None, f"{error.json_path}: {error.message[:300]}"
 
     def content_of(self, path: str, method: str, status: int, media: str) -> dict[str, Any]:
@@ -83,6 +89,17 @@ class Document:
         assert is_done or is_end(json.loads(events[-1])), "a stream that just stops"
         for event in events:
             self.validate(schema["contentSchema"], json.loads(event))
+
+
+_documents: dict[str, Document] = {}
+
+
+async def document_of(balancer: HttpBalancer, service: str = "inference") -> Document:
+    """Every balancer has the same, and takes half a second to make it: one of them is asked."""
+    if service not in _documents:
+        async with balancer.http(service) as http:
+            _documents[service] = Document((await http.get("/openapi.json")).json())
+    return _documents[service]
 
 
 def is_end(event: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from known_gguf import reader_of
 
 _CONTROL, _USER_DEFINED = 3, 4  # LLAMA_TOKEN_TYPE_*
 _EMBEDDING, _FEED_FORWARD, _HEADS, _KV_HEADS, _LAYERS = 64, 96, 4, 2, 2
@@ -98,7 +99,7 @@ def _weights(name: str, shape: tuple[int, ...], seed: int) -> Any:
 
 @cache
 def _tokenizer_of(path: Path) -> tuple[list[str], list[int], list[str]]:
-    fields: Any = gguf.GGUFReader(path).fields
+    fields: Any = reader_of(path).fields
     tokens = [
         bytes(fields["tokenizer.ggml.tokens"].parts[at]).decode()
         for at in fields["tokenizer.ggml.tokens"].data[:NUM_TOKENS]

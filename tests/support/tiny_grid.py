@@ -7,6 +7,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from known_gguf import reader_of
 from tiny_vision import write_file
 
 WIDTH, NUM_HEADS, NUM_KV_HEADS, FEED_FORWARD, NUM_LAYERS = 64, 4, 2, 128, 2
@@ -18,7 +19,7 @@ _VOCABULARY = ("model", "pre", "tokens", "token_type", "merges", "bos_token_id",
 def write_grid_model(path: Path, vocabulary: Path, *, seed: int = 1) -> Path:
     """With the vocabulary of another GGUF. Returns `path`."""
     chance = np.random.default_rng(seed)
-    reader = gguf.GGUFReader(vocabulary)
+    reader = reader_of(vocabulary)
     writer = gguf.GGUFWriter(path, ARCH)
     numbers = {
         "block_count": NUM_LAYERS, "context_length": 4096, "embedding_length": WIDTH,

@@ -35,7 +35,7 @@ def _has_tensor(path: Path, names: Sequence[str]) -> bool:
 
 def _function(name: str, result: Any, *arguments: Any) -> Any:
     """Of the libraries below llama.cpp, which the binding does not declare."""
-    return ctypes.CFUNCTYPE(result, *arguments)((name, lib.llama_cpp._lib))
+    return ctypes.CFUNCTYPE(result, *arguments)((name, lib._lib))
 
 
 def metadata_of(path: Path) -> dict[str, str]:

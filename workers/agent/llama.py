@@ -14,20 +14,21 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
 from paddler.issues import IssueKind
+from workers.agent.binding import declarations
 from workers.agent.characters import partial_tokens, tail_of
 from workers.agent.tokens import TokenArray
 
-lib: Any = llama_cpp
-"""The binding. Its annotations name C types where ctypes returns Python's, so they are not used."""
+lib: Any = declarations("llama_cpp")
+"""The binding."""
 LogitArray = NDArray[np.float32]
 
 _KEEPS_TEXT = (lib.LLAMA_VOCAB_TYPE_SPM, lib.LLAMA_VOCAB_TYPE_BPE)
@@ -74,8 +75,8 @@ def build_info() -> str:
     features = [
         part.split("=")[0].strip() for part in lib.llama_print_system_info().decode().split("|") if "= 1" in part
     ]
-    version = lib.llama_version().decode()
-    return f"llama-cpp-python {lib.__version__}, llama.cpp {version}, {' '.join(features).replace('CPU : ', '')}"
+    binding, version = version_of("llama-cpp-python"), lib.llama_version().decode()
+    return f"llama-cpp-python {binding}, llama.cpp {version}, {' '.join(features).replace('CPU : ', '')}"
 
 
 class Model:
@@ -137,7 +138,7 @@ class Model:
         self.adds_sep: bool = lib.llama_vocab_get_add_sep(self.vocab)
         self.keeps_text: bool = lib.llama_vocab_type(self.vocab) in _KEEPS_TEXT
         """No text of its inputs is lost: a long text cannot be one unknown token, or a space."""
-        self.pieces = [self.piece(token) for token in range(self.vocab_size)]
+        self.pieces = self._all_pieces()
         """Output bytes of every token; control tokens have none."""
         self.max_piece = max(map(len, self.pieces))
         self.end_tokens = frozenset(
@@ -167,6 +168,14 @@ class Model:
             if written >= 0:
                 return buffer.raw[:written]
             size = -written
+
+    def _all_pieces(self) -> list[bytes]:
+        """As `piece`, with one buffer for all of them: an agent waits for it at its start."""
+        size = 64
+        buffer = ctypes.create_string_buffer(size)
+        ask, vocab = lib.llama_token_to_piece, self.vocab
+        written = (ask(vocab, token, buffer, size, 0, False) for token in range(self.vocab_size))
+        return [buffer.raw[:number] if number >= 0 else self.piece(token) for token, number in enumerate(written)]
 
     def tokenize(self, text: str, *, adds_special: bool = False, has_control: bool = True) -> TokenArray:
         """Tokens of `text`, where control tokens written out count as such, unless it has none; adds none of its own,

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llama_cpp import mtmd_cpp
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
+from workers.agent.binding import declarations
 from workers.agent.context import Batch
 from workers.agent.llama import LogitArray, Model, check_file, forget_problems, lib, log_callback, pointer_to, problems
 from workers.agent.tokens import TokenArray
 
-mtmd: Any = mtmd_cpp
+mtmd: Any = declarations("mtmd_cpp")
 
 Pixels = NDArray[np.uint8]
 """Shape (height, width, 3), RGB."""
