@@ -124,7 +124,7 @@ def _request_class(request: AnyRequest) -> str | None:
     name = "X-Request-Class"
     if name.lower() not in request.headers:
         return None
-    text = _header(request, name).lower()
+    text = _header(request, name)
     if text not in CLASSES:
         raise InvalidField(f"`{name}` must be one of {', '.join(CLASSES)}.", param=name)
     return text
@@ -132,8 +132,10 @@ def _request_class(request: AnyRequest) -> str | None:
 
 def waits_on_disconnect(request: AnyRequest) -> bool:
     """Is a request whose connection breaks left to be followed again? Raises `InvalidField`."""
-    text = _header(request, ON_DISCONNECT).lower()
-    if text not in ("", *DISCONNECTS):
+    if ON_DISCONNECT.lower() not in request.headers:
+        return False
+    text = _header(request, ON_DISCONNECT)
+    if text not in DISCONNECTS:
         raise InvalidField(f"`{ON_DISCONNECT}` must be one of {', '.join(DISCONNECTS)}.", param=ON_DISCONNECT)
     return text == "wait"
 

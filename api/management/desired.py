@@ -27,7 +27,7 @@ from api.management.desired_operations import (
     VERSION,
 )
 from paddler.desired import changing
-from paddler.desired.document import document_of, patched, read_state
+from paddler.desired.document import document_of, patched, read_patch, read_state
 from paddler.desired.schema import Versioned
 from paddler.desired.store import DesiredStates
 from paddler.errors import InvalidField, QueueUnavailable, VersionConflict
@@ -60,6 +60,7 @@ def desired_routes(store: Store) -> list[HTTPRouteHandler]:
     async def patch_desired_state(request: AnyRequest) -> Response[Any]:
         """A JSON merge patch (RFC 7396): fields that it names are replaced, null is the default again."""
         pool, body = _pool(request), await read_json_body(request)
+        read_patch(body)  # what is no patch is told before what `If-Match` says
         with _redis():
             expected = await _expected(states, pool, request)
             changed = partial(patched, body=body)

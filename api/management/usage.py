@@ -34,7 +34,7 @@ def usage_routes(store: Store, keys: ApiKeys, clock: Clock) -> list[HTTPRouteHan
         """What has ended is in it at once; what runs is not."""
         query = read_query(request, ("from", "to", "tenant", "group_by"))
         last = read_day(query, "to", today(clock.wall()))
-        first = read_day(query, "from", last - timedelta(days=DEFAULT_DAYS))
+        first = read_day(query, "from", last - min(timedelta(days=DEFAULT_DAYS), last - date.min))
         if not 0 <= (last - first).days < MAX_DAYS:
             raise InvalidField(f"`from` must not be behind `to`, nor {MAX_DAYS} days before it.", param="from")
         tenant = query.get("tenant")

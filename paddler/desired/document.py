@@ -77,6 +77,11 @@ def state_from(document: object, at: str = "") -> BalancerDesiredState:
 def patched(state: BalancerDesiredState, body: bytes) -> BalancerDesiredState:
     """`state` with a JSON merge patch (RFC 7396): what it does not name stays, null is the default again. Raises
     `InvalidField`."""
+    return state_from(_merge(document_of(state), read_patch(body)))
+
+
+def read_patch(body: bytes) -> dict[str, Any]:
+    """Raises `InvalidField`."""
     _check_size(body)
     try:
         patch = msgspec.json.decode(body)
@@ -84,7 +89,7 @@ def patched(state: BalancerDesiredState, body: bytes) -> BalancerDesiredState:
         raise _no_json(error) from None
     if not isinstance(patch, dict):
         raise InvalidField("A patch is a JSON object with the fields to change.")
-    return state_from(_merge(document_of(state), cast("dict[str, Any]", patch)))
+    return cast("dict[str, Any]", patch)
 
 
 def _merge(target: object, patch: dict[str, Any]) -> dict[str, Any]:

@@ -264,3 +264,13 @@ async def test_redis_is_away(prefix: str) -> None:
     async with http_balancer("redis://127.0.0.1:1", prefix) as balancer, balancer.http("management") as http:
         for answer in (await http.get(STATE), await http.put(STATE, json=DEFAULT), await http.get(HISTORY)):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_what_is_wrong_with_the_request_comes_before_if_match(http: httpx.AsyncClient) -> None:
+    await http.put(STATE, json=DEFAULT)
+    outdated = {"if-match": '"7"'}
+    no_patch = await http.patch(STATE, content=b'"text"', headers=outdated | {"content-type": MERGE_PATCH})
+    assert no_patch.status_code == 400
+    never_was = await http.post("/api/v1/history/-4/rollback", headers=outdated)
+    assert never_was.status_code == 404
+    assert (await http.post("/api/v1/history/1/rollback", headers=outdated)).status_code == 412

@@ -82,11 +82,12 @@ async def test_who_follows_without_it_and_leaves_cancels(balancer: HttpBalancer,
     ("path", "body", "way"),
     [
         (CHAT, chat(), "often"),
+        (CHAT, chat(), ""),
         (CHAT, chat(n=2), "wait"),
         ("/v1/completions", {"model": "default", "prompt": "x", "n": 2}, "wait"),
         (EMBEDDINGS, embed(), "wait"),
     ],
-    ids=["unknown", "choices", "completions", "embeddings"],
+    ids=["unknown", "empty", "choices", "completions", "embeddings"],
 )
 async def test_where_it_cannot_be_it_is_refused(
     balancer: HttpBalancer, path: str, body: dict[str, Any], way: str

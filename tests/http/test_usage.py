@@ -154,3 +154,8 @@ async def test_a_key_that_is_forgotten_has_its_usage_still(
     await keys.forget(alice.key.id)
     (row,) = await rows(balancer, operator)
     assert (row["key"], row["key_name"], row["requests"]) == (alice.key.id, "", 1)
+
+
+async def test_the_first_day_there_is(balancer: HttpBalancer) -> None:
+    operator = await balancer.new_key("operator", "management")
+    assert await rows(balancer, operator, to="0001-01-01") == []
