@@ -212,7 +212,7 @@ async def test_by_command(store: Store) -> None:
     found = (await states.read("default")).state
     assert document_of(found)["inference_parameters"]["lora_adapters"] == [
         {"HuggingFace": {"repo_id": "owner/repo", "filename": "adapter.gguf", "revision": "main"}, "scale": 0.5},
-        {"LocalToAgent": "/b.gguf"},
+        {"LocalToAgent": "/b.gguf", "scale": 1.0},
     ]
     shown = await run("show")
     assert "/b.gguf" in shown

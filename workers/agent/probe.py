@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, structs
 
+from paddler import logs
 from paddler.engine import ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.issues import IssueKind
@@ -119,7 +120,8 @@ def _last_words(stderr: bytes) -> str:
 
 
 def main(is_full: bool) -> None:
-    """The child. A refusal goes to stdout."""
+    """The child. A refusal goes to stdout, and so nothing else may."""
+    logs.configure("agent", "error", "json", stream=sys.stderr)
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSettings)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not is_full:
