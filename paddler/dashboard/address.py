@@ -33,7 +33,7 @@ class _Place(click.ParamType[str, str]):
         except (ValueError, httpx.InvalidURL) as error:
             self.fail(f"{error}", param, ctx)
         if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
-            self.fail(f"{value!r} is neither host:port nor http(s)://host:port.", param, ctx)
+            self.fail("This is neither host:port nor http(s)://host:port.", param, ctx)
         return value.rstrip("/")
 
 

@@ -105,8 +105,6 @@ class Management:
         where, told = self._access.shown, str(error).rstrip(".") or type(error).__name__
         if isinstance(error, httpx.TimeoutException):
             return CannotTalk(f"{where} does not answer")
-        if isinstance(error, httpx.RemoteProtocolError) and self._access.url.startswith("http://"):
-            told += "; does it speak HTTPS? Then say https://HOST:PORT, or --tls-ca"
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
@@ -115,6 +113,8 @@ class Management:
                 # asyncio has words of its own there, with the address in them once more.
                 told = os.strerror(cause.errno) if cause.errno in errno.errorcode else cause.strerror
             cause = cause.__cause__ or cause.__context__
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and self._access.url.startswith("http://"):
+            told += "; does it speak HTTPS? Then say https://HOST:PORT, or --tls-ca"
         return CannotTalk(f"{where} cannot be reached: {told}")
 
 

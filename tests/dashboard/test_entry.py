@@ -87,7 +87,7 @@ async def test_redis_is_away(prefix: str) -> None:
         http_balancer("redis://127.0.0.1:1", prefix) as balancer,
         watching(Access(balancer.url("management"))) as screen,
     ):
-        await screen.shows("Redis cannot be reached.")
+        await screen.shows("Redis cannot be reached")
 
 
 async def test_the_age_of_a_lease(balancer: HttpBalancer, agent: HandAgent) -> None:
@@ -96,4 +96,5 @@ async def test_the_age_of_a_lease(balancer: HttpBalancer, agent: HandAgent) -> N
         assert "-" in screen.line("hand").split()
     await agent.pool.renew(agent.agent_id, lease_ms=40_000, snapshot={"lease_ms": 60_000})
     async with watching(Access(balancer.url("management"))) as screen:
-        await screen.shows("hand", "20 s")
+        await screen.shows("hand", " s ")
+        assert 20 <= int(screen.line("hand").split()[-4]) < 60
