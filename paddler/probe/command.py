@@ -70,7 +70,9 @@ async def trouble_of_agent(store: Store, pool: str, name: str, *, ready: bool = 
     lanes = [lane for lane in (await Overview(store).pool(pool)).lanes if lane.name == name]
     alive = [lane for lane in lanes if not lane.is_lost]
     if not alive:
-        return f"agent {name} of pool {pool} has lost its lease" if lanes else f"there is no agent {name} in pool {pool}"
+        return (
+            f"agent {name} of pool {pool} has lost its lease" if lanes else f"there is no agent {name} in pool {pool}"
+        )
     if ready and not any(lane.state == "ready" for lane in alive):
         return f"agent {name} of pool {pool} is {alive[0].state}, not ready"
     return None

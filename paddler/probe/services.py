@@ -14,11 +14,14 @@ WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")
 """How OpenSSL calls it when a client shows none (TLS 1.3, 1.2)."""
 
 
-def trouble_of_service(address: Address, path: str, *, is_tls: bool, wants_client: bool, timeout_s: float) -> str | None:
+def trouble_of_service(
+    address: Address, path: str, *, is_tls: bool, wants_client: bool, timeout_s: float
+) -> str | None:
     """Why `GET path` is not answered with 200, or None.
 
-    By TLS the certificate is not checked: it is for the service's name, and this is the loopback. A service that
-    refuses us for want of a client's certificate (`wants_client`) is alive, and more cannot be asked of it."""
+    By TLS the certificate is not checked: it is for the service's name, and this is the loopback. Of a service that
+    wants a certificate of its clients (`wants_client`) only a handshake is asked: we have none, and it takes its event
+    loop to refuse us."""
     host = WILDCARDS.get(address.host, address.host)
     connection: http.client.HTTPConnection
     if is_tls:
@@ -26,6 +29,9 @@ def trouble_of_service(address: Address, path: str, *, is_tls: bool, wants_clien
     else:
         connection = http.client.HTTPConnection(host, address.port, timeout=timeout_s)
     try:
+        if wants_client:
+            connection.connect()
+            return None
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(4096)
@@ -53,4 +59,3 @@ def _reason(body: bytes) -> str:
         return str(json.loads(body)["reason"])
     except (ValueError, KeyError, TypeError):
         return body[:100].decode(errors="replace")
-

@@ -1,4 +1,4 @@
-"""The compose files by Docker Compose itself, and every command, flag, variable and port in them by our own commands."""
+"""The compose files by Docker Compose itself, their commands, flags, variables and ports by our own commands."""
 
 from __future__ import annotations
 

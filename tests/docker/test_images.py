@@ -107,7 +107,7 @@ def test_llama_is_built_for_every_cpu_and_finds_its_backends(name: str) -> None:
 
 def test_the_variant_that_crashes_is_left_out() -> None:
     """pyproject.toml says why AMX is never on."""
-    assert "rm -f \"$lib/libggml-cpu-sapphirerapids.so\"" in (DOCKER / "build/finish-llama").read_text()
+    assert 'rm -f "$lib/libggml-cpu-sapphirerapids.so"' in (DOCKER / "build/finish-llama").read_text()
     builds = [rest for word, rest in instructions() if word == "RUN" and "docker/build/llama-c" in rest]
     first = [rest for rest in builds if "--no-install-project" in rest]
     assert len(first) == 2

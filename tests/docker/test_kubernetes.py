@@ -23,7 +23,10 @@ VARIANTS = ("local", "keda-redis", "keda-prometheus", "keda-metrics-api")
 SCALED = VARIANTS[1:]
 OLDEST, NEWEST = "1.25", "1.37"
 """autoscaling/v2 and policy/v1 are there since 1.23 and 1.21; the label of namespaces' names since 1.22."""
-MADE_BY_HAND = {"paddler-redis": {"balancer", "worker", "agent", "users.acl"}, "paddler-keda": {"username", "password", "token"}}
+MADE_BY_HAND = {
+    "paddler-redis": {"balancer", "worker", "agent", "users.acl"},
+    "paddler-keda": {"username", "password", "token"},
+}
 """Secrets that docker/k8s/README.md has an operator make, with their keys."""
 variants = pytest.mark.parametrize("variant", VARIANTS)
 scaled = pytest.mark.parametrize("variant", SCALED)

@@ -20,9 +20,11 @@ PROMETHEUS = ("prometheus.yaml", "with-key.yaml")
 
 def told() -> dict[str, set[str]]:
     """Names of series with their labels."""
-    rows = re.findall(r"^\| `(paddler_\w+)` \| (\w+) \| ([^|]*) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(paddler_\w+)` \| (\w+) \|([^|]*)\|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
     assert len(rows) > 30
-    labels = {(name, kind): {label.strip() for label in words.split(",") if label.strip()} for name, kind, words in rows}
+    labels = {
+        (name, kind): {label.strip() for label in words.split(",") if label.strip()} for name, kind, words in rows
+    }
     return {f"{name}{end}": found for (name, kind), found in labels.items() for end in SUFFIXES[kind]}
 
 

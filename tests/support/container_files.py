@@ -153,7 +153,9 @@ def parsed(run: Run) -> dict[str, Any]:
     assert not unknown, f"{run.where}: `paddler {command.name}` does not know {', '.join(unknown)}"
     with _environment(ours):
         context = command.make_context(command.name, arguments)
-    taken = {name for name in ours if context.get_parameter_source(variables[name] or "") is ParameterSource.ENVIRONMENT}
+    taken = {
+        name for name in ours if context.get_parameter_source(variables[name] or "") is ParameterSource.ENVIRONMENT
+    }
     assert taken == set(ours), f"{run.where}: {sorted(set(ours) - taken)} are said by flags, too"
     return context.params
 

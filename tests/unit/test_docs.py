@@ -14,7 +14,10 @@ DOCUMENTS = [
     *(path for top in ("paddler", "api", "workers", "docs") for path in (ROOT / top).rglob("*.md")),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-OTHER_PROGRAMS = {"--cacert", "--help", "--randomly-seed"}
+OTHER_PROGRAMS = {
+    *("--cacert", "--help", "--randomly-seed"),
+    *("--build", "--build-arg", "--detach", "--from-file", "--output", "--rm", "--scale", "--target"),
+}
 
 
 def text(name: str) -> str:
