@@ -141,7 +141,7 @@ BODY = {
 
 async def test_a_stream_is_not_held_back_and_outlives_its_balancer(fleet: Fleet, store: Store) -> None:
     demand = store.pool("default").keys.demand()
-    heard = Heard()
+    heard, number = Heard(), -1
     async with fleet.http() as http:
         with pytest.raises(httpx.RemoteProtocolError):  # noqa: PT012  # the stream breaks off in its midst
             async with http.stream("POST", "/v1/chat/completions", json=BODY) as answer:
@@ -180,7 +180,8 @@ def _is_open(port: int) -> bool:
 async def test_sockets_pass_and_nothing_new_goes_to_a_balancer_that_stops(fleet: Fleet) -> None:
     async with raw_socket(f"http://127.0.0.1:{fleet.ports['inference']}") as opened:
         await opened.send("nonsense")
-        assert await opened.error()
+        _, code, _ = await opened.error()
+        assert code == 400
     fleet.balancers[0].process.send_signal(signal.SIGTERM)
     await wait_until(lambda: not fleet.balancers[0].is_running, timeout_s=30, poll_s=0.05, what="it has stopped")
     assert not _is_open(fleet.at[0]["openai"])

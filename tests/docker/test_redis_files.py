@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -61,8 +62,8 @@ def test_a_server_takes_the_configuration(server: str, request: pytest.FixtureRe
         try:
             with redis.Redis(unix_socket_path=str(socket), username="paddler-admin", password="secret") as client:
                 _wait(client)
-                said = client.config_get("*")
-                users_known = client.acl_users()
+                said: Any = client.config_get("*")
+                users_known: Any = client.acl_users()
             with redis.Redis(unix_socket_path=str(socket)) as stranger, pytest.raises(redis.AuthenticationError):
                 stranger.ping()
         finally:

@@ -16,7 +16,7 @@ DOCUMENTS = [
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {
     *("--cacert", "--help", "--randomly-seed"),
-    *("--build", "--build-arg", "--detach", "--from-file", "--output", "--rm", "--scale", "--target"),
+    *("--build", "--build-arg", "--detach", "--format", "--from-file", "--output", "--rm", "--scale", "--target"),
 }
 
 
