@@ -33,6 +33,7 @@ SUMMARIES = {
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
     "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",
     "acl": "Print ACL users for Redis with what each kind of process needs, and no more.",
+    "probe": "Say by the exit code whether a process does its work, for health checks.",
 }
 """What `--help` says of our own commands without importing them, in the order it lists them."""
 

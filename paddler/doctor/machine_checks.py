@@ -27,8 +27,10 @@ REBUILD = "build llama.cpp for this CPU: docs/engine.md names the flags, `make s
 PORT_TIMEOUT_S = 2.0
 MIB = 2**20
 _ASK = """
-import ctypes, sys
+import ctypes, os, sys
 library = ctypes.CDLL(sys.argv[1])
+if not library.ggml_backend_reg_count():  # as workers/agent/llama.py does
+    library.ggml_backend_load_all_from_path(os.fsencode(os.path.dirname(sys.argv[1])))
 for name in ("llama_version", "llama_print_system_info"):
     function = getattr(library, name)
     function.restype = ctypes.c_char_p

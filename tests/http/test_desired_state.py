@@ -269,7 +269,7 @@ async def test_redis_is_away(prefix: str) -> None:
 async def test_what_is_wrong_with_the_request_comes_before_if_match(http: httpx.AsyncClient) -> None:
     await http.put(STATE, json=DEFAULT)
     outdated = {"if-match": '"7"'}
-    no_patch = await http.patch(STATE, content=b'"text"', headers=outdated | {"content-type": MERGE_PATCH})
+    no_patch = await http.patch(STATE, content=b'"text"', headers=PATCH | outdated)
     assert no_patch.status_code == 400
     never_was = await http.post("/api/v1/history/-4/rollback", headers=outdated)
     assert never_was.status_code == 404

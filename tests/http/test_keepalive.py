@@ -90,7 +90,7 @@ async def test_none_is_headers_alone(
     balancer: HttpBalancer, new_agent: NewAgent, path: str, body: dict[str, Any]
 ) -> None:
     async with AsyncExitStack() as stack:
-        response = await opened(stack, balancer, path, body, "None")
+        response = await opened(stack, balancer, path, body, "none")
         assert response.headers["x-queue-position"] == "0"
         await finish(await new_agent(), body)
         events = await read_events(response)

@@ -19,7 +19,10 @@ DOCUMENTS = [
     ),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-OTHER_PROGRAMS = {"--cacert", "--help", "--randomly-seed"}
+OTHER_PROGRAMS = {
+    *("--cacert", "--help", "--randomly-seed"),
+    *("--build", "--build-arg", "--detach", "--format", "--from-file", "--output", "--rm", "--scale", "--target"),
+}
 
 
 def text(name: str) -> str:

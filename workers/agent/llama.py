@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -67,11 +68,28 @@ log_callback = lib.llama_log_callback(_log)  # llama.cpp keeps the pointer, so t
 @cache
 def _init_library() -> None:
     lib.llama_log_set(log_callback, ctypes.c_void_p(None))
+    _load_backends()
     lib.llama_backend_init()
+
+
+def _load_backends() -> None:
+    """A build with GGML_BACKEND_DL, as that of the images, has its backends in files of their own beside the library,
+    one for each kind of CPU; llama.cpp would look for them beside the Python and in the working directory. Of those for
+    CPUs the best that this one can run is taken. In any other build they are linked, and this does nothing."""
+    folder = Path(lib.__file__).parent / "lib"
+    # By way of libllama: a wheel has no links, so that `libggml.so` is another file than the one libllama has loaded,
+    # and would have a registry of its own.
+    library = ctypes.CDLL(str(folder / f"libllama.{'dylib' if sys.platform == 'darwin' else 'so'}"))
+    library.ggml_backend_reg_count.restype = ctypes.c_size_t
+    if not library.ggml_backend_reg_count():
+        library.ggml_backend_load_all_from_path(ctypes.c_char_p(os.fsencode(folder)))
+    if not library.ggml_backend_reg_count():
+        raise ModelError(f"llama.cpp has no backend that runs on this CPU: none is built in, none in {folder}")
 
 
 def build_info() -> str:
     """Which llama.cpp this is, and the CPU features it was built for."""
+    _init_library()
     features = [
         part.split("=")[0].strip() for part in lib.llama_print_system_info().decode().split("|") if "= 1" in part
     ]

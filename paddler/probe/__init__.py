@@ -1,0 +1,1 @@
+"""`paddler probe`: whether a process does its work, for health checks."""
