@@ -282,7 +282,7 @@ async def serve(settings: BalancerSettings) -> int:
             ),
             services=shown,
             ring=tenants.ring,
-            address=address,
+            hosts=(address.host, *settings.allowed_hosts),
             listener=listener,
             is_tls=context is not None,
         )

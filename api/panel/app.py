@@ -29,7 +29,6 @@ from api.ready import Readiness, ready_route
 from paddler.clock import Clock
 from paddler.metrics.fleet import FleetWatch
 from paddler.metrics.history import History, HistoryKeeper
-from paddler.settings import Address
 from paddler.store.client import Store
 from paddler.tenants.ring import KeyRing
 
@@ -49,7 +48,7 @@ class Panel:
         *,
         management: Litestar,
         inference: Litestar,
-        address: Address,
+        hosts: Sequence[str],
         is_local: bool,
         is_tls: bool,
         limits: Sequence[LimitObject] = (),
@@ -82,9 +81,7 @@ class Panel:
             around=Around(errors=ERRORS, error_body=ErrorAnswer),
         )
         data = Data(self.app.asgi_handler, management, inference)
-        self.app.asgi_handler = Guard(
-            pages or Pages(), data, data.has, ring, sessions, own_host=address.host, is_local=is_local
-        )
+        self.app.asgi_handler = Guard(pages or Pages(), data, data.has, ring, sessions, hosts=hosts, is_local=is_local)
 
     def start(self) -> None:
         self._keeper.start()

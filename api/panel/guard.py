@@ -14,6 +14,7 @@ can have been given for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,9 +23,11 @@ from api.access.caller import Caller, remember_caller
 from api.access.gate import FREE, presented_key
 from api.access.refusals import refuse
 from api.cors import SAFE, is_same_origin
-from api.panel.headers import SECURITY, WRITES, is_local_name, session_id
+from api.hosts import is_known_host
+from api.panel.headers import SECURITY, WRITES, session_id
 from api.panel.sessions import Sessions, check
-from paddler.errors import Forbidden, PaddlerError, QueueUnavailable, Unauthorized
+from paddler.errors import Forbidden, HostNotAllowed, PaddlerError, QueueUnavailable, Unauthorized
+from paddler.host_options import ALLOWED_HOST
 from paddler.store.client import TROUBLE
 from paddler.tenants.account import Account
 from paddler.tenants.ring import KeyRing
@@ -49,17 +52,17 @@ class Guard:
         ring: KeyRing | None,
         sessions: Sessions | None,
         *,
-        own_host: str,
+        hosts: Sequence[str],
         is_local: bool,
     ) -> None:
-        """`data` answers the paths for which `is_data`, `pages` all others. `own_host` is what the service listens on;
-        `is_local`: only this machine reaches that. `ring` None lets everybody in."""
+        """`data` answers the paths for which `is_data`, `pages` all others. `hosts` are names it is known by beside
+        those of the loopback interface; `is_local`: only this machine reaches it. `ring` None lets everybody in."""
         self._pages = pages
         self._data = data
         self._is_data = is_data
         self._ring = ring
         self._sessions = sessions
-        self._own_host = own_host
+        self._hosts = [name.lower() for name in hosts]
         self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,15 +81,17 @@ class Guard:
         await self._data(scope, receive, send)
 
     def _check_host(self, scope: Any) -> None:
-        """Raises `Forbidden`."""
-        is_open = self._ring is None or self._ring.is_open
-        if not (self._is_local and is_open) or scope["path"] in FREE:
+        """Raises `HostNotAllowed`."""
+        needs_key = self._ring is not None and self._ring.needs_key
+        if not self._is_local or needs_key or scope["path"] in FREE:
             return
         host = dict(scope["headers"]).get(b"host", b"")
-        if not is_local_name(host, self._own_host):
-            raise Forbidden(
-                f"The panel is open to this machine alone and was called as {host.decode('latin-1')[:100]!r}. "
-                "Call it by its address, or make API keys with `paddler keys create NAME --scope management`."
+        if not is_known_host(host, self._hosts):
+            raise HostNotAllowed(
+                f"The panel is open to this machine alone and was called as {host.decode('latin-1')[:100]!r}. Call it "
+                f"by its address or a name that {ALLOWED_HOST} of the balancer has, or make API keys with "
+                "`paddler keys create NAME --scope management`.",
+                param="Host",
             )
 
     async def _let_in(self, scope: Any, path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 
@@ -57,19 +56,3 @@ def session_cookie(host: bytes, value: str, *, is_tls: bool) -> str:
     if not value:
         parts.append("Max-Age=0")
     return "; ".join(parts)
-
-
-def is_local_name(host: bytes, own: str) -> bool:
-    """Whether a `Host` header can only mean this machine: an address, `localhost`, or what the service was told to
-    listen on. Any other name may have been pointed here by whoever owns it, after its page was loaded from elsewhere
-    (DNS rebinding)."""
-    text = host.decode("latin-1").lower()
-    name = text.rpartition(":")[0] if not text.endswith("]") and ":" in text else text
-    name = name.strip("[]").rstrip(".")
-    if name in ("localhost", own.lower()) or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -18,7 +18,6 @@ from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
 from paddler.metrics.requests import RequestMetrics
-from paddler.settings import Address
 from paddler.store.client import Store
 from paddler.tenants.ring import KeyRing
 
@@ -35,7 +34,7 @@ def create_panel(
     limits: Sequence[LimitObject] = (),
     services: Sequence[ServiceObject] = (),
     ring: KeyRing | None,
-    address: Address,
+    hosts: Sequence[str],
     listener: socket.socket,
     is_tls: bool,
     pages: ASGIApp | None = None,
@@ -49,7 +48,7 @@ def create_panel(
         max_body,
         management=create_management_app(store, stopping, clock, max_body, metrics),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
-        address=address,
+        hosts=hosts,
         is_local=is_loopback(listener),
         is_tls=is_tls,
         limits=limits,

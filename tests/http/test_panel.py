@@ -12,7 +12,7 @@ import httpx
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
 
-from api.panel.headers import is_local_name, session_cookie
+from api.panel.headers import session_cookie
 from paddler.clock import SystemClock
 from paddler.store.panel_keys import history_key
 from paddler.tenants.keys import ApiKeys
@@ -215,7 +215,7 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
     rebound = {"host": "evil.example:8062"}
     for path in ("/", "/api/v1/pools", "/panel/api/live"):
         refused = await browser.get(path, headers=rebound)
-        assert refused.status_code == 403
+        assert refused.status_code == 421
         assert "evil.example" in refused.text
     await balancer.new_key("operator", "management")
     # Its pages have no session: the cookie is of another host.
@@ -226,27 +226,6 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
 def test_a_cookie_under_tls_is_sent_by_tls_alone() -> None:
     assert "Secure" in session_cookie(b"panel.example", "x", is_tls=True).split("; ")
     assert session_cookie(b"panel.example", "x", is_tls=True).startswith("paddler_panel=x;")
-
-
-@pytest.mark.parametrize(
-    ("host", "is_local"),
-    [
-        ("127.0.0.1:8062", True),
-        ("[::1]:8062", True),
-        ("[::1]", True),
-        ("localhost", True),
-        ("LOCALHOST.:80", True),
-        ("panel.localhost:8062", True),
-        ("192.168.1.5:8062", True),
-        ("own.example:8062", True),
-        ("127.0.0.1.evil.example", False),
-        ("localhost.evil.example:8062", False),
-        ("notlocalhost", False),
-        ("", False),
-    ],
-)
-def test_names_of_this_machine(host: str, is_local: bool) -> None:
-    assert is_local_name(host.encode(), "own.example") is is_local
 
 
 class Live:

@@ -281,7 +281,7 @@ async def http_balancer(
         shown = create_panel(
             *(store, gateway, clock, MAX_BODY, shelf, keepalive, told.metrics),
             ring=tenants.ring,
-            address=Address("127.0.0.1", 0),
+            hosts=allowed_hosts,
             listener=listener,
             is_tls=False,
             pages=Pages(panel),
