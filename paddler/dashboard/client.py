@@ -109,7 +109,7 @@ class Management:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return CannotTalk(f"{where} shows a certificate that is not trusted ({cause.verify_message}): --tls-ca")
-            if isinstance(cause, OSError) and cause.strerror:
+            if isinstance(cause, OSError) and cause.errno and cause.strerror:
                 # asyncio has words of its own there, with the address in them once more.
                 told = os.strerror(cause.errno) if cause.errno in errno.errorcode else cause.strerror
             cause = cause.__cause__ or cause.__context__

@@ -10,7 +10,7 @@ import pytest
 from minilm import minilm_path
 from panel_harness import PATIENCE_MS, PanelFleet, Screen
 from playground_harness import Playground, words
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 from tiny_vision import picture, write_projector
 
 from paddler.up.starter import find_starter
@@ -107,7 +107,7 @@ def test_images_go_to_models_that_see(screen: Screen, fleet: PanelFleet, tmp_pat
         playground = Playground(screen, fleet, "seers")
         playground.set_up(max_tokens="5", ignore_eos="true")
         expect(attach).to_be_enabled()
-        image = {"name": "tiles.png", "mimeType": "image/png", "buffer": picture()}
+        image: FilePayload = {"name": "tiles.png", "mimeType": "image/png", "buffer": picture()}
         playground.page.locator("input[type=file]").set_input_files(image)
         expect(playground.page.get_by_role("list", name="Attached images")).to_be_visible()
         playground.send("What is it?")
