@@ -111,7 +111,7 @@ class Management:
                 return CannotTalk(f"{where} shows a certificate that is not trusted ({cause.verify_message}): --tls-ca")
             if isinstance(cause, OSError) and cause.errno and cause.strerror:
                 # asyncio has words of its own there, with the address in them once more.
-                told = os.strerror(cause.errno) if cause.errno in errno.errorcode else cause.strerror
+                told = os.strerror(cause.errno or 0) if cause.errno in errno.errorcode else cause.strerror
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and self._access.url.startswith("http://"):
             told += "; does it speak HTTPS? Then say https://HOST:PORT, or --tls-ca"

@@ -51,7 +51,7 @@ class Terminal:
             return all(word in text for word in words) and not (without and without in text)
 
         try:
-            await wait_until(is_so, timeout_s=20, poll_s=0.1, what=f"{words}, without {without!r}")
+            await wait_until(is_so, timeout_s=60, poll_s=0.1, what=f"{words}, without {without!r}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{text}") from None
         return text

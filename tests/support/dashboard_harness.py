@@ -132,7 +132,7 @@ class Screen:
             return all(word in text for word in words) and not (without and without in text)
 
         try:
-            await wait_until(is_so, timeout_s=20, poll_s=0.05, what=f"{words} on the screen, without {without!r}")
+            await wait_until(is_so, timeout_s=60, poll_s=0.05, what=f"{words} on the screen, without {without!r}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.text}") from None
 
