@@ -50,7 +50,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         has_logprobs = call.payload.logprobs is not None
         chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
         label = encode_label(chat_label)
-        how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
+        how = await read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
         if call.n > 1:
             if how.idempotency_key:
