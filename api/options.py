@@ -15,12 +15,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import msgspec
-from litestar.exceptions import ClientException
+from msgspec.structs import replace
 
 from api.access.caller import Caller, caller_of
 from api.body import AnyRequest
 from api.event_ids import LAST_EVENT_ID
+from api.fingerprint import fingerprint
 from paddler.errors import InvalidField
 from paddler.jobs.gateway import Submit
 from paddler.store.keys import CLASSES
@@ -35,24 +35,24 @@ DISCONNECTS = ("cancel", "wait")
 _HINTS = ("X-Session-ID", "X-Conversation-Id")
 
 
-def read_options(
+async def read_options(
     request: AnyRequest, body: bytes, *, label: bytes, cache_key: str | None = None, is_background: bool = False
 ) -> Submit:
     """Raises `InvalidField`, naming the header."""
     _check_is_new(request)
     key = _idempotency_key(request)
     caller = caller_of(request.scope)
-    return submit_of(
+    how = submit_of(
         caller,
         asked_class=_request_class(request),
         hint=_hint(request, cache_key, caller),
         start_timeout_ms=_start_timeout_ms(request),
         is_background=is_background,
         idempotency_key=key,
-        fingerprint=_fingerprint(_route(request), body) if key else "",
         label=label,
         may_come_back=waits_on_disconnect(request),
     )
+    return replace(how, fingerprint=await fingerprint(_route(request), body)) if key else how
 
 
 def submit_of(caller: Caller, *, asked_class: str | None = None, **how: Any) -> Submit:
@@ -153,14 +153,3 @@ def _idempotency_key(request: AnyRequest) -> str:
 def _route(request: AnyRequest) -> str:
     """One name for all paths of a route."""
     return min(request.route_handler.paths)
-
-
-def _fingerprint(route: str, body: bytes) -> str:
-    """A digest of where the body was sent and of what it says, whatever the order of its fields: what another route has
-    made of the same words would be rendered as that route does."""
-    try:
-        canonical = msgspec.json.encode(msgspec.json.decode(body), order="deterministic")
-    except RecursionError:
-        # What was decoded in a thread had more of a stack.
-        raise ClientException("The body is nested too deeply.") from None
-    return hashlib.sha256(b"%b\n%b" % (route.encode(), canonical)).hexdigest()[:32]

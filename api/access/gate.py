@@ -59,11 +59,10 @@ class Gate:
             return
         account = Account(key=key)
         remember_caller(scope, Caller(key.tenant, account, self._ring))
-        path = scope["path"]
 
         async def send_with_limits(event: Message) -> None:
             if event["type"] == "http.response.start":
-                event = with_limits(event, account, path, self._clock.wall())
+                event = with_limits(event, account, scope, self._clock.wall())
             await send(event)
 
         await self._app(scope, receive, send_with_limits)

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from litestar.types import HTTPResponseStartEvent
+from litestar.types import HTTPResponseStartEvent, Scope
 
-from api.anthropic.errors import is_messages_path
+from api.anthropic.errors import is_for_anthropic
 from api.connection import Headers
 from api.standing import duration
 from paddler.tenants.account import Account
 
 
-def with_limits(event: HTTPResponseStartEvent, account: Account, path: str, now_s: float) -> HTTPResponseStartEvent:
+def with_limits(event: HTTPResponseStartEvent, account: Account, scope: Scope, now_s: float) -> HTTPResponseStartEvent:
     """The head of an answer, with what is known of its key's limits. `now_s` is seconds since the epoch."""
-    told = _told(account, now_s if is_messages_path(path) else None)
+    told = _told(account, now_s if is_for_anthropic(scope) else None)
     if account.lowered_class:
         told.append((b"x-paddler-class", account.lowered_class.encode()))
     if not told:

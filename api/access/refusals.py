@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from litestar.types import Send
 
-from api.anthropic.errors import error_body, is_messages_path
+from api.anthropic.errors import error_body, is_for_anthropic
 from api.connection import Headers
 from api.openai.errors import error_object
 from paddler.errors import Forbidden, PaddlerError, Unauthorized
@@ -21,7 +21,7 @@ async def refuse(scope: Any, send: Send, error: PaddlerError, *, is_native: bool
     headers = challenge(error)
     if is_native:
         body, media = error.message.encode(), b"text/plain; charset=utf-8"
-    elif is_messages_path(scope["path"]):
+    elif is_for_anthropic(scope):
         request_id = f"req_{secrets.token_hex(12)}"
         body, media = _encode(error_body(error, request_id)), b"application/json"
         headers.append((b"request-id", request_id.encode()))

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Response
 from litestar.exceptions import HTTPException
+from litestar.types import Scope
 from msgspec import Struct
 
 from api.app import ErrorHandlers
@@ -28,6 +29,7 @@ _TYPES = {
     504: "timeout_error",
 }
 _PATHS = re.compile(r"(/v1)?/v1/messages(/.*)?")
+_MODELS = re.compile(r"(/v1)?/v1/models(/.*)?")
 _OWN_CODES = {"thread": "thread_unsupported_request"}
 """Codes of Anthropic's that its clients act upon, by the field at fault: they send the same again without it."""
 
@@ -50,8 +52,12 @@ class ErrorBody(Struct, frozen=True, tag="error"):
     request_id: str
 
 
-def is_messages_path(path: str) -> bool:
-    """Whether it is one of Anthropic's routes, or meant to be one."""
+def is_for_anthropic(scope: Scope) -> bool:
+    """Whether it is one of Anthropic's routes, or meant to be one; those of models are OpenAI's, too, and which of them
+    is meant a header says."""
+    path = scope["path"]
+    if _MODELS.fullmatch(path):
+        return any(name == b"anthropic-version" for name, _ in scope["headers"])
     return _PATHS.fullmatch(path) is not None
 
 
@@ -74,7 +80,7 @@ def with_messages_apart(others: ErrorHandlers, max_body: int) -> ErrorHandlers:
 
     def chosen(kind: int | type[Exception]) -> Any:
         def handle(request: AnyRequest, error: Exception) -> Response[Any]:
-            handlers = own if is_messages_path(request.scope["path"]) else others
+            handlers = own if is_for_anthropic(request.scope) else others
             return handlers[kind](request, error)
 
         return handle

@@ -19,8 +19,6 @@ from api.openai.objects import (
     ChatCompletionChunk,
     EmbeddingList,
     ErrorAnswer,
-    ModelList,
-    ModelObject,
     Ranking,
 )
 from api.openai.request_object import RESPONSES, RequestObject
@@ -38,7 +36,7 @@ from api.submitting import (
     whole,
     whole_or_events,
 )
-from paddler.errors import InvalidField, ModelNotFound, QueueUnavailable, RequestNotFound
+from paddler.errors import InvalidField, QueueUnavailable, RequestNotFound
 
 ERRORS: dict[str, Any] = {"error_body": ErrorAnswer, "error_headers": ERROR_HEADERS}
 SUBMITS: dict[str, Any] = {**ERRORS, "parameters": SUBMIT_HEADERS, "errors": SUBMIT_ERRORS}
@@ -118,21 +116,6 @@ RERANK = Operation(
     request=rerank.DECODER,
     answers={200: whole(Ranking, "The documents' scores, the best first.")},
     **SUBMITS,
-)
-LIST_MODELS = Operation(
-    summary="Names that `model` in a request may have.",
-    tag="openai",
-    answers={200: Answer(description="Pools, and the models that their agents serve.", content={JSON: ModelList})},
-    errors=(QueueUnavailable,),
-    **ERRORS,
-)
-GET_MODEL = Operation(
-    summary="One of the models.",
-    tag="openai",
-    parameters=(Parameter(name="model_path", where="path", description="Its id, slashes included."),),
-    answers={200: Answer(description="The model.", content={JSON: ModelObject})},
-    errors=(ModelNotFound, QueueUnavailable),
-    **ERRORS,
 )
 
 _ID = Parameter(name="request_id", where="path", description="As `x-request-id` of an answer told it.")

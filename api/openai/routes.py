@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import msgspec
-from litestar import get, post
+from litestar import post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 from msgspec.structs import replace
@@ -25,9 +24,8 @@ from api.openai.completion import ChatStream, chat_completion
 from api.openai.completions_routes import completion_routes, stream_completion
 from api.openai.embeddings import read_embedding_call
 from api.openai.label import ChatLabel, CompletionLabel, ResponseLabel, encode_label, label_of
-from api.openai.models import model_object
-from api.openai.objects import ModelList, ModelObject
-from api.openai.operations import CHAT, EMBED, GET_MODEL, LIST_MODELS, RERANK
+from api.openai.model_routes import model_routes
+from api.openai.operations import CHAT, EMBED, RERANK
 from api.openai.rerank import RERANK_PATHS, read_rerank_call
 from api.openai.status import request_chunks
 from api.openai.token_routes import token_routes
@@ -35,8 +33,8 @@ from api.options import read_options
 from api.responses.answers import stream_response
 from api.responses.routes import response_routes
 from paddler.clock import Clock
-from paddler.errors import InvalidField, ModelNotFound
-from paddler.jobs.gateway import Gateway, PoolModel, Reply
+from paddler.errors import InvalidField
+from paddler.jobs.gateway import Gateway, Reply
 from paddler.wire.balancer import Finished, Tokens
 
 
@@ -50,7 +48,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         has_logprobs = call.payload.logprobs is not None
         chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
         label = encode_label(chat_label)
-        how = read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
+        how = await read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
         if call.n > 1:
             if how.idempotency_key:
@@ -88,22 +86,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
 
-    async def shown(entry: PoolModel) -> ModelObject:
-        return model_object(entry, await gateway.view(entry.pool))
-
-    @get("/v1/models", operation=LIST_MODELS)
-    async def list_models() -> ModelList:
-        return {"object": "list", "data": [await shown(entry) for entry in await gateway.models()]}
-
-    @get("/v1/models/{model_path:path}", operation=GET_MODEL)
-    async def get_model(model_path: FromPath[str]) -> ModelObject:
-        name = model_path.removeprefix("/")
-        for entry in await gateway.models():
-            if entry.id == name:
-                return await shown(entry)
-        raise ModelNotFound(f"No model is called {name[:100]!r}; GET /v1/models lists those there are.", param="model")
-
-    routes = [create_chat_completion, create_embeddings, create_ranking, list_models, get_model]
+    routes = [create_chat_completion, create_embeddings, create_ranking, *model_routes(gateway)]
     routes += [*response_routes(gateway, clock), *completion_routes(gateway, clock), *token_routes(gateway, clock)]
     return routes
 

@@ -37,7 +37,7 @@ def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         request: AnyRequest, body: bytes, model: str | None, question: Question, kind: type[A]
     ) -> AskedAnswer[A]:
         check_payload(question)
-        how = read_options(request, body, label=_label)
+        how = await read_options(request, body, label=_label)
         pool = await gateway.resolve(model or DEFAULT_POOL)
         return AskedAnswer(partial(gateway.submit, pool, question, how), kind, answer_chunks, clock)
 

@@ -60,7 +60,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             has_logprobs=call.payload.logprobs is not None,
             is_background=call.is_background,
         )
-        how = read_options(
+        how = await read_options(
             request,
             body,
             label=encode_label(label),
@@ -86,7 +86,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         call = await receive_response_call(body, secrets.randbits(32))
         check_counts(call)
-        how = read_options(request, body, label=encode_label(QuestionLabel()))
+        how = await read_options(request, body, label=encode_label(QuestionLabel()))
         prepared = await prepare(call, responses, how.tenant)
         pool = await gateway.resolve(call.request.model)
         submit = partial(gateway.submit, pool, CountTokens(request=prepared.payload), how)
