@@ -26,7 +26,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 CONFIG = DOCKER / "haproxy/haproxy.cfg"
 PORTS = {"inference": 8061, "openai": 8070, "management": 8060, "panel": 8062}
-ADDRESSES = {"inference": "--inference-addr", "openai": "--compat-openai-addr", "management": "--management-addr", "panel": "--web-admin-panel-addr"}
+ADDRESSES = {
+    "inference": "--inference-addr",
+    "openai": "--compat-openai-addr",
+    "management": "--management-addr",
+    "panel": "--web-admin-panel-addr",
+}
 NUM_TOKENS = 150
 STEP_MS = "30"
 
