@@ -88,10 +88,11 @@ def install(path: list[Path]) -> None:
         INSTALLED.write_text(wanted)
 
 
-def build(path: list[Path]) -> None:
-    wanted = digest(sources())
-    if (DIST / "index.html").exists() and STAMP.exists() and STAMP.read_text() == wanted:
-        return
+def is_built(wanted: str) -> bool:
+    return (DIST / "index.html").exists() and STAMP.exists() and STAMP.read_text() == wanted
+
+
+def build(path: list[Path], wanted: str) -> None:
     install(path)
     print("panel: building", flush=True)
     run("npm", "run", "--silent", "check", path=path)
@@ -101,9 +102,14 @@ def build(path: list[Path]) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    wanted = digest(sources())
+    tests = "--test" in arguments
+    if is_built(wanted) and not tests:
+        return
     path = find_node()
-    build(path)
-    if "--test" in arguments:
+    if not is_built(wanted):
+        build(path, wanted)
+    if tests:
         install(path)
         run("npm", "run", "--silent", "test", path=path)
 

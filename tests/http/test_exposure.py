@@ -51,10 +51,14 @@ async def test_a_redis_that_is_away_does_not_keep_it_from_starting() -> None:
     await store.close()
 
 
-async def test_the_balancer_says_what_to_do_and_ends(store: Store) -> None:
-    flags = (*ANYWHERE, "--management-addr", "127.0.0.1:0", "--redis-url", store.url, "--redis-prefix", store.prefix)
+@pytest.mark.parametrize("exposed", ["--inference-addr", "--web-admin-panel-addr"])
+async def test_the_balancer_says_what_to_do_and_ends(store: Store, exposed: str) -> None:
+    addresses = dict.fromkeys(("--inference-addr", "--management-addr"), "127.0.0.1:0") | {exposed: "0.0.0.0:0"}
+    flags = [part for pair in addresses.items() for part in pair]
+    flags += ["--redis-url", store.url, "--redis-prefix", store.prefix]
     result = await asyncio.to_thread(CliRunner().invoke, serve.command, flags)
     assert result.exit_code == 2
+    assert f"{exposed} 0.0.0.0:" in result.stderr
     assert "paddler keys create" in result.stderr
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
 
-from api.panel.headers import is_local_name
+from api.panel.headers import is_local_name, session_cookie
 from paddler.clock import SystemClock
 from paddler.store.panel_keys import history_key
 from paddler.tenants.keys import ApiKeys
@@ -101,8 +101,8 @@ async def test_pages_use_the_handlers_of_the_other_services(
     await request.finish()
     assert (await asking).json()["choices"][0]["message"]["content"] == "hello"
     async with balancer.http("management") as management:
-        pools = (await management.get("/api/v1/pools")).json()
-        assert (await browser.get("/api/v1/pools")).json() == pools
+        known = (await management.get("/api/v1/pools/default/agents")).json()
+        assert (await browser.get("/api/v1/pools/default/agents")).json() == known
 
 
 async def test_without_keys_everybody_is_let_in(browser: httpx.AsyncClient) -> None:
@@ -223,6 +223,11 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
     assert (await browser.get("/api/v1/pools", headers=rebound)).status_code == 401
 
 
+def test_a_cookie_under_tls_is_sent_by_tls_alone() -> None:
+    assert "Secure" in session_cookie(b"panel.example", "x", is_tls=True).split("; ")
+    assert session_cookie(b"panel.example", "x", is_tls=True).startswith("paddler_panel=x;")
+
+
 @pytest.mark.parametrize(
     ("host", "is_local"),
     [
@@ -252,7 +257,7 @@ class Live:
         self.held: dict[str, dict[str, Any]] = {}
         self.samples: list[dict[str, Any]] = []
 
-    async def until(self, predicate: Any) -> None:
+    async def until(self, predicate: Callable[[Live], object]) -> None:
         event = ""
         while not predicate(self):
             line = await asyncio.wait_for(anext(self._lines), 20)

@@ -114,6 +114,22 @@ def elsewhere(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_packages_bring_the_panel_and_the_wheel_no_sources_of_it(wheel: Path, sdist: Path) -> None:
+    if not (ROOT / "api/panel/dist/index.html").exists():
+        if os.environ.get("CI"):
+            pytest.fail("the panel is not built: make panel")
+        pytest.skip("the panel is not built: make panel")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert "api/panel/dist/index.html" in names
+    assert any(name.startswith("api/panel/dist/assets/") and name.endswith(".js.br") for name in names)
+    assert [name for name in names if name.startswith("api/panel/web/")] == []
+    with tarfile.open(sdist) as archive:
+        packed = [name.partition("/")[2] for name in archive.getnames()]
+    assert {"api/panel/dist/index.html", "api/panel/web/src/main.tsx", ".ci/panel.py"} <= set(packed)
+    assert [name for name in packed if "node_modules" in name] == []
+
+
 def test_help_from_elsewhere_names_every_command(installed: Path, elsewhere: Path) -> None:
     said = run(installed / "paddler", "--help", cwd=elsewhere)
     assert [name for name in COMMANDS if name not in said] == []

@@ -6,7 +6,6 @@ A test asks for `screen`, and for `fleet` where it does something to that. It en
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
         missing("the panel is not built: make panel")
     fleet = PanelFleet(tmp_path_factory.mktemp("panel-fleet"))
     try:
-        asyncio.run(fleet.ready())
+        fleet.wait_ready()
         yield fleet
     finally:
         fleet.end()

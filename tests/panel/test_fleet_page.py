@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_a_first_visit_shows_the_fleet(screen: Screen) -> None:
     expect(page).to_have_title("Fleet · Paddler")
     agent = row(page, "agent-1")
     expect(agent).to_contain_text("ready")
-    expect(agent).to_contain_text("SmolLM2")
+    expect(agent).to_contain_text("smollm2-135m")
     expect(agent.get_by_role("img", name="of 2 slots are busy")).to_be_visible()
     expect(page.get_by_role("navigation").get_by_text("Live")).to_be_visible()
     expect(page.locator(".chart canvas").first).to_be_visible()
@@ -42,7 +42,7 @@ def test_an_agent_is_added_by_a_command_to_copy(screen: Screen, fleet: PanelFlee
     dialog.get_by_label("Name").fill("added")
     command = dialog.get_by_label("command that adds an agent", exact=True)
     expect(command).to_contain_text("--name added")
-    program, *arguments = command.inner_text().split()
+    program, *arguments = shlex.split(command.inner_text())
     assert program == "paddler"
     screen.shoot_all("add-agent")
     page.keyboard.press("Escape")
@@ -87,14 +87,14 @@ def test_a_killed_agent_goes(screen: Screen, fleet: PanelFleet) -> None:
 def test_a_fleet_without_agents_teaches_how_to_get_one(new_screen: Callable[[str], Screen], tmp_path: Path) -> None:
     fleet = PanelFleet(tmp_path, "--engine", "scripted", "--agents", "0")
     try:
-        asyncio.run(fleet.ready())
+        fleet.wait_ready()
         screen = new_screen(fleet.panel_url)
         page = screen.open("fleet")
         expect(page.get_by_role("heading", name="No agents yet")).to_be_visible()
         command = page.get_by_label("command that adds an agent", exact=True)
         expect(command).to_contain_text("paddler agent --slots 4")
         screen.shoot_all("fleet-empty")
-        fleet.start(*command.inner_text().split()[1:], "--engine", "scripted", "--name", "first")
+        fleet.start(*shlex.split(command.inner_text())[1:], "--engine", "scripted", "--name", "first")
         expect(row(page, "first")).to_contain_text("ready")
         expect(page.get_by_role("heading", name="No agents yet")).to_have_count(0)
     finally:

@@ -24,7 +24,7 @@ class Keys:
     def create(self, *flags: str) -> str:
         told = json.loads(self._fleet.run("keys", "create", "panel", *flags, "--json"))
         self.ids.append(told["id"])
-        return told["key"]
+        return told["secret"]
 
     def revoke(self) -> None:
         for key_id in self.ids:

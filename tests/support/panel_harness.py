@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,11 @@ class PanelFleet(Up):
             folder, *flags, "--max-buffered-requests", "1000", "--buffered-request-timeout", "120000", *arguments
         )
         self._added: list[subprocess.Popen[bytes]] = []
+
+    def wait_ready(self) -> None:
+        """In a thread: Playwright's own loop runs in this one while there is a browser."""
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, self.ready()).result()
 
     @property
     def panel_url(self) -> str:
@@ -117,8 +124,8 @@ class Screen:
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
     def set_theme(self, theme: str) -> None:
-        """`light` or `dark`, as the system has it."""
-        self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        """`light` or `dark`, as the system has it; nothing moves, so that a screenshot shows no colour under way."""
+        self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
 
     def shoot_all(self, name: str) -> None:
         """Screenshots of the whole page at both widths, light and dark, into `tests/panel/shots`; checks that nothing

@@ -4,6 +4,7 @@ import { useHashLocation } from "wouter-preact/use-hash-location";
 import { needsLogin } from "../data/api";
 import { startLive } from "../data/live";
 import { loadMe, me } from "../data/session";
+import { Alert } from "../ui/Alert";
 import { ConfirmHost } from "../ui/Confirm";
 import { ToastHost } from "../ui/Toast";
 import { Login } from "./Login";
@@ -14,20 +15,25 @@ import { Routes } from "./Routes";
 const LOOK_AGAIN_MS = 2000;
 
 export function Shell() {
-  useMe();
+  const trouble = useMe();
   if (needsLogin.value) return <><Login /><ToastHost /></>;
-  if (me.value === null) return null;
+  if (me.value === null) return trouble === null ? null : <main class="login"><Alert tone="warn">{trouble} Trying again.</Alert></main>;
   return <Inside />;
 }
 
-/** Asks who looks until somebody answers. */
-function useMe(): void {
+/** Asks who looks until somebody answers; why nobody does. */
+function useMe(): string | null {
   const [tries, setTries] = useState(0);
+  const [trouble, setTrouble] = useState<string | null>(null);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    loadMe().catch(() => { timer = setTimeout(() => setTries(tries + 1), LOOK_AGAIN_MS); });
+    loadMe().catch((error: unknown) => {
+      setTrouble(error instanceof Error ? error.message : String(error));
+      timer = setTimeout(() => setTries(tries + 1), LOOK_AGAIN_MS);
+    });
     return () => clearTimeout(timer);
   }, [tries]);
+  return trouble;
 }
 
 function Inside() {

@@ -22,6 +22,9 @@ export const MAX_RETRY_MS = 15_000;
 /** The balancer says something every 10 s at least; a connection that is silent for longer is dead. */
 const SILENCE_MS = 25_000;
 
+/** A tab that nobody looks at gives its connection back: browsers open six to an address by HTTP/1.1, for all tabs. */
+const HIDDEN_MS = 30_000;
+
 const ALWAYS = ["agents", "pools", "system"];
 const wanted = signal<ReadonlyMap<string, number>>(new Map());
 const topics = computed(() => [...new Set([...ALWAYS, ...wanted.value.keys()])].sort().join(","));
@@ -45,6 +48,8 @@ export function retryAfterMs(failures: number, random: () => number = Math.rando
   return full / 2 + (full / 2) * random();
 }
 
+/** Samples were missed although no connection was lost. */
+let historyIsOld = false;
 let retryNow: (() => void) | null = null;
 
 /** Do not wait for the time of the next try. */
@@ -61,7 +66,15 @@ export function startLive(): () => void {
     current?.abort("topics"); // it is opened again with what is wanted now
   });
   const wake = () => reconnect();
+  let hiding: ReturnType<typeof setTimeout> | undefined;
+  let onShown: (() => void) | null = null;
+  const look = () => {
+    clearTimeout(hiding);
+    if (document.hidden) hiding = setTimeout(() => current?.abort("hidden"), HIDDEN_MS);
+    else { onShown?.(); wake(); }
+  };
   window.addEventListener("online", wake);
+  document.addEventListener("visibilitychange", look);
   void run();
 
   async function run(): Promise<void> {
@@ -76,6 +89,12 @@ export function startLive(): () => void {
       }
       if (stopped || needsLogin.value) return;
       if (controller.signal.aborted && controller.signal.reason === "topics") continue;
+      if (controller.signal.aborted && controller.signal.reason === "hidden") {
+        if (document.hidden) await new Promise<void>((resolve) => { onShown = resolve; });
+        onShown = null;
+        historyIsOld = true;
+        continue;
+      }
       const wait = retryAfterMs(failures++);
       const before = connection.peek();
       connection.value = { state: "offline", since: before.state === "offline" ? before.since : Date.now(), retryAt: Date.now() + wait };
@@ -90,6 +109,9 @@ export function startLive(): () => void {
   return () => {
     stopped = true;
     undo();
+    clearTimeout(hiding);
+    onShown?.();
+    document.removeEventListener("visibilitychange", look);
     window.removeEventListener("online", wake);
     current?.abort();
     reconnect();
@@ -108,10 +130,10 @@ async function listen(controller: AbortController, onMessage: () => void): Promi
     await follow(path, { signal: controller.signal, onBytes: heard }, ({ event, data }) => {
       onMessage();
       take(event, JSON.parse(data));
-      if (connection.peek().state !== "online") {
-        connection.value = { state: "online" };
-        void loadHistory();
-      }
+      if (connection.peek().state === "online" && !historyIsOld) return;
+      connection.value = { state: "online" };
+      historyIsOld = false;
+      void loadHistory();
     });
   } finally {
     clearTimeout(silence);

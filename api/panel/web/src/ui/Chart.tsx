@@ -19,16 +19,21 @@ interface Props {
   series: readonly Series[];
   height?: number;
   show?: (value: number) => string;
+  /** What the axis of values reaches at least. */
+  least?: number;
   /** How far the axis of time goes back, in seconds, even while there is less. */
   span?: number;
 }
 
+/** Steps of the axis of values: there is no half a request. */
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
+
 /** Lines over time, drawn again when the data, the width or the theme change. */
-export function Chart({ label, times, series, height = 140, show = String, span }: Props) {
+export function Chart({ label, times, series, height = 140, show = String, least = 1, span }: Props) {
   const root = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
-  const latest = useRef({ times, series, show, span });
-  latest.current = { times, series, show, span };
+  const latest = useRef({ times, series, show, least, span });
+  latest.current = { times, series, show, least, span };
   const shape = series.map((one) => `${one.label}:${one.colour}`).join();
 
   useLayoutEffect(() => {
@@ -70,7 +75,7 @@ function dataOf({ times, series }: Pick<Props, "times" | "series">): uPlot.Align
   return [times, ...series.map((one) => one.values)] as unknown as uPlot.AlignedData;
 }
 
-function optionsFor(element: HTMLElement, height: number, latest: Pick<Props, "series" | "span"> & { show: (value: number) => string }): uPlot.Options {
+function optionsFor(element: HTMLElement, height: number, latest: Pick<Props, "series" | "span"> & { show: (value: number) => string; least: number }): uPlot.Options {
   const style = getComputedStyle(element);
   const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
   const axis = { stroke: colour("muted"), font: `11px ${colour("font")}`, ticks: { show: false } };
@@ -83,11 +88,11 @@ function optionsFor(element: HTMLElement, height: number, latest: Pick<Props, "s
     padding: [8, 8, 0, 0],
     scales: {
       x: { time: true, range: (_, min, max) => timeRange(min, max, latest.span) },
-      y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1)] },
+      y: { range: (_, __, max) => [0, Math.max(max * 1.1, latest.least)] },
     },
     axes: [
       { ...axis, grid: { show: false }, size: 22, space: 70, values: (_, splits) => splits.map(clock) },
-      { ...axis, grid, size: 46, space: 30, values: (_, splits) => splits.map((value) => (value === null ? "" : latest.show(value))) },
+      { ...axis, grid, size: 50, space: 30, incrs: WHOLE, values: (_, splits) => splits.map((value) => (value === null ? "" : latest.show(value))) },
     ],
     series: [
       {},

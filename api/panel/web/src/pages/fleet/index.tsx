@@ -25,8 +25,8 @@ export default function Fleet() {
         </Alert>
       )}
       <Totals />
-      <Charts />
       {agents.value.size === 0 && <NoAgents />}
+      <Charts />
       {grouped.map(({ pool, agents: own }) => (agents.value.size > 0 || pool.demand > 0) && <PoolCard key={pool.name} pool={pool} agents={own} onlyOne={grouped.length === 1} />)}
       {adding && <AddAgent onClose={() => setAdding(false)} />}
     </Page>

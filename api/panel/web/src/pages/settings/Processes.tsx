@@ -17,8 +17,7 @@ export function Processes({ processes, version }: { processes: Process[] | null;
           rows={processes}
           rowKey={(one) => `${one.host}/${one.pid}/${one.kind}/${one.name}`}
           columns={[
-            { id: "kind", head: "Kind", cell: (one) => one.kind },
-            { id: "name", head: "Name", cell: (one) => one.name || <span class="muted">–</span> },
+            { id: "kind", head: "Process", cell: (one) => <span class="nowrap">{one.kind}{one.name && <span class="muted"> {one.name}</span>}</span> },
             { id: "where", head: "Host", cell: (one) => <span class="nowrap">{one.host}, {one.pid}</span> },
             { id: "version", head: "Version", cell: (one) => (one.version === version ? one.version : <Badge tone="warn">{one.version}</Badge>) },
             { id: "since", head: "Since", cell: (one) => <span class="nowrap">{dateTime(one.since_at_ms)}</span> },

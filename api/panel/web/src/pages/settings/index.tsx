@@ -35,12 +35,16 @@ export default function SettingsPage() {
       {error !== null && online && <Alert tone="bad">{error}</Alert>}
       {settings === null ? <div class="skeleton" role="status" aria-label="Loading" /> : (
         <div class="settings">
-          <Redis redis={settings.redis} />
-          <Addresses services={settings.services} needsKey={settings.is_key_needed} />
-          <Limits limits={settings.limits} />
-          <Processes processes={settings.processes} version={settings.version} />
-          <About settings={settings} />
-          <Appearance />
+          <div class="stack">
+            <Addresses services={settings.services} needsKey={settings.is_key_needed} />
+            <Limits limits={settings.limits} />
+          </div>
+          <div class="stack">
+            <Redis redis={settings.redis} />
+            <Processes processes={settings.processes} version={settings.version} />
+            <About settings={settings} />
+            <Appearance />
+          </div>
         </div>
       )}
     </Page>
