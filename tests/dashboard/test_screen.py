@@ -59,7 +59,7 @@ async def test_drain_and_undrain_when_confirmed(fleet: WatchedFleet, access: Acc
 
 async def test_requests_are_watched_filtered_and_cancelled(fleet: WatchedFleet, access: Access) -> None:
     await fleet.agent("teller", *SLOW)
-    async with watching(access) as screen, asking(fleet, 4) as heard:
+    async with watching(access) as screen, asking(fleet, 4) as clients:
         await screen.press("2")
         await screen.shows("running", "waits 1", "waits 2")
         assert screen.text.count("running") == 2
@@ -85,7 +85,7 @@ async def test_requests_are_watched_filtered_and_cancelled(fleet: WatchedFleet, 
         await screen.press("y")
         await screen.shows("Its agent has been told to stop.")
         await screen.shows("waits 1", without="waits 2")
-        await wait_until(lambda: sum(bool(one.finish_reasons) for one in heard) == 1, what="its client is told")
+        await wait_until(lambda: sum(one.done() for one in clients) == 1, what="its client is told")
 
 
 async def test_a_filter_of_agents(fleet: WatchedFleet, access: Access) -> None:

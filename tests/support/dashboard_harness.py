@@ -150,13 +150,14 @@ async def watching(access: Access, *, pool: str = "default", size: tuple[int, in
 
 
 @asynccontextmanager
-async def asking(fleet: WatchedFleet, number: int, text: str = "[[tokens=2000]]") -> AsyncGenerator[list[Heard]]:
+async def asking(
+    fleet: WatchedFleet, number: int, text: str = "[[tokens=2000]]"
+) -> AsyncGenerator[list[asyncio.Task[Heard]]]:
     """So many clients that listen to a long answer; given up at the end, if it has not been stopped before."""
-    heard = [Heard() for _ in range(number)]
     async with openai_client(fleet.inference_url) as client:
-        tasks = [asyncio.create_task(one.ask(client, text)) for one in heard]
+        tasks = [asyncio.create_task(Heard().ask(client, text)) for _ in range(number)]
         try:
-            yield heard
+            yield tasks
         finally:
             for task in tasks:
                 task.cancel()
