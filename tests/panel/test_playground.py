@@ -67,18 +67,12 @@ def test_stop_frees_the_slot_on_the_server(playground: Playground) -> None:
     assert words(playground.text.inner_text()), "what was said stays"
 
 
-@pytest.mark.parametrize("how", ["connection", "page"])
-def test_what_breaks_costs_no_word(playground: Playground, how: str) -> None:
-    page = playground.page
+def test_a_page_that_is_reloaded_goes_on_where_it_was(playground: Playground) -> None:
+    """To the balancer that is a connection that breaks."""
     playground.set_up(max_tokens="250", ignore_eos="true")
     playground.send("Tell me a long story about the sea.")
     playground.begun()
-    if how == "connection":
-        page.context.set_offline(True)
-        expect(playground.answer).to_contain_text("The connection broke")
-        page.context.set_offline(False)
-    else:
-        page.reload()
+    playground.page.reload()
     playground.over()
     expect(playground.answer).to_contain_text("250 tokens")
     assert playground.known()["state"] == "done"

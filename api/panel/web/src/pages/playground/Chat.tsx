@@ -8,7 +8,7 @@ import { toastError } from "../../ui/Toast";
 import { Composer } from "./Composer";
 import { ConversationList } from "./ConversationList";
 import { LIST, SLIDERS } from "./icons";
-import { canGenerate, loadModels, models } from "./models";
+import { canGenerate, models, useModels } from "./models";
 import type { Conversation } from "./model";
 import { loadTalks, talks } from "./open";
 import { faultsOf } from "./request";
@@ -19,8 +19,8 @@ export function Chat() {
   const [shown, setShown] = useState<"setup" | "list" | null>(null);
   useEffect(() => {
     void loadTalks();
-    loadModels().catch(toastError);
   }, []);
+  useModels(toastError);
   const conversation = talks.current.value;
   useEffect(() => {
     if (talks.isLoaded.value && conversation === null) talks.begin(firstModel());
@@ -59,10 +59,10 @@ function Head({ conversation, onSetup, onList }: { conversation: Conversation; o
           {names.map((name) => <option key={name} value={name}>{name}</option>)}
         </select>
       </label>
-      <Button onClick={onSetup} aria-label="Set up">
+      <Button onClick={onSetup}>
         <Icon path={SLIDERS} />
         <span class="pg-wide">Set up</span>
-        {faults.length > 0 ? <Badge tone="bad">!</Badge> : numSet > 0 && <Badge tone="accent" title={`${numSet} parameters are set`}>{numSet}</Badge>}
+        {faults.length > 0 ? <Badge tone="bad"><span aria-hidden="true">!</span><span class="sr-only">something is wrong</span></Badge> : numSet > 0 && <Badge tone="accent" title={`${numSet} parameters are set`}>{numSet}</Badge>}
       </Button>
     </div>
   );

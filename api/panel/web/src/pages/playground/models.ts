@@ -1,6 +1,8 @@
 /** Which models there are, and what they can do. */
 import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { call } from "../../data/api";
+import { pools } from "../../data/live";
 
 export interface Model {
   id: string;
@@ -10,9 +12,17 @@ export interface Model {
 
 export const models = signal<readonly Model[] | null>(null);
 
-export async function loadModels(): Promise<void> {
+async function loadModels(): Promise<void> {
   const listed = await call<{ data: Model[] }>("/v1/models");
   models.value = listed.data;
+}
+
+/** Keeps `models` as they are while the fleet changes. */
+export function useModels(onError: (error: unknown) => void): void {
+  const fleet = [...pools.value.values()].map(({ name, agents, models: served }) => [name, agents, ...served].join()).join(";");
+  useEffect(() => {
+    loadModels().catch(onError);
+  }, [fleet]);
 }
 
 export function canGenerate(model: Model): boolean {

@@ -8,7 +8,7 @@ import { SelectField, TextArea } from "../../../ui/Field";
 import { type Column, Table } from "../../../ui/Table";
 import { save } from "../download";
 import { toldOf } from "../errors";
-import { canEmbed, loadModels, models } from "../models";
+import { canEmbed, models, useModels } from "../models";
 import type { Told } from "../model";
 import { Matrix } from "./Matrix";
 import { MAX_SHOWN, MAX_TEXTS, type Pair, asCsv, cosines, length, pairsOf, textsOf } from "./vectors";
@@ -38,11 +38,8 @@ export function Embeddings() {
   const [error, setError] = useState<Told | null>(null);
   const running = useRef<AbortController | null>(null);
   const [isBusy, setBusy] = useState(false);
-  const loading = () => loadModels().catch((failure: unknown) => setError(toldOfFailure(failure)));
-  useEffect(() => {
-    void loading();
-    return () => running.current?.abort();
-  }, []);
+  useModels((failure) => setError(toldOfFailure(failure)));
+  useEffect(() => () => running.current?.abort(), []);
 
   const able = (models.value ?? []).filter(canEmbed);
   const model = able.some((one) => one.id === chosen) ? chosen : (able[0]?.id ?? "");
