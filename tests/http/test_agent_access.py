@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from balancer_process import StartBalancer
 from click.testing import CliRunner
-from http_harness import HttpBalancer
+from http_harness import HttpBalancer, NewBalancer
 from story_harness import SCRIPTED, Command
 
 from paddler.agent_access import PATH, AgentAccess, is_of_one_machine, told_to, without_files
@@ -65,6 +65,19 @@ async def test_it_is_told_to_keys_of_scope_agent_alone(balancer: HttpBalancer, s
         assert told.json() == {"redis_url": store.url, "redis_prefix": store.prefix}
         other = await http.get("/api/v1/agents", headers={"authorization": f"Bearer {new.secret}"})
         assert other.status_code == 403, "and such a key opens nothing else"
+
+
+async def test_an_operators_key_is_not_told_by_another_spelling_or_the_panel(
+    new_balancer: NewBalancer, tmp_path: Path
+) -> None:
+    """The router takes more spellings of a path than one, and the panel has the management service's routes."""
+    balancer = await new_balancer(panel=tmp_path)
+    operator = await balancer.new_key("operator", "management", "inference")
+    for service, path in (("management", f"{PATH}/"), ("management", PATH.replace("/v1", "//v1")), ("panel", PATH)):
+        async with balancer.http(service, key=operator.secret) as http:
+            answer = await http.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_scope"), (service, path)
+        assert "redis_url" not in answer.text
 
 
 async def test_an_agent_waits_for_the_balancer_and_enters_the_pool(
