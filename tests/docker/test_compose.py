@@ -86,7 +86,8 @@ def test_there_are_two_balancers_and_the_proxy_finds_them() -> None:
     ran = service_run("balancer", services(())["balancer"])
     assert ran is not None
     values = parsed(ran)
-    ports = {str(values[name].port) for name in ("management_addr", "inference_addr", "compat_openai_addr")}
+    addresses = ("management_addr", "inference_addr", "compat_openai_addr", "web_admin_panel_addr")
+    ports = {str(values[name].port) for name in addresses}
     assert set(re.findall(r"server-template balancer- \d+ balancer:(\d+)", config)) == ports
     assert set(re.findall(r"bind :(\d+)", config)) == ports
     assert {str(port["target"]) for port in services(())["proxy"]["ports"]} == ports
