@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -63,13 +63,26 @@ class Hosts:
 
 
 def guard_hosts(
-    app: Litestar, listener: socket.socket, names: Iterable[str], *, ring: KeyRing | None, is_native: bool = False
+    app: Litestar,
+    listener: socket.socket,
+    allowed: Iterable[str],
+    *,
+    ring: KeyRing | None,
+    own: str = "localhost",
+    is_native: bool = False,
 ) -> Litestar:
-    """Puts `Hosts` around the whole application where it listens on a loopback address; elsewhere a key is needed, or
-    the operator has said that anybody may use it."""
-    if is_loopback(listener):
-        app.asgi_handler = Hosts(app.asgi_handler, ring, names, is_native=is_native)
+    """Puts `Hosts` around the whole application, where `is_guarded`. `own` is the host of its own flag."""
+    allowed = tuple(allowed)
+    if is_guarded(listener, allowed):
+        app.asgi_handler = Hosts(app.asgi_handler, ring, (own, *allowed), is_native=is_native)
     return app
+
+
+def is_guarded(listener: socket.socket, allowed: Sequence[str]) -> bool:
+    """Whether names count where it listens: on a loopback address always. Elsewhere a key is needed, or the operator
+    has said that anybody may use it; then names count once there are any, as of a container whose ports are published
+    on its host's loopback address alone."""
+    return is_loopback(listener) or bool(allowed)
 
 
 def is_known_host(value: bytes, names: Iterable[str]) -> bool:

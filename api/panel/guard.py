@@ -53,17 +53,17 @@ class Guard:
         sessions: Sessions | None,
         *,
         hosts: Sequence[str],
-        is_local: bool,
+        looks_at_host: bool,
     ) -> None:
         """`data` answers the paths for which `is_data`, `pages` all others. `hosts` are names it is known by beside
-        those of the loopback interface; `is_local`: only this machine reaches it. `ring` None lets everybody in."""
+        those of the loopback interface, where it `looks_at_host`. `ring` None lets everybody in."""
         self._pages = pages
         self._data = data
         self._is_data = is_data
         self._ring = ring
         self._sessions = sessions
         self._hosts = [name.lower() for name in hosts]
-        self._is_local = is_local
+        self._looks_at_host = looks_at_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = _with_security(send)
@@ -83,12 +83,12 @@ class Guard:
     def _check_host(self, scope: Any) -> None:
         """Raises `HostNotAllowed`."""
         needs_key = self._ring is not None and self._ring.needs_key
-        if not self._is_local or needs_key or scope["path"] in FREE:
+        if not self._looks_at_host or needs_key or scope["path"] in FREE:
             return
         host = dict(scope["headers"]).get(b"host", b"")
         if not is_known_host(host, self._hosts):
             raise HostNotAllowed(
-                f"The panel is open to this machine alone and was called as {host.decode('latin-1')[:100]!r}. Call it "
+                f"The panel is open to whoever reaches it and was called as {host.decode('latin-1')[:100]!r}. Call it "
                 f"by its address or a name that {ALLOWED_HOST} of the balancer has, or make API keys with "
                 "`paddler keys create NAME --scope management`.",
                 param="Host",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from litestar.types import ASGIApp
 
+from api.hosts import is_guarded
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.panel.app import Panel
 from api.panel.objects import LimitObject, ServiceObject
-from api.sockets import is_loopback
 from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
@@ -35,6 +35,7 @@ def create_panel(
     services: Sequence[ServiceObject] = (),
     ring: KeyRing | None,
     hosts: Sequence[str],
+    own_host: str = "localhost",
     listener: socket.socket,
     is_tls: bool,
     pages: ASGIApp | None = None,
@@ -48,8 +49,8 @@ def create_panel(
         max_body,
         management=create_management_app(store, stopping, clock, max_body, metrics),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
-        hosts=hosts,
-        is_local=is_loopback(listener),
+        hosts=(own_host, *hosts),
+        looks_at_host=is_guarded(listener, hosts),
         is_tls=is_tls,
         limits=limits,
         services=services,

@@ -101,6 +101,7 @@ def test_without_keys_it_is_there_for_this_machine_alone() -> None:
         assert services(chosen)["balancer"]["environment"]["PADDLER_INSECURE"] == ("false" if is_open else "true")
         management = [port for port in published if port["target"] in (8060, 8062)]
         assert all(port["host_ip"] == "127.0.0.1" for port in management)
+        assert set(services(chosen)["balancer"]["environment"]["PADDLER_ALLOWED_HOST"].split()) == {"balancer", "proxy"}
     assert services(("compose.public.yaml",))["proxy"]["ports"][0].get("host_ip") is None
 
 

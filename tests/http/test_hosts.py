@@ -110,12 +110,30 @@ async def test_the_balancers_flag_and_its_own_address(start: StartBalancer, stor
             assert statuses == [200, 200, 421]
 
 
-def test_it_guards_loopback_addresses_alone() -> None:
+@pytest.mark.parametrize(
+    ("host", "allowed", "is_guarded"),
+    [("127.0.0.1", (), True), ("0.0.0.0", (), False), ("0.0.0.0", ("llm.example.org",), True)],
+)
+def test_it_guards_loopback_addresses_and_where_names_are_said(
+    host: str, allowed: tuple[str, ...], is_guarded: bool
+) -> None:
     """Elsewhere a key is needed; or the operator has said --insecure, and who knows by what names others call it."""
-    for host, is_guarded in (("127.0.0.1", True), ("0.0.0.0", False)):
-        with bind("--inference-addr", Address(host, 0)) as listener:
-            app = guard_hosts(Litestar(openapi_config=None), listener, (), ring=None)
-        assert isinstance(app.asgi_handler, Hosts) is is_guarded
+    with bind("--inference-addr", Address(host, 0)) as listener:
+        app = guard_hosts(Litestar(openapi_config=None), listener, allowed, ring=None, own=host)
+    assert isinstance(app.asgi_handler, Hosts) is is_guarded
+
+
+async def test_an_open_balancer_that_is_told_its_names(start: StartBalancer, store: Store) -> None:
+    """As in a container whose ports are published on its host's loopback address."""
+    flags = [part for name in ("management", "inference") for part in (f"--{name}-addr", "0.0.0.0:0")]
+    balancer = await start(store, *flags, "--insecure", "--allowed-host", "balancer")
+    for service in ("inference", "management"):
+        async with balancer.http(service) as http:
+            statuses = [
+                (await http.get("/health", headers={"host": host})).status_code
+                for host in ("balancer:8060", "127.0.0.1", "evil.example")
+            ]
+            assert statuses == [200, 200, 421]
 
 
 @pytest.mark.parametrize(
