@@ -23,7 +23,7 @@ from api.access.caller import Caller, remember_caller
 from api.access.gate import FREE, presented_key
 from api.access.refusals import refuse
 from api.cors import SAFE, is_same_origin
-from api.hosts import is_known_host
+from api.hosts import is_known_host, needs_key
 from api.panel.headers import SECURITY, WRITES, session_id
 from api.panel.sessions import Sessions, check
 from paddler.errors import Forbidden, HostNotAllowed, PaddlerError, QueueUnavailable, Unauthorized
@@ -69,7 +69,7 @@ class Guard:
         send = _with_security(send)
         path: str = scope["path"]
         try:
-            self._check_host(scope)
+            await self._check_host(scope)
             if not self._is_data(path):
                 await self._pages(scope, receive, send)
                 return
@@ -80,13 +80,12 @@ class Guard:
             return
         await self._data(scope, receive, send)
 
-    def _check_host(self, scope: Any) -> None:
-        """Raises `HostNotAllowed`."""
-        needs_key = self._ring is not None and self._ring.needs_key
-        if not self._looks_at_host or needs_key or scope["path"] in FREE:
+    async def _check_host(self, scope: Any) -> None:
+        """Raises `HostNotAllowed`, `QueueUnavailable`."""
+        if not self._looks_at_host or scope["path"] in FREE:
             return
         host = dict(scope["headers"]).get(b"host", b"")
-        if not is_known_host(host, self._hosts):
+        if not is_known_host(host, self._hosts) and not await needs_key(self._ring):
             raise HostNotAllowed(
                 f"The panel is open to whoever reaches it and was called as {host.decode('latin-1')[:100]!r}. Call it "
                 f"by its address or a name that {ALLOWED_HOST} of the balancer has, or make API keys with "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
 import click
 import httpx
 import pytest
 from balancer_process import StartBalancer
 from http_harness import HttpBalancer, NewBalancer
 from litestar import Litestar
+from litestar.types import Receive, Scope, Send
 from native_harness import SOCKET
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -15,9 +19,12 @@ from websockets.typing import Origin
 
 from api.hosts import Hosts, guard_hosts, is_known_host
 from api.sockets import bind
+from paddler.clock import SystemClock
 from paddler.host_options import HOST
 from paddler.settings import Address
 from paddler.store.client import Store
+from paddler.tenants.keys import ApiKeys
+from paddler.tenants.ring import KeyRing
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +104,28 @@ async def test_where_a_key_is_needed_any_name_will_do(balancer: HttpBalancer) ->
         assert (await http.get("/v1/models", headers={"host": "llm.example.org"})).status_code == 200
         http.headers.pop("authorization")
         assert (await http.get("/v1/models", headers=rebound(EVIL))).status_code == 401
+
+
+async def test_who_comes_by_a_name_before_the_keys_are_read_waits(store: Store) -> None:
+    """Or each start of a balancer behind a proxy would refuse who has a key."""
+    clock = SystemClock()
+    keys = ApiKeys(store, clock)
+    ring = KeyRing(keys, clock)
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(cast(Any, Hosts(app, ring, ())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llm.example.org") as http:
+            return (await http.get("/v1/models")).status_code
+
+    await keys.create("alice")
+    status, _ = await asyncio.gather(ask(), ring.refresh_once())
+    assert (status, reached) == (200, ["/v1/models"])
 
 
 async def test_the_balancers_flag_and_its_own_address(start: StartBalancer, store: Store) -> None:
