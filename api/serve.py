@@ -286,6 +286,7 @@ async def serve(settings: BalancerSettings) -> int:
             own_host=address.host,
             listener=listener,
             is_tls=context is not None,
+            agent_redis_url=settings.agent_redis_url,
         )
         services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
     if not settings.is_insecure:
