@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from litestar import Litestar
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.access.refusals import refuse, refuse_socket
 from api.sockets import is_loopback
-from paddler.errors import HostNotAllowed
+from paddler.errors import HostNotAllowed, PaddlerError
 from paddler.host_options import ALLOWED_HOST
 from paddler.tenants.ring import KeyRing
 
@@ -44,17 +44,25 @@ class Hosts:
         if self._ring is None or not self._ring.needs_key:
             for value in _hosts_of(scope):
                 if not is_known_host(value, self._names):
-                    await self._refuse(scope, send, value)
-                    return
+                    try:
+                        await self._check(value)
+                    except PaddlerError as error:
+                        await self._refuse(scope, send, error)
+                        return
         await self._app(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, send: Send, value: bytes) -> None:
+    async def _check(self, value: bytes) -> None:
+        """Raises `HostNotAllowed` for a name that nobody knows, `QueueUnavailable`."""
+        if await needs_key(self._ring):
+            return
         host = value.decode("latin-1")[:MAX_TOLD]
-        error = HostNotAllowed(
+        raise HostNotAllowed(
             f"This service is not known as {host!r}. While there are no API keys it answers to addresses, localhost "
             f"and names that {ALLOWED_HOST} of the balancer has, lest a page in a browser gives itself out for it.",
             param="Host",
         )
+
+    async def _refuse(self, scope: Scope, send: Send, error: PaddlerError) -> None:
         if scope["type"] == "websocket":
             await refuse_socket(send, error)
         else:
@@ -63,13 +71,35 @@ class Hosts:
 
 
 def guard_hosts(
-    app: Litestar, listener: socket.socket, names: Iterable[str], *, ring: KeyRing | None, is_native: bool = False
+    app: Litestar,
+    listener: socket.socket,
+    allowed: Iterable[str],
+    *,
+    ring: KeyRing | None,
+    own: str = "localhost",
+    is_native: bool = False,
 ) -> Litestar:
-    """Puts `Hosts` around the whole application where it listens on a loopback address; elsewhere a key is needed, or
-    the operator has said that anybody may use it."""
-    if is_loopback(listener):
-        app.asgi_handler = Hosts(app.asgi_handler, ring, names, is_native=is_native)
+    """Puts `Hosts` around the whole application, where `is_guarded`. `own` is the host of its own flag."""
+    allowed = tuple(allowed)
+    if is_guarded(listener, allowed):
+        app.asgi_handler = Hosts(app.asgi_handler, ring, (own, *allowed), is_native=is_native)
     return app
+
+
+def is_guarded(listener: socket.socket, allowed: Sequence[str]) -> bool:
+    """Whether names count where it listens: on a loopback address always. Elsewhere a key is needed, or the operator
+    has said that anybody may use it; then names count once there are any, as of a container whose ports are published
+    on its host's loopback address alone."""
+    return is_loopback(listener) or bool(allowed)
+
+
+async def needs_key(ring: KeyRing | None) -> bool:
+    """Whether nobody gets through without a key. A balancer that has just started does not know yet, and must not turn
+    away who comes through a proxy by its name, and has a key. Raises `QueueUnavailable`."""
+    if ring is None or ring.needs_key:
+        return ring is not None
+    await ring.wait_loaded()
+    return ring.needs_key
 
 
 def is_known_host(value: bytes, names: Iterable[str]) -> bool:

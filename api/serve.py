@@ -282,9 +282,11 @@ async def serve(settings: BalancerSettings) -> int:
             ),
             services=shown,
             ring=tenants.ring,
-            hosts=(address.host, *settings.allowed_hosts),
+            hosts=settings.allowed_hosts,
+            own_host=address.host,
             listener=listener,
             is_tls=context is not None,
+            agent_redis_url=settings.agent_redis_url,
         )
         services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
     if not settings.is_insecure:
@@ -367,7 +369,6 @@ def _services(
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
         listener = bind(flag, address)
-        names = (address.host, *settings.allowed_hosts)
-        guard_hosts(app, listener, names, ring=ring, is_native=name == "inference")
+        guard_hosts(app, listener, settings.allowed_hosts, ring=ring, own=address.host, is_native=name == "inference")
         services.append(Service(name, telemetry.observe(app, name), listener, sockets.get(name), tls))
     return services

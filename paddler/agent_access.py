@@ -39,6 +39,14 @@ def without_files(url: str) -> str:
     return url.partition("?")[0] + (f"?{query}" if query else "")
 
 
+def without_login(url: str, *, keeps_user: bool = False) -> str:
+    """The URL for who has a password of its own, or with `keeps_user` that of the same ACL user."""
+    netloc = urlsplit(url).netloc
+    login, _, where = netloc.rpartition("@")
+    user = login.partition(":")[0] if keeps_user else ""
+    return url.replace(f"://{netloc}", f"://{user}@{where}" if user else f"://{where}", 1)
+
+
 def told_to(access: AgentAccess, host: str | None) -> AgentAccess:
     """What an agent that calls from `host` is told. Raises `Conflict` where it could not get there."""
     if is_of_one_machine(access.redis_url) and not _is_loopback(host):

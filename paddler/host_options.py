@@ -43,8 +43,8 @@ def host_options(function: _F) -> _F:
         ALLOWED_HOST,
         type=HOST,
         multiple=True,
-        help="A name under which services on loopback addresses answer while there are no API keys, beside localhost; "
-        ".example.org is it and all below it; repeatable.",
+        help="A name under which services answer while there are no API keys, beside localhost; on addresses that "
+        "others reach any name will do until one is given. .example.org is it and all below it; repeatable.",
     )(function)
 
 

@@ -2,7 +2,7 @@
 
 A pipe holds 64 KiB. When nobody reads it the next write waits, and with it, in a process of one event loop, every
 stream of every client: a log must not hold up what it tells of. So lines are written by a thread; what finds its queue
-full is dropped and counted, and that is told as soon as a line gets through again.
+full is dropped and counted, and that is told in its place, before the next line that finds room.
 
     writer = LineWriter(2, told=lambda num: f"{num} lines were dropped")
     writer.put("a line")
@@ -24,8 +24,8 @@ END_S = 1.0
 
 
 class LineWriter:
-    """To a file descriptor. `told` makes the line that says how many were dropped since the last one that was written.
-    From any thread."""
+    """To a file descriptor. `told` makes the line that says how many were dropped since the last one that said so. From
+    any thread."""
 
     def __init__(self, fd: int, told: Callable[[int], str], *, max_bytes: int = MAX_BYTES) -> None:
         self.num_dropped = 0
@@ -48,6 +48,8 @@ class LineWriter:
                 self.num_dropped += 1
                 self._num_untold += 1
                 return
+            if self._num_untold:
+                self._tell()
             self._waiting.append(data)
             self._num_bytes += len(data)
             self._changed.notify_all()
@@ -78,13 +80,16 @@ class LineWriter:
                 self._num_bytes -= len(data)
                 if not is_written:
                     self.num_dropped += 1
-                elif self._num_untold:
-                    note = f"{self._told(self._num_untold)}\n".encode()
-                    self._num_untold = 0
-                    # In front: it is about what came before the lines that wait.
-                    self._waiting.appendleft(note)
-                    self._num_bytes += len(note)
+                elif self._num_untold and not self._waiting:
+                    self._tell()  # nobody may log again
                 self._changed.notify_all()
+
+    def _tell(self) -> None:
+        """Behind what waits, which came before the lines that were dropped."""
+        note = f"{self._told(self._num_untold)}\n".encode("utf-8", "backslashreplace")
+        self._num_untold = 0
+        self._waiting.append(note)
+        self._num_bytes += len(note)
 
     def _write(self, data: bytes) -> bool:
         """False when nobody will read it any more."""

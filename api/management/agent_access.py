@@ -12,13 +12,13 @@ from api.management.keys import json_answer
 from api.openai.objects import ErrorAnswer
 from api.operation import JSON, Answer, Operation
 from paddler.agent_access import PATH, AgentAccess, told_to
-from paddler.errors import Conflict, Unauthorized
+from paddler.errors import Conflict, Forbidden, Unauthorized
 
 AGENT_ACCESS = Operation(
     summary="Where agents find Redis; with an API key of scope `agent`, always.",
     tag="management",
     answers={200: Answer(description="Its URL and prefix.", content={JSON: AgentAccess})},
-    errors=(Unauthorized, Conflict),
+    errors=(Unauthorized, Forbidden, Conflict),
     error_body=ErrorAnswer,
 )
 
@@ -26,14 +26,19 @@ NEEDS_KEY = (
     "Where Redis is, and with what password, is told only for an API key of scope `agent`, also where nobody needs a "
     "key otherwise: `paddler keys create NAME --scope agent`."
 )
+NO_SCOPE = "This API key has not the scope `agent`, which this route needs."
 
 
 def agent_access_route(access: AgentAccess) -> HTTPRouteHandler:
     @get(PATH, operation=AGENT_ACCESS)
     async def agent_access(request: AnyRequest) -> ASGIResponse:
-        """The gate has looked at the scope of a key; while there is none it lets everybody through."""
-        if caller_of(request.scope).account is None:
+        """The scope is looked at here: while there is no key the gate lets everybody through, it knows this path in one
+        spelling and the router in others, and the panel serves it to keys of another scope."""
+        account = caller_of(request.scope).account
+        if account is None:
             raise Unauthorized(NEEDS_KEY)
+        if "agent" not in account.key.scopes:
+            raise Forbidden(NO_SCOPE, param="agent")
         client = request.client
         return json_answer(told_to(access, None if client is None else client.host))
 

@@ -23,7 +23,7 @@ from api.access.caller import Caller, remember_caller
 from api.access.gate import FREE, presented_key
 from api.access.refusals import refuse
 from api.cors import SAFE, is_same_origin
-from api.hosts import is_known_host
+from api.hosts import is_known_host, needs_key
 from api.panel.headers import SECURITY, WRITES, session_id
 from api.panel.sessions import Sessions, check
 from paddler.errors import Forbidden, HostNotAllowed, PaddlerError, QueueUnavailable, Unauthorized
@@ -53,23 +53,23 @@ class Guard:
         sessions: Sessions | None,
         *,
         hosts: Sequence[str],
-        is_local: bool,
+        looks_at_host: bool,
     ) -> None:
         """`data` answers the paths for which `is_data`, `pages` all others. `hosts` are names it is known by beside
-        those of the loopback interface; `is_local`: only this machine reaches it. `ring` None lets everybody in."""
+        those of the loopback interface, where it `looks_at_host`. `ring` None lets everybody in."""
         self._pages = pages
         self._data = data
         self._is_data = is_data
         self._ring = ring
         self._sessions = sessions
         self._hosts = [name.lower() for name in hosts]
-        self._is_local = is_local
+        self._looks_at_host = looks_at_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         send = _with_security(send)
         path: str = scope["path"]
         try:
-            self._check_host(scope)
+            await self._check_host(scope)
             if not self._is_data(path):
                 await self._pages(scope, receive, send)
                 return
@@ -80,15 +80,14 @@ class Guard:
             return
         await self._data(scope, receive, send)
 
-    def _check_host(self, scope: Any) -> None:
-        """Raises `HostNotAllowed`."""
-        needs_key = self._ring is not None and self._ring.needs_key
-        if not self._is_local or needs_key or scope["path"] in FREE:
+    async def _check_host(self, scope: Any) -> None:
+        """Raises `HostNotAllowed`, `QueueUnavailable`."""
+        if not self._looks_at_host or scope["path"] in FREE:
             return
         host = dict(scope["headers"]).get(b"host", b"")
-        if not is_known_host(host, self._hosts):
+        if not is_known_host(host, self._hosts) and not await needs_key(self._ring):
             raise HostNotAllowed(
-                f"The panel is open to this machine alone and was called as {host.decode('latin-1')[:100]!r}. Call it "
+                f"The panel is open to whoever reaches it and was called as {host.decode('latin-1')[:100]!r}. Call it "
                 f"by its address or a name that {ALLOWED_HOST} of the balancer has, or make API keys with "
                 "`paddler keys create NAME --scope management`.",
                 param="Host",

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from litestar.types import ASGIApp
 
+from api.hosts import is_guarded
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.panel.app import Panel
 from api.panel.objects import LimitObject, ServiceObject
-from api.sockets import is_loopback
 from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
 from paddler.jobs.gateway import Gateway
@@ -35,9 +35,11 @@ def create_panel(
     services: Sequence[ServiceObject] = (),
     ring: KeyRing | None,
     hosts: Sequence[str],
+    own_host: str = "localhost",
     listener: socket.socket,
     is_tls: bool,
     pages: ASGIApp | None = None,
+    agent_redis_url: str | None = None,
 ) -> Panel:
     """Its gate stands before the handlers of the other services, which have none of their own here."""
     stopping: asyncio.Event = gateway.stopping
@@ -46,10 +48,10 @@ def create_panel(
         stopping,
         clock,
         max_body,
-        management=create_management_app(store, stopping, clock, max_body, metrics),
+        management=create_management_app(store, stopping, clock, max_body, metrics, agent_redis_url=agent_redis_url),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
-        hosts=hosts,
-        is_local=is_loopback(listener),
+        hosts=(own_host, *hosts),
+        looks_at_host=is_guarded(listener, hosts),
         is_tls=is_tls,
         limits=limits,
         services=services,

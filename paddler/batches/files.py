@@ -64,14 +64,18 @@ class Files:
 
     async def _look(self, upload: Upload) -> None:
         """At what there is room for now. Raises `StorageFull`, `QueueUnavailable`."""
+        await self._measure(upload)
+        with told_as_unavailable():
+            num_files = await self._index.size()
+        if num_files >= MAX_FILES:
+            raise StorageFull(f"there are {num_files} files already; delete some.")
+
+    async def _measure(self, upload: Upload) -> None:
         stored = own = 0
         with told_as_unavailable():
             async for record in self._index.records():
                 stored += record.num_bytes
                 own += record.num_bytes if record.tenant == upload.tenant else 0
-            num_files = await self._index.size()
-        if num_files >= MAX_FILES:
-            raise StorageFull(f"there are {num_files} files already; delete some.")
         upload.room, upload.own = self._max_stored - stored, own
 
     async def add(self, record: FileRecord) -> None:
@@ -109,8 +113,9 @@ class Files:
 
     async def _check_quota(self, upload: Upload, record: FileRecord, bound: Bound) -> None:
         """Once it can be seen: of two uploads that both had room each sees the other by now, so that no more is kept
-        than may be. Raises `TenantStorageFull`, and what `_look` raises."""
-        await self._look(upload)
+        than may be. Raises `TenantStorageFull`, `QueueUnavailable`; not that there are as many files as may be, as the
+        last of them is one of these."""
+        await self._measure(upload)
         if upload.own > bound.most:
             with told_as_unavailable():
                 await self._remove(record)

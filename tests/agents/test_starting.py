@@ -211,6 +211,21 @@ async def test_a_long_check_is_no_standstill(store: Store) -> None:
     await bench.done()
 
 
+async def test_a_download_of_unknown_size_is_no_standstill(store: Store) -> None:
+    go_on = threading.Event()
+
+    def build(report: Report, _is_suspect: bool) -> Engine:
+        while not go_on.wait(0.05):
+            report(Phase.DOWNLOADING, 0.0)
+        return ScriptedEngine()
+
+    bench = Bench(store, build, stall_s=0.4)
+    over = SystemClock().monotonic() + 2
+    await wait_until(lambda: bench.task.done() or SystemClock().monotonic() > over, what="five times the limit")
+    go_on.set()
+    await bench.done()
+
+
 async def test_a_start_that_was_never_done_makes_the_next_one_careful(store: Store, tmp_path: Path) -> None:
     """What SIGSEGV does to the first one is as if it was never told of again."""
     file = tmp_path / "model.gguf"

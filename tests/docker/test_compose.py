@@ -86,7 +86,8 @@ def test_there_are_two_balancers_and_the_proxy_finds_them() -> None:
     ran = service_run("balancer", services(())["balancer"])
     assert ran is not None
     values = parsed(ran)
-    ports = {str(values[name].port) for name in ("management_addr", "inference_addr", "compat_openai_addr")}
+    addresses = ("management_addr", "inference_addr", "compat_openai_addr", "web_admin_panel_addr")
+    ports = {str(values[name].port) for name in addresses}
     assert set(re.findall(r"server-template balancer- \d+ balancer:(\d+)", config)) == ports
     assert set(re.findall(r"bind :(\d+)", config)) == ports
     assert {str(port["target"]) for port in services(())["proxy"]["ports"]} == ports
@@ -100,6 +101,7 @@ def test_without_keys_it_is_there_for_this_machine_alone() -> None:
         assert services(chosen)["balancer"]["environment"]["PADDLER_INSECURE"] == ("false" if is_open else "true")
         management = [port for port in published if port["target"] in (8060, 8062)]
         assert all(port["host_ip"] == "127.0.0.1" for port in management)
+        assert set(services(chosen)["balancer"]["environment"]["PADDLER_ALLOWED_HOST"].split()) == {"balancer", "proxy"}
     assert services(("compose.public.yaml",))["proxy"]["ports"][0].get("host_ip") is None
 
 

@@ -42,6 +42,19 @@ def test_setup_makes_passwords_and_their_hashes_once(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in (folder / "secrets").iterdir()} == made
 
 
+def test_setup_renews_what_users_may_and_leaves_those_of_others(tmp_path: Path) -> None:
+    """After an upgrade: with the file of an older version an agent could not even register."""
+    folder = tmp_path / "docker"
+    shutil.copytree(DOCKER, folder, ignore=shutil.ignore_patterns("secrets"))
+    run("sh", folder / "setup")
+    users = folder / "secrets/users.acl"
+    now, other = users.read_text(), "user paddler-agent-embed on #00 ~paddler:{embed} +get\n"
+    users.write_text(now.replace(" +xlen", "") + other)
+    run("sh", folder / "setup")
+    assert users.read_text() == now + other
+    assert users.stat().st_mode & 0o777 == 0o644
+
+
 def test_kubernetes_has_the_same_configuration() -> None:
     (config,) = (one for one in rendered("valkey") if one["kind"] == "ConfigMap")
     assert config["data"]["redis.conf"] == (DOCKER / "redis/redis.conf").read_text()

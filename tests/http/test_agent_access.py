@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from balancer_process import StartBalancer
 from click.testing import CliRunner
-from http_harness import HttpBalancer
+from http_harness import HttpBalancer, NewBalancer
 from story_harness import SCRIPTED, Command
 
-from paddler.agent_access import PATH, AgentAccess, is_of_one_machine, told_to, without_files
+from paddler.agent_access import PATH, AgentAccess, is_of_one_machine, told_to, without_files, without_login
 from paddler.clock import SystemClock
 from paddler.errors import Conflict
 from paddler.jobs.overview import Overview
@@ -67,6 +67,19 @@ async def test_it_is_told_to_keys_of_scope_agent_alone(balancer: HttpBalancer, s
         assert other.status_code == 403, "and such a key opens nothing else"
 
 
+async def test_an_operators_key_is_not_told_by_another_spelling_or_the_panel(
+    new_balancer: NewBalancer, tmp_path: Path
+) -> None:
+    """The router takes more spellings of a path than one, and the panel has the management service's routes."""
+    balancer = await new_balancer(panel=tmp_path)
+    operator = await balancer.new_key("operator", "management", "inference")
+    for service, path in (("management", f"{PATH}/"), ("management", PATH.replace("/v1", "//v1")), ("panel", PATH)):
+        async with balancer.http(service, key=operator.secret) as http:
+            answer = await http.get(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_scope"), (service, path)
+        assert "redis_url" not in answer.text
+
+
 async def test_an_agent_waits_for_the_balancer_and_enters_the_pool(
     start: StartBalancer, start_agent: Start, store: Store
 ) -> None:
@@ -112,6 +125,55 @@ def test_of_a_url_that_names_files_the_rest_is_told() -> None:
     assert without_files(url) == "rediss://user:pw@redis.example:6380/1?ssl_check_hostname=no"
     assert without_files("unix:///run/valkey.sock?db=0") == "unix:///run/valkey.sock?db=0"
     assert without_files("redis://h/0?password_file=/p") == "redis://h/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "of_user", "of_another"),
+    [
+        ("redis://h:1/0", "redis://h:1/0", "redis://h:1/0"),
+        ("rediss://user:p%40w@h:1/0?a=b", "rediss://user@h:1/0?a=b", "rediss://h:1/0?a=b"),
+        ("redis://:pw@h", "redis://h", "redis://h"),
+        ("redis+sentinel://user:pw@a:1,b:2/m", "redis+sentinel://user@a:1,b:2/m", "redis+sentinel://a:1,b:2/m"),
+        ("unix://user:pw@/run/valkey.sock", "unix://user@/run/valkey.sock", "unix:///run/valkey.sock"),
+        ("unix:///run/valkey.sock?db=0", "unix:///run/valkey.sock?db=0", "unix:///run/valkey.sock?db=0"),
+    ],
+)
+def test_for_who_has_a_login_of_its_own(url: str, of_user: str, of_another: str) -> None:
+    assert (without_login(url, keeps_user=True), without_login(url)) == (of_user, of_another)
+
+
+@pytest.mark.parametrize(
+    ("told", "flags", "used"),
+    [
+        ("redis://balancer@h/0", (), "redis://balancer@h/0"),
+        ("redis://balancer@h/0", ("--redis-username", "agent"), "redis://agent@h/0"),
+        ("redis://balancer:pw@h/0", ("--redis-password-file", "pw"), "redis://balancer@h/0?password_file={pw}"),
+    ],
+)
+def test_an_agents_own_user_and_password_come_before_what_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str, flags: tuple[str, ...], used: str
+) -> None:
+    seen: list[str] = []
+
+    def connect(url: str, prefix: str) -> None:
+        seen.append(url)
+        raise SystemExit(0)
+
+    async def ask_until_told(*_: object) -> AgentAccess:
+        return AgentAccess(told, "paddler")
+
+    def ignore(*_: str) -> None: ...
+
+    monkeypatch.setattr(main, "connect", connect)
+    monkeypatch.setattr("workers.agent.redis_told.ask_until_told", ask_until_told)
+    monkeypatch.setattr("paddler.logs.configure", ignore)
+    monkeypatch.setattr("faulthandler.enable", ignore)
+    (pw := tmp_path / "pw").write_text("secret")
+    given = [str(pw) if one == "pw" else one for one in flags]
+    asked = ("--management-addr", "127.0.0.1:1", "--management-api-key-file", str(pw))
+    result = CliRunner().invoke(main.command, ["--engine", "scripted", "--slots", "1", *asked, *given])
+    assert result.exit_code == 0, result.output
+    assert seen == [used.format(pw=pw)]
 
 
 @pytest.mark.parametrize(

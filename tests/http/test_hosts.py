@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any, cast
+
 import click
 import httpx
 import pytest
 from balancer_process import StartBalancer
 from http_harness import HttpBalancer, NewBalancer
 from litestar import Litestar
+from litestar.types import Receive, Scope, Send
 from native_harness import SOCKET
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -15,9 +19,12 @@ from websockets.typing import Origin
 
 from api.hosts import Hosts, guard_hosts, is_known_host
 from api.sockets import bind
+from paddler.clock import SystemClock
 from paddler.host_options import HOST
 from paddler.settings import Address
 from paddler.store.client import Store
+from paddler.tenants.keys import ApiKeys
+from paddler.tenants.ring import KeyRing
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +106,28 @@ async def test_where_a_key_is_needed_any_name_will_do(balancer: HttpBalancer) ->
         assert (await http.get("/v1/models", headers=rebound(EVIL))).status_code == 401
 
 
+async def test_who_comes_by_a_name_before_the_keys_are_read_waits(store: Store) -> None:
+    """Or each start of a balancer behind a proxy would refuse who has a key."""
+    clock = SystemClock()
+    keys = ApiKeys(store, clock)
+    ring = KeyRing(keys, clock)
+    reached: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(cast(Any, Hosts(app, ring, ())))
+        async with httpx.AsyncClient(transport=transport, base_url="http://llm.example.org") as http:
+            return (await http.get("/v1/models")).status_code
+
+    await keys.create("alice")
+    status, _ = await asyncio.gather(ask(), ring.refresh_once())
+    assert (status, reached) == (200, ["/v1/models"])
+
+
 async def test_the_balancers_flag_and_its_own_address(start: StartBalancer, store: Store) -> None:
     balancer = await start(store, "--management-addr", "localhost:0", "--allowed-host", "llm.example.org")
     for service in ("inference", "management"):
@@ -110,12 +139,30 @@ async def test_the_balancers_flag_and_its_own_address(start: StartBalancer, stor
             assert statuses == [200, 200, 421]
 
 
-def test_it_guards_loopback_addresses_alone() -> None:
+@pytest.mark.parametrize(
+    ("host", "allowed", "is_guarded"),
+    [("127.0.0.1", (), True), ("0.0.0.0", (), False), ("0.0.0.0", ("llm.example.org",), True)],
+)
+def test_it_guards_loopback_addresses_and_where_names_are_said(
+    host: str, allowed: tuple[str, ...], is_guarded: bool
+) -> None:
     """Elsewhere a key is needed; or the operator has said --insecure, and who knows by what names others call it."""
-    for host, is_guarded in (("127.0.0.1", True), ("0.0.0.0", False)):
-        with bind("--inference-addr", Address(host, 0)) as listener:
-            app = guard_hosts(Litestar(openapi_config=None), listener, (), ring=None)
-        assert isinstance(app.asgi_handler, Hosts) is is_guarded
+    with bind("--inference-addr", Address(host, 0)) as listener:
+        app = guard_hosts(Litestar(openapi_config=None), listener, allowed, ring=None, own=host)
+    assert isinstance(app.asgi_handler, Hosts) is is_guarded
+
+
+async def test_an_open_balancer_that_is_told_its_names(start: StartBalancer, store: Store) -> None:
+    """As in a container whose ports are published on its host's loopback address."""
+    flags = [part for name in ("management", "inference") for part in (f"--{name}-addr", "0.0.0.0:0")]
+    balancer = await start(store, *flags, "--insecure", "--allowed-host", "balancer")
+    for service in ("inference", "management"):
+        async with balancer.http(service) as http:
+            statuses = [
+                (await http.get("/health", headers={"host": host})).status_code
+                for host in ("balancer:8060", "127.0.0.1", "evil.example")
+            ]
+            assert statuses == [200, 200, 421]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from paddler.batches.quota import NO_QUOTA, Bound, OpenBatch, Quota, decode_open
 from paddler.batches.records import Batch, decode_batch
 from paddler.cli import cli
 from paddler.clock import SystemClock
-from paddler.errors import TenantStorageFull
+from paddler.errors import StorageFull, TenantStorageFull
 from paddler.store.client import Store
 from paddler.store.keys import FileKeys, batch_jobs_key
 from paddler.tenants.keys import ApiKeys, NewKey
@@ -119,6 +119,19 @@ async def test_an_upload_that_has_become_too_much_meanwhile(store: Store) -> Non
     assert sorted(one.id for one in listed.items) == sorted(one.id for one in both)
     for one in both:
         await files.delete(one.id)
+
+
+async def test_the_last_file_that_there_may_be(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at once it is there does not count it twice."""
+    monkeypatch.setattr("paddler.batches.files.MAX_FILES", 1)
+    files = Files(store, RedisContents(store), SystemClock())
+    upload = await files.begin(tenant="alice", quota=Quota(file_bytes=Bound(100, "`max_file_bytes` of this API key")))
+    await upload.write(LINE)
+    record = await files.finish(upload, filename="in.jsonl", purpose="batch", lifetime_s=60)
+    assert (await files.get(record.id)).num_bytes == len(LINE)
+    with pytest.raises(StorageFull, match="1 files already"):
+        await files.begin(tenant="alice")
+    await files.delete(record.id)
 
 
 async def test_open_batches_of_two_tenants_at_once(balancer: HttpBalancer, client_of: NewClient, store: Store) -> None:

@@ -86,6 +86,11 @@ async def test_what_finds_no_room_is_dropped_and_told(pipe: Pipe, is_blocking: b
     notes = [line for line in found if line.endswith(" dropped")]
     lines = [line for line in found if len(line) == LENGTH]
     assert lines == sorted(lines), "in order"
+    num_so_far = 0
+    for line in found[:-1]:
+        if len(line) == LENGTH:
+            assert int(line[:5]) == num_so_far, "what was dropped is told where it is missing"
+        num_so_far += 1 if len(line) == LENGTH else int(line.split()[0])
     assert len(lines) + num_dropped == LINES
     assert sum(int(note.split()[0]) for note in notes) == num_dropped
     assert found[-1] == "at last"
@@ -154,8 +159,8 @@ def test_the_record_of_what_was_dropped(monkeypatch: pytest.MonkeyPatch, pipe: P
         logs.get_logger("test").info("hello")
         logs.flush()
         lines = [json.loads(line) for line in os.read(source, 10_000).splitlines()]
-        assert [line["event"] for line in lines] == ["hello", "lines of the log were dropped, as nobody read them"]
-        assert (lines[1]["lines"], lines[1]["level"], lines[1]["process"]) == (7, "warning", "agent")
+        assert [line["event"] for line in lines] == ["lines of the log were dropped, as nobody read them", "hello"]
+        assert (lines[0]["lines"], lines[0]["level"], lines[0]["process"]) == (7, "warning", "agent")
         handler.close()
     finally:
         root.handlers[:] = handlers

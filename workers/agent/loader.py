@@ -77,5 +77,6 @@ class Loader:
         return engine
 
     def _report(self, phase: Phase, fraction: float) -> None:
-        if (phase, fraction) != (self.phase, self.fraction):
+        # A download of a size that nobody tells stays at 0, and still goes on.
+        if phase is Phase.DOWNLOADING or (phase, fraction) != (self.phase, self.fraction):
             self.phase, self.fraction, self._moved_at = phase, fraction, self._clock.monotonic()

@@ -16,7 +16,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from paddler import logs
-from paddler.agent_access import DECODER, PATH, AgentAccess
+from paddler.agent_access import DECODER, PATH, AgentAccess, without_login
 from paddler.aws_metadata import LOCAL_IPV4
 from paddler.clock import Clock, SystemClock
 from paddler.logs import get_logger
@@ -75,7 +75,7 @@ def told_redis_options(function: _F) -> _F:
             told = asyncio.run(ask_until_told(address, read_key(key_file), SystemClock()))
         except CannotTell as error:
             raise click.ClickException(f"--management-addr {address}: {error}") from None
-        given["redis_url"] = told.redis_url
+        given["redis_url"] = _for_own_login(told.redis_url, given)
         if not _is_given("redis_prefix"):
             given["redis_prefix"] = told.redis_prefix
         return function(*args, **given)
@@ -95,6 +95,13 @@ def told_redis_options(function: _F) -> _F:
     ):
         command = one(command)
     return cast("_F", command)
+
+
+def _for_own_login(url: str, given: dict[str, Any]) -> str:
+    """Flags come before what is told: beside that a second user or password would be one too many."""
+    if given["redis_username"] is not None:
+        return without_login(url)
+    return url if given["redis_password_file"] is None else without_login(url, keeps_user=True)
 
 
 def _is_for_others(key_file: Path | None) -> bool:
