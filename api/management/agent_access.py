@@ -12,13 +12,16 @@ from api.management.keys import json_answer
 from api.openai.objects import ErrorAnswer
 from api.operation import JSON, Answer, Operation
 from paddler.agent_access import PATH, AgentAccess, told_to
-from paddler.errors import Conflict, Unauthorized
+from paddler.errors import Conflict, Forbidden, Unauthorized
+from paddler.tenants.records import Scope
+
+SCOPE: Scope = "agent"
 
 AGENT_ACCESS = Operation(
     summary="Where agents find Redis; with an API key of scope `agent`, always.",
     tag="management",
     answers={200: Answer(description="Its URL and prefix.", content={JSON: AgentAccess})},
-    errors=(Unauthorized, Conflict),
+    errors=(Unauthorized, Forbidden, Conflict),
     error_body=ErrorAnswer,
 )
 
@@ -31,9 +34,13 @@ NEEDS_KEY = (
 def agent_access_route(access: AgentAccess) -> HTTPRouteHandler:
     @get(PATH, operation=AGENT_ACCESS)
     async def agent_access(request: AnyRequest) -> ASGIResponse:
-        """The gate has looked at the scope of a key; while there is none it lets everybody through."""
-        if caller_of(request.scope).account is None:
+        """Looks at the scope itself, too: while there is no key the gate lets everybody through, and the panel's gate
+        lets in who is logged in."""
+        account = caller_of(request.scope).account
+        if account is None:
             raise Unauthorized(NEEDS_KEY)
+        if SCOPE not in account.key.scopes:
+            raise Forbidden(f"This API key has not the scope `{SCOPE}`, which this route needs.", param=SCOPE)
         client = request.client
         return json_answer(told_to(access, None if client is None else client.host))
 

@@ -186,6 +186,19 @@ async def test_the_scope_management_is_wanted(browser: httpx.AsyncClient, balanc
     assert (await browser.get("/api/v1/pools", headers=with_key)).status_code == 403
 
 
+async def test_where_redis_is_takes_the_scope_agent_here_too(
+    browser: httpx.AsyncClient, balancer: HttpBalancer
+) -> None:
+    """Its URL may have a password, which the page that adds an agent leaves out."""
+    operator = await balancer.new_key("operator", "management", "inference")
+    await log_in(browser, operator.secret)
+    refused = await browser.get("/api/v1/agent_access")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    both = await balancer.new_key("both", "management", "agent")
+    await log_in(browser, both.secret)
+    assert (await browser.get("/api/v1/agent_access")).json()["redis_url"] == balancer.store.url
+
+
 async def test_a_key_will_do_in_place_of_a_session(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
     new = await balancer.new_key("script", "management")
     headers = {"authorization": f"Bearer {new.secret}"}
