@@ -144,8 +144,8 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @option(
     "--agent-redis-url",
     type=REDIS_URL,
-    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`; by default --redis-url "
-    "without its files.",
+    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`, and what the panel's "
+    "command to add one says; by default --redis-url without its files.",
 )
 @log_options
 def command(
@@ -285,6 +285,7 @@ async def serve(settings: BalancerSettings) -> int:
             hosts=(address.host, *settings.allowed_hosts),
             listener=listener,
             is_tls=context is not None,
+            agent_redis_url=settings.agent_redis_url,
         )
         services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
     if not settings.is_insecure:

@@ -55,9 +55,11 @@ class Panel:
         services: Sequence[ServiceObject] = (),
         ring: KeyRing | None = None,
         pages: ASGIApp | None = None,
+        agent_redis_url: str | None = None,
     ) -> None:
         """`management` and `inference` have no gate of their own. `is_local`: only this machine reaches the address.
-        `limits` and `services` are what the page of settings shows. `ring` None lets everybody in."""
+        `limits` and `services` are what the page of settings shows. `ring` None lets everybody in. `agent_redis_url` is
+        what agents are told in place of the store's URL."""
         watch = FleetWatch(store, clock, max_age_s=FRESH_S)
         history = History(store)
         sessions = None if ring is None else Sessions(store, ring, clock)
@@ -69,7 +71,7 @@ class Panel:
         routes = [
             *login_routes(ring, sessions, is_tls=is_tls),
             *live_routes(self._feed, history, sessions, stopping, clock),
-            joining_route(store),
+            joining_route(agent_redis_url or store.url, store.prefix),
             settings_route(store, clock, ring, limits, services),
             ready_route(Readiness(store, stopping, clock)),
         ]

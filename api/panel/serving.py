@@ -38,6 +38,7 @@ def create_panel(
     listener: socket.socket,
     is_tls: bool,
     pages: ASGIApp | None = None,
+    agent_redis_url: str | None = None,
 ) -> Panel:
     """Its gate stands before the handlers of the other services, which have none of their own here."""
     stopping: asyncio.Event = gateway.stopping
@@ -46,7 +47,7 @@ def create_panel(
         stopping,
         clock,
         max_body,
-        management=create_management_app(store, stopping, clock, max_body, metrics),
+        management=create_management_app(store, stopping, clock, max_body, metrics, agent_redis_url=agent_redis_url),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
         hosts=hosts,
         is_local=is_loopback(listener),
@@ -55,4 +56,5 @@ def create_panel(
         services=services,
         ring=ring,
         pages=pages,
+        agent_redis_url=agent_redis_url,
     )

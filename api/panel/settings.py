@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 
 from api.management.asking import json_answer
 from api.management.view import PATIENCE_S
-from api.panel.joining import joining_of
+from api.panel.joining import without_secret
 from api.panel.objects import LimitObject, ProcessObject, RedisObject, ServiceObject, SettingsAnswer
 from api.panel.operations import SETTINGS
 from paddler import __version__
@@ -57,8 +57,7 @@ def settings_route(
 
 
 async def _redis(store: Store, clock: Clock) -> RedisObject:
-    joining = joining_of(store)
-    told = RedisObject(url=joining.redis_url, prefix=joining.redis_prefix, is_reachable=False)
+    told = RedisObject(url=without_secret(store.url), prefix=store.prefix, is_reachable=False)
     try:
         async with asyncio.timeout(PATIENCE_S):
             health = await read_redis_health(store, clock)

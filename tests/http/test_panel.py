@@ -13,6 +13,7 @@ import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
 
 from api.panel.headers import session_cookie
+from api.panel.joining import joining_of
 from paddler.clock import SystemClock
 from paddler.store.panel_keys import history_key
 from paddler.tenants.keys import ApiKeys
@@ -340,3 +341,20 @@ async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balanc
         "is_local": True,
         "has_secret": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "is_local", "has_secret"),
+    [
+        ("redis://queue:6379/0", "redis://queue:6379/0", False, False),
+        ("redis://agent:hunter2@queue:6379/0", "redis://agent@queue:6379/0", False, True),
+        ("redis://:hunter2@127.0.0.2:6379/0", "redis://127.0.0.2:6379/0", True, True),
+        ("rediss://b@queue:6379/0?password_file=/run/b&ssl_ca_certs=/run/ca", "rediss://b@queue:6379/0", False, True),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2", True, False),
+    ],
+)
+def test_an_agent_is_told_no_password_and_no_file_of_this_machine(
+    url: str, shown: str, is_local: bool, has_secret: bool
+) -> None:
+    told = joining_of(url, "paddler")
+    assert (told.redis_url, told.is_local, told.has_secret) == (shown, is_local, has_secret)
