@@ -71,7 +71,19 @@ class Sessions:
         return key
 
     async def is_open(self, session_id: str) -> bool:
-        return bool(await self._redis.exists(self._key(session_id)))
+        """Prolongs it: who has a page open uses it."""
+        try:
+            await self.key_of(session_id)
+        except (Unauthorized, Forbidden):
+            return False
+        return True
+
+    def is_good(self, key: ApiKey) -> bool:
+        """Whether a session that was begun with this key goes on, by what is in memory: no I/O."""
+        try:
+            return self._ring.of_id(key.id).rotated_ms == key.rotated_ms
+        except Unauthorized:
+            return False
 
     async def log_out(self, session_id: str) -> None:
         await self._redis.delete(self._key(session_id))

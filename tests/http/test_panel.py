@@ -329,6 +329,37 @@ async def test_a_revoked_key_ends_its_live_feed(browser: httpx.AsyncClient, bala
             await live.until(lambda live: False)
 
 
+async def test_a_rotated_key_ends_its_live_feed(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
+    """Whatever the old secret is still good for: a session does not have it."""
+    new = await balancer.new_key("operator", "management")
+    await log_in(browser, new.secret)
+    async with browser.stream("GET", "/panel/api/live") as response:
+        live = Live(response)
+        await live.until(lambda live: live.held)
+        await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
+        with pytest.raises(StopAsyncIteration):
+            await live.until(lambda live: False)
+
+
+async def test_a_page_in_sight_prolongs_its_session(
+    browser: httpx.AsyncClient, balancer: HttpBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.panel.live.CHECK_S", 0.0)
+    new = await balancer.new_key("operator", "management")
+    await log_in(browser, new.secret)
+    redis: Any = balancer.store.redis
+    (key,) = [one async for one in redis.scan_iter(f"{balancer.store.prefix}:panel:session:*")]
+    async with browser.stream("GET", "/panel/api/live") as response:
+        live = Live(response)
+        await live.until(lambda live: live.held)
+        await redis.expire(key, 60)
+
+        async def is_prolonged() -> bool:
+            return await redis.ttl(key) > 3600
+
+        await wait_until(is_prolonged, what="the session is prolonged")
+
+
 async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
     told = (await browser.get("/panel/api/settings")).json()
     assert told["redis"]["is_reachable"]
