@@ -15,11 +15,13 @@ from paddler.clock import Clock
 from paddler.errors import Forbidden, Unauthorized
 from paddler.store.client import Store
 from paddler.store.panel_keys import SESSION_S, session_key
+from paddler.tenants.credentials import is_same, read_presented
 from paddler.tenants.records import ApiKey, Scope
 from paddler.tenants.ring import KeyRing
 
 SCOPE: Scope = "management"
 ENDED = "This session has ended; log in again."
+OLD_SECRET = "This API key has a new secret; log in with that."
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -47,6 +49,10 @@ class Sessions:
         await self._ring.wait_loaded()
         await self._ring.look_again(presented)
         key = check(self._ring.find(presented))
+        read = read_presented(presented)
+        if read is None or not is_same(read.secret_hash, key.secret_hash):
+            # Good for a while yet; a session would outlast it.
+            raise Unauthorized(OLD_SECRET)
         session_id = secrets.token_urlsafe(32)
         session = Session(key_id=key.id, rotated_ms=key.rotated_ms, since_ms=int(self._clock.wall() * 1000))
         await self._redis.set(self._key(session_id), msgspec.json.encode(session), ex=SESSION_S)

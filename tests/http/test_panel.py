@@ -142,9 +142,13 @@ async def test_a_session_is_begun_with_a_key_and_ends_with_it(
 async def test_a_rotated_key_ends_its_sessions(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
     new = await balancer.new_key("operator", "management")
     await log_in(browser, new.secret)
-    await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
+    rotated = await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
     await balancer.tenants.ring.refresh_once()
     assert (await browser.get("/api/v1/pools")).status_code == 401
+    old = {"authorization": f"Bearer {new.secret}"}
+    assert (await browser.get("/api/v1/pools", headers=old)).status_code == 200
+    assert (await log_in(browser, new.secret)).status_code == 401, "a session would outlast the old secret"
+    assert (await log_in(browser, rotated.secret)).status_code == 200
 
 
 async def test_logging_out_ends_the_session_on_every_balancer(
