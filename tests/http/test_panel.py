@@ -189,6 +189,7 @@ async def test_the_scope_management_is_wanted(browser: httpx.AsyncClient, balanc
     assert "management" in refused.json()["error"]["message"]
     with_key = {"authorization": f"Bearer {new.secret}"}
     assert (await browser.get("/api/v1/pools", headers=with_key)).status_code == 403
+    assert (await browser.get("/panel/api/me", headers=with_key)).json()["logged_in"] is False
 
 
 async def test_where_redis_is_takes_the_scope_agent_here_too(
