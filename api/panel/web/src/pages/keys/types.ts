@@ -8,6 +8,10 @@ export interface Limits {
   tokens_per_minute: number | null;
   max_in_flight: number | null;
   daily_tokens: number | null;
+  /** These three count all of the tenant; null is the balancer's own setting. */
+  max_file_bytes: number | null;
+  max_open_batches: number | null;
+  max_batch_lines: number | null;
   default_class: RequestClass;
   max_class: RequestClass;
   weight: number;
