@@ -279,6 +279,7 @@ async def serve(settings: BalancerSettings) -> int:
                 max_body=settings.max_body,
                 max_file=settings.max_file,
                 max_stored=settings.max_stored,
+                quota=settings.quota,
             ),
             services=shown,
             ring=tenants.ring,

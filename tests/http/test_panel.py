@@ -14,7 +14,11 @@ from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
 
 from api.panel.headers import session_cookie
 from api.panel.joining import joining_of
+from api.panel.settings import limits_of
+from api.serve import command
+from paddler.batches.quota import Bound, Quota
 from paddler.clock import SystemClock
+from paddler.jobs.gateway import GatewaySettings
 from paddler.store.panel_keys import history_key
 from paddler.tenants.keys import ApiKeys
 from paddler.testing.waiting import wait_until
@@ -363,6 +367,14 @@ async def test_a_page_in_sight_prolongs_its_session(
             return await redis.ttl(key) > 3600
 
         await wait_until(is_prolonged, what="the session is prolonged")
+
+
+def test_limits_are_flags_of_the_balancer() -> None:
+    quota = Quota(open_batches=Bound(7, "the balancer"))
+    limits = limits_of(GatewaySettings(), max_body=1, max_file=2, max_stored=3, quota=quota)
+    told = {one.flag: one.value for one in limits}
+    assert set(told) < {flag for option in command.params for flag in option.opts}
+    assert (told["--tenant-open-batches"], told["--tenant-batch-lines"]) == (7, "none")
 
 
 async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:

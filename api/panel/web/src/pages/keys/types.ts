@@ -49,9 +49,19 @@ export interface UsageRow {
   output_tokens: number;
 }
 
+/** What a tenant has now. */
+export interface Holding {
+  tenant: string;
+  files: number;
+  file_bytes: number;
+  open_batches: number;
+  batch_lines: number;
+}
+
 export interface Usage {
   from: string;
   to: string;
   group_by: Group[];
   usage: UsageRow[];
+  held: Holding[];
 }
