@@ -144,8 +144,8 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @option(
     "--agent-redis-url",
     type=REDIS_URL,
-    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`; by default --redis-url "
-    "without its files.",
+    help="Where agents find Redis that ask at --management-addr with a key of scope `agent`, and what the panel's "
+    "command to add one says; by default --redis-url without its files.",
 )
 @log_options
 def command(
@@ -279,6 +279,7 @@ async def serve(settings: BalancerSettings) -> int:
                 max_body=settings.max_body,
                 max_file=settings.max_file,
                 max_stored=settings.max_stored,
+                quota=settings.quota,
             ),
             services=shown,
             ring=tenants.ring,

@@ -55,6 +55,7 @@ class Panel:
         services: Sequence[ServiceObject] = (),
         ring: KeyRing | None = None,
         pages: ASGIApp | None = None,
+        agent_redis_url: str | None = None,
     ) -> None:
         """`management` and `inference` have no gate of their own. `looks_at_host`: as `is_guarded` of `api/hosts.py`
         says. `limits` and `services` are what the page of settings shows. `ring` None lets everybody in."""
@@ -69,7 +70,7 @@ class Panel:
         routes = [
             *login_routes(ring, sessions, is_tls=is_tls),
             *live_routes(self._feed, history, sessions, stopping, clock),
-            joining_route(store),
+            joining_route(agent_redis_url or store.url, store.prefix),
             settings_route(store, clock, ring, limits, services),
             ready_route(Readiness(store, stopping, clock)),
         ]

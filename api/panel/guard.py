@@ -99,7 +99,7 @@ class Guard:
         caller: Caller | None = None
         try:
             caller = await self._caller(scope, headers, presented)
-        except (Unauthorized, QueueUnavailable):
+        except (Unauthorized, Forbidden, QueueUnavailable):
             if path not in OPEN:
                 raise
         if caller is not None:

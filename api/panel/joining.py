@@ -11,29 +11,32 @@ from litestar.response.base import ASGIResponse
 from api.management.asking import json_answer
 from api.panel.objects import Joining
 from api.panel.operations import JOINING
-from paddler.store.client import Store
+from paddler.agent_access import is_of_one_machine, without_files
 from paddler.store.location import locate
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+def without_secret(url: str) -> str:
+    """A URL of Redis, with its user and without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{parts.username}@{host}" if parts.username else host).geturl()
 
 
-def joining_of(store: Store) -> Joining:
-    location = locate(store.url)
-    parts = urlsplit(store.url)
-    shown = store.url
-    if parts.password is not None:
-        host = parts.netloc.rpartition("@")[2]
-        shown = parts._replace(netloc=f"{parts.username}@{host}" if parts.username else host).geturl()
+def joining_of(url: str, prefix: str) -> Joining:
+    """`url` is the balancer's own, or what it was told to tell agents; files in it are of the balancer's machine."""
+    login = locate(url).login
     return Joining(
-        redis_url=shown,
-        redis_prefix=store.prefix,
-        is_local=location.path is not None or all(host.strip("[]") in LOOPBACK for host, _ in location.hosts),
-        has_secret=parts.password is not None,
+        redis_url=without_secret(without_files(url)),
+        redis_prefix=prefix,
+        is_local=is_of_one_machine(url),
+        has_secret=bool(login.password or login.password_file),
     )
 
 
-def joining_route(store: Store) -> HTTPRouteHandler:
-    told = joining_of(store)
+def joining_route(url: str, prefix: str) -> HTTPRouteHandler:
+    told = joining_of(url, prefix)
 
     @get("/panel/api/joining", operation=JOINING, sync_to_thread=False)
     def get_joining() -> ASGIResponse:

@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from litestar.types import Receive, Scope, Send
 
-from api.access.caller import Caller, caller_of
 from api.connection import Headers, Outgoing, run_while_connected
 from api.panel.feed import Feed
 from paddler.clock import Clock
 
 KEEPALIVE_S = 10.0
 CHECK_S = 5.0
-"""After a session has ended elsewhere its streams end so soon; those of a revoked key do with the next message."""
+"""After a session has ended elsewhere its streams end so soon; those of a key that is good no more do at a tick."""
 
 _HEADERS: Headers = [
     (b"content-type", b"text/event-stream"),
@@ -36,25 +35,27 @@ class LiveStream:
         topics: Sequence[str],
         stopping: asyncio.Event,
         clock: Clock,
+        is_let_in: Callable[[], bool],
         is_session_open: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Ends with the balancer, with the key that it was opened with, and when `is_session_open` says so."""
+        """Ends with the balancer, and when `is_let_in`, asked at each tick, or `is_session_open` says so."""
         self._feed = feed
         self._topics = topics
         self._stopping = stopping
         self._clock = clock
+        self._is_let_in = is_let_in
         self._is_session_open = is_session_open
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._tell(out, caller_of(scope)), receive, out, self._clock, _Keepalive(out))
+        await run_while_connected(self._tell(out), receive, out, self._clock, _Keepalive(out))
 
-    async def _tell(self, out: Outgoing, caller: Caller) -> None:
+    async def _tell(self, out: Outgoing) -> None:
         await out.start(200, _HEADERS)
         await out.write(b":\n\n")
         checked_at = self._clock.monotonic()
         with self._feed.watching(self._topics) as viewer:
-            while not self._stopping.is_set() and caller.is_let_in:
+            while not self._stopping.is_set() and self._is_let_in():
                 if news := viewer.news():
                     await out.write(news)
                 if self._clock.monotonic() - checked_at > CHECK_S:

@@ -41,8 +41,8 @@ class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Joining(Struct, frozen=True, kw_only=True):
-    """`redis_url` is without its password, which is why `has_secret` says that there is one. `is_local`: nothing beyond
-    the balancer's own machine reaches that Redis."""
+    """`redis_url` is without its password and without files, which is why `has_secret` says that a password is needed.
+    `is_local`: nothing beyond the balancer's own machine reaches that Redis."""
 
     redis_url: str
     redis_prefix: str

@@ -88,7 +88,13 @@ def live_routes(
             raise InvalidField(
                 f"`topics` has {unknown[0][:50]!r}; there are: {', '.join(feed.topics)}.", param="topics"
             )
-        opened = session_of(request.scope)
+        opened, caller = session_of(request.scope), caller_of(request.scope)
+
+        def is_let_in() -> bool:
+            """A script's key may have a new secret and be good; a session ends with the one that it began with."""
+            if opened is None or sessions is None or caller.account is None:
+                return caller.is_let_in
+            return sessions.is_good(caller.account.key)
 
         async def is_session_open() -> bool:
             if opened is None or sessions is None:
@@ -98,6 +104,6 @@ def live_routes(
             except TROUBLE:
                 return True
 
-        return LiveStream(feed, topics, stopping, clock, is_session_open)
+        return LiveStream(feed, topics, stopping, clock, is_let_in, is_session_open)
 
     return [get_history, follow]

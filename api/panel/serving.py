@@ -57,4 +57,5 @@ def create_panel(
         services=services,
         ring=ring,
         pages=pages,
+        agent_redis_url=agent_redis_url,
     )

@@ -15,11 +15,13 @@ from paddler.clock import Clock
 from paddler.errors import Forbidden, Unauthorized
 from paddler.store.client import Store
 from paddler.store.panel_keys import SESSION_S, session_key
+from paddler.tenants.credentials import is_same, read_presented
 from paddler.tenants.records import ApiKey, Scope
 from paddler.tenants.ring import KeyRing
 
 SCOPE: Scope = "management"
 ENDED = "This session has ended; log in again."
+OLD_SECRET = "This API key has a new secret; log in with that."
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -47,6 +49,10 @@ class Sessions:
         await self._ring.wait_loaded()
         await self._ring.look_again(presented)
         key = check(self._ring.find(presented))
+        read = read_presented(presented)
+        if read is None or not is_same(read.secret_hash, key.secret_hash):
+            # Good for a while yet; a session would outlast it.
+            raise Unauthorized(OLD_SECRET)
         session_id = secrets.token_urlsafe(32)
         session = Session(key_id=key.id, rotated_ms=key.rotated_ms, since_ms=int(self._clock.wall() * 1000))
         await self._redis.set(self._key(session_id), msgspec.json.encode(session), ex=SESSION_S)
@@ -71,7 +77,19 @@ class Sessions:
         return key
 
     async def is_open(self, session_id: str) -> bool:
-        return bool(await self._redis.exists(self._key(session_id)))
+        """Prolongs it: who has a page open uses it."""
+        try:
+            await self.key_of(session_id)
+        except (Unauthorized, Forbidden):
+            return False
+        return True
+
+    def is_good(self, key: ApiKey) -> bool:
+        """Whether a session that was begun with this key goes on, by what is in memory: no I/O."""
+        try:
+            return self._ring.of_id(key.id).rotated_ms == key.rotated_ms
+        except Unauthorized:
+            return False
 
     async def log_out(self, session_id: str) -> None:
         await self._redis.delete(self._key(session_id))

@@ -14,10 +14,11 @@ from litestar.response.base import ASGIResponse
 
 from api.management.asking import json_answer
 from api.management.view import PATIENCE_S
-from api.panel.joining import joining_of
+from api.panel.joining import without_secret
 from api.panel.objects import LimitObject, ProcessObject, RedisObject, ServiceObject, SettingsAnswer
 from api.panel.operations import SETTINGS
 from paddler import __version__
+from paddler.batches.quota import NO_QUOTA, Bound, Quota
 from paddler.clock import Clock
 from paddler.doctor import redis_checks
 from paddler.jobs.gateway import GatewaySettings
@@ -57,8 +58,7 @@ def settings_route(
 
 
 async def _redis(store: Store, clock: Clock) -> RedisObject:
-    joining = joining_of(store)
-    told = RedisObject(url=joining.redis_url, prefix=joining.redis_prefix, is_reachable=False)
+    told = RedisObject(url=without_secret(store.url), prefix=store.prefix, is_reachable=False)
     try:
         async with asyncio.timeout(PATIENCE_S):
             health = await read_redis_health(store, clock)
@@ -102,7 +102,9 @@ async def _processes(store: Store) -> list[ProcessObject] | None:
     ]
 
 
-def limits_of(gateway: GatewaySettings, *, max_body: int, max_file: int, max_stored: int) -> list[LimitObject]:
+def limits_of(
+    gateway: GatewaySettings, *, max_body: int, max_file: int, max_stored: int, quota: Quota = NO_QUOTA
+) -> list[LimitObject]:
     """By the flags that set them."""
     return [
         LimitObject(
@@ -161,4 +163,32 @@ def limits_of(gateway: GatewaySettings, *, max_body: int, max_file: int, max_sto
             unit="responses",
             meaning="A pool stores; those used longest ago make room.",
         ),
+        LimitObject(
+            flag="--max-stored-bytes",
+            value=gateway.storage.max_bytes,
+            unit="bytes",
+            meaning="Of input these have together; they make room alike.",
+        ),
+        LimitObject(
+            flag="--tenant-file-bytes",
+            value=_most(quota.file_bytes),
+            unit="bytes",
+            meaning="Of files that a tenant may store; then it gets 413.",
+        ),
+        LimitObject(
+            flag="--tenant-open-batches",
+            value=_most(quota.open_batches),
+            unit="",
+            meaning="Batches of a tenant that have not ended; then it gets 429.",
+        ),
+        LimitObject(
+            flag="--tenant-batch-lines",
+            value=_most(quota.batch_lines),
+            unit="",
+            meaning="Lines of all those batches; then it gets 429.",
+        ),
     ]
+
+
+def _most(bound: Bound | None) -> int | str:
+    return "none" if bound is None else bound.most

@@ -55,8 +55,8 @@ MEANINGS: Final = {
         "make room when it is needed.",
         context_shift="Whether a request whose tokens no longer fit goes on with the newer half of its context; else "
         "it ends there.",
-        lora_adapters="Files in GGUF form, on the agents' machines, that change the weights, and how much of each is "
-        "added: 1 is what it was trained for.",
+        lora_adapters="Files in GGUF form that change the weights, each on the agents' machines or where they fetch it "
+        "from, as a model is, and how much of each is added: 1 is what it was trained for.",
         model_name="The name under which agents serve the model; empty: one made from the file's name.",
     ),
     **_of(

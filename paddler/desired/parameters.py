@@ -16,7 +16,7 @@ from paddler.desired.schema import OURS, InferenceParameters
 from paddler.payload import MAX_BREAKER_CHARS, MAX_BREAKERS
 
 Kind = Literal["integer", "number", "boolean", "choice", "text", "texts", "adapters"]
-"""`texts` is a list of them, `adapters` one of `{"path", "scale"}`."""
+"""`texts` is a list of them, `adapters` one of `DesiredAdapter`."""
 
 _RENAMED = frozenset({"k_cache_dtype", "v_cache_dtype", "pooling_type"})
 """What the engine has another name for."""

@@ -28,6 +28,9 @@ ENDED_MS = 600_000
 HEAD = 100
 """At the front of the line a request may have been given and given back between two looks: it is read each time."""
 
+NAMES_EVERY = 10
+"""Looks: an agent gets its model some time after it came, and may get another."""
+
 Place = tuple[str, float]
 """Where a request waits: the class in whose order, and its score."""
 
@@ -43,6 +46,7 @@ class RequestBoard:
         self._model_of = model_of
         self._counting = JournalTokens(store, self._keys)
         self._agents: dict[str, tuple[str, str]] = {}
+        self._num_looks = 0
         self.rows: dict[str, BoardRow] = {}
         self.ended: dict[str, BoardRow] = {}
         self.tokens: dict[str, int] = {}
@@ -76,8 +80,10 @@ class RequestBoard:
         return order, [agent.decode() for agent in agents]
 
     async def _given(self, agents: list[str]) -> list[str]:
-        """What agents have been given. Names and models of new agents are read on the way."""
-        new = [agent for agent in agents if agent not in self._agents]
+        """What agents have been given. Names and models of new agents, and of all now and then, are read on the way."""
+        is_time = self._num_looks % NAMES_EVERY == 0
+        self._num_looks += 1
+        new = [agent for agent in agents if is_time or agent not in self._agents]
         pipe = self._redis.pipeline(transaction=False)
         for agent in agents:
             pipe.xrange(self._keys.lane(agent))

@@ -1,6 +1,6 @@
 """The last 15 minutes of the fleet, for charts: taken every two seconds by one balancer, kept in Redis for all.
 
-history = History(store, clock)
+history = History(store)
 keeper = HistoryKeeper(history, FleetWatch(store, clock), store, clock)   # in each balancer with a panel
 keeper.start() ... await keeper.close()
 samples = await history.since(b"")                                        # all there are
@@ -148,6 +148,9 @@ class HistoryKeeper:
     async def run_once(self) -> None:
         """Raises what Redis raises."""
         await self.lease.run_once()
+        if not self.lease.is_held:
+            self._rate = TokenRate()  # what was counted before somebody else was elected says nothing of now
+            return
         reading = await self._fleet.read()
         if not self.lease.is_held or reading.redis is None:
             return

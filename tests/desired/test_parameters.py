@@ -121,7 +121,7 @@ def _range(one: ParameterDescription) -> str:
         case "texts":
             return f"{one.max_items} of 1 to {one.max_length} characters"
         case "adapters":
-            return '`{"path", "scale"}`, scale -100 to 100'
+            return "`path`, `HuggingFace`, `LocalToAgent` or `Url`, with a `scale` of -100 to 100"
 
 
 def _default(one: ParameterDescription) -> str:

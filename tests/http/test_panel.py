@@ -13,7 +13,12 @@ import pytest
 from http_harness import HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
 
 from api.panel.headers import session_cookie
+from api.panel.joining import joining_of
+from api.panel.settings import limits_of
+from api.serve import command
+from paddler.batches.quota import Bound, Quota
 from paddler.clock import SystemClock
+from paddler.jobs.gateway import GatewaySettings
 from paddler.store.panel_keys import history_key
 from paddler.tenants.keys import ApiKeys
 from paddler.testing.waiting import wait_until
@@ -141,9 +146,13 @@ async def test_a_session_is_begun_with_a_key_and_ends_with_it(
 async def test_a_rotated_key_ends_its_sessions(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
     new = await balancer.new_key("operator", "management")
     await log_in(browser, new.secret)
-    await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
+    rotated = await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
     await balancer.tenants.ring.refresh_once()
     assert (await browser.get("/api/v1/pools")).status_code == 401
+    old = {"authorization": f"Bearer {new.secret}"}
+    assert (await browser.get("/api/v1/pools", headers=old)).status_code == 200
+    assert (await log_in(browser, new.secret)).status_code == 401, "a session would outlast the old secret"
+    assert (await log_in(browser, rotated.secret)).status_code == 200
 
 
 async def test_logging_out_ends_the_session_on_every_balancer(
@@ -184,6 +193,20 @@ async def test_the_scope_management_is_wanted(browser: httpx.AsyncClient, balanc
     assert "management" in refused.json()["error"]["message"]
     with_key = {"authorization": f"Bearer {new.secret}"}
     assert (await browser.get("/api/v1/pools", headers=with_key)).status_code == 403
+    assert (await browser.get("/panel/api/me", headers=with_key)).json()["logged_in"] is False
+
+
+async def test_where_redis_is_takes_the_scope_agent_here_too(
+    browser: httpx.AsyncClient, balancer: HttpBalancer
+) -> None:
+    """Its URL may have a password, which the page that adds an agent leaves out."""
+    operator = await balancer.new_key("operator", "management", "inference")
+    await log_in(browser, operator.secret)
+    refused = await browser.get("/api/v1/agent_access")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+    both = await balancer.new_key("both", "management", "agent")
+    await log_in(browser, both.secret)
+    assert (await browser.get("/api/v1/agent_access")).json()["redis_url"] == balancer.store.url
 
 
 async def test_a_key_will_do_in_place_of_a_session(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
@@ -315,6 +338,45 @@ async def test_a_revoked_key_ends_its_live_feed(browser: httpx.AsyncClient, bala
             await live.until(lambda live: False)
 
 
+async def test_a_rotated_key_ends_its_live_feed(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
+    """Whatever the old secret is still good for: a session does not have it."""
+    new = await balancer.new_key("operator", "management")
+    await log_in(browser, new.secret)
+    async with browser.stream("GET", "/panel/api/live") as response:
+        live = Live(response)
+        await live.until(lambda live: live.held)
+        await ApiKeys(balancer.store, SystemClock()).rotate(new.key.id, overlap_ms=60_000)
+        with pytest.raises(StopAsyncIteration):
+            await live.until(lambda live: False)
+
+
+async def test_a_page_in_sight_prolongs_its_session(
+    browser: httpx.AsyncClient, balancer: HttpBalancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.panel.live.CHECK_S", 0.0)
+    new = await balancer.new_key("operator", "management")
+    await log_in(browser, new.secret)
+    redis: Any = balancer.store.redis
+    (key,) = [one async for one in redis.scan_iter(f"{balancer.store.prefix}:panel:session:*")]
+    async with browser.stream("GET", "/panel/api/live") as response:
+        live = Live(response)
+        await live.until(lambda live: live.held)
+        await redis.expire(key, 60)
+
+        async def is_prolonged() -> bool:
+            return await redis.ttl(key) > 3600
+
+        await wait_until(is_prolonged, what="the session is prolonged")
+
+
+def test_limits_are_flags_of_the_balancer() -> None:
+    quota = Quota(open_batches=Bound(7, "the balancer"))
+    limits = limits_of(GatewaySettings(), max_body=1, max_file=2, max_stored=3, quota=quota)
+    told = {one.flag: one.value for one in limits}
+    assert set(told) < {flag for option in command.params for flag in option.opts}
+    assert (told["--tenant-open-batches"], told["--tenant-batch-lines"]) == (7, "none")
+
+
 async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balancer: HttpBalancer) -> None:
     told = (await browser.get("/panel/api/settings")).json()
     assert told["redis"]["is_reachable"]
@@ -327,3 +389,20 @@ async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balanc
         "is_local": True,
         "has_secret": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "is_local", "has_secret"),
+    [
+        ("redis://queue:6379/0", "redis://queue:6379/0", False, False),
+        ("redis://agent:hunter2@queue:6379/0", "redis://agent@queue:6379/0", False, True),
+        ("redis://:hunter2@127.0.0.2:6379/0", "redis://127.0.0.2:6379/0", True, True),
+        ("rediss://b@queue:6379/0?password_file=/run/b&ssl_ca_certs=/run/ca", "rediss://b@queue:6379/0", False, True),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2", True, False),
+    ],
+)
+def test_an_agent_is_told_no_password_and_no_file_of_this_machine(
+    url: str, shown: str, is_local: bool, has_secret: bool
+) -> None:
+    told = joining_of(url, "paddler")
+    assert (told.redis_url, told.is_local, told.has_secret) == (shown, is_local, has_secret)

@@ -9,7 +9,7 @@ import pytest
 from queue_calls import NOW, begin, finish, leave, settle, submit, take
 
 from paddler.jobs import board as board_module
-from paddler.jobs.board import HEAD, RequestBoard
+from paddler.jobs.board import HEAD, NAMES_EVERY, RequestBoard
 from paddler.jobs.board_rows import Row
 from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME
 from paddler.jobs.journal_tokens import CHUNK, JournalTokens
@@ -127,6 +127,20 @@ async def test_what_stands_in_its_place_is_not_read_again(store: Store, pool: Po
     assert set(board.rows) == {*ids[:-1], more}
     assert list(board.ended) == [ids[-1]]
     await cancel_all(pool, *ids, more)
+
+
+async def test_a_model_that_an_agent_gets_later_is_seen(pool: PoolScripts, board: RequestBoard) -> None:
+    """Or another: whoever looks on does not go on reading what was there first."""
+    request_id, _ = await submit(pool, now=NOW)
+    await register(pool, "a")
+    await board.look()
+    assert board.rows[request_id].model == "m"
+    await pool.renew("a", lease_ms=3_600_000, snapshot={"model": "other"})
+    for _ in range(NAMES_EVERY):
+        await board.look()
+    assert (board.rows[request_id].agent_name, board.rows[request_id].model) == ("name of a", "other")
+    await leave(pool, "a")
+    await cancel_all(pool, request_id)
 
 
 async def test_rows_are_bounded(pool: PoolScripts, board: RequestBoard, monkeypatch: pytest.MonkeyPatch) -> None:

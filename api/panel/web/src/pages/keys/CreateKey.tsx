@@ -12,7 +12,7 @@ import type { Scope } from "./types";
 const SCOPES: readonly (readonly [Scope, string, string])[] = [
   ["inference", "Inference", "Requests, responses, files and batches."],
   ["management", "Management", "This panel, the operator's routes, metrics, and keys."],
-  ["agent", "Agent", "What a balancer tells agents; no route of this version does."],
+  ["agent", "Agent", "Where Redis is, for agents that ask a balancer; nothing else."],
 ];
 
 const EXPIRES = [["", "Never"], ["7", "In 7 days"], ["30", "In 30 days"], ["90", "In 90 days"], ["365", "In a year"], ["date", "At a time"]] as const;

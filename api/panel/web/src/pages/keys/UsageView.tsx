@@ -1,13 +1,13 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { call } from "../../data/api";
-import { count } from "../../data/format";
+import { bytes, count } from "../../data/format";
 import { Alert } from "../../ui/Alert";
 import { Button } from "../../ui/Button";
 import { DayBars } from "../../ui/DayBars";
 import { Empty } from "../../ui/Empty";
 import { SelectField } from "../../ui/Field";
 import { Table, type Column } from "../../ui/Table";
-import type { Usage, UsageRow } from "./types";
+import type { Holding, Usage, UsageRow } from "./types";
 import { byDay, dayBefore, totals, type By, type Measure } from "./usage";
 
 const PERIODS = [["6", "7 days"], ["29", "30 days"], ["89", "90 days"], ["364", "A year"]] as const;
@@ -44,6 +44,12 @@ export function UsageView() {
           <section class="card flush" aria-label="Sums"><Table label="Usage of each key and model" columns={COLUMNS} rows={sums} rowKey={({ tenant, key, model }) => `${tenant} ${key} ${model}`} /></section>
         </>
       )}
+      {usage !== null && usage.held.length > 0 && (
+        <>
+          <p class="muted small">What tenants have now, whatever the time above:</p>
+          <section class="card flush" aria-label="Files and batches"><Table label="Files and batches of each tenant" columns={HELD} rows={usage.held} rowKey={({ tenant }) => tenant} /></section>
+        </>
+      )}
     </>
   );
 }
@@ -78,6 +84,14 @@ const COLUMNS: readonly Column<UsageRow>[] = [
   { id: "prompt", head: "Prompt tokens", right: true, cell: ({ prompt_tokens }) => <span class="num">{count(prompt_tokens)}</span> },
   { id: "cached", head: "of them cached", right: true, cell: ({ cached_tokens, prompt_tokens }) => <span class="num">{count(cached_tokens)}{prompt_tokens > 0 && <span class="muted"> ({Math.round((cached_tokens / prompt_tokens) * 100)} %)</span>}</span> },
   { id: "output", head: "Answer tokens", right: true, cell: ({ output_tokens }) => <span class="num">{count(output_tokens)}</span> },
+];
+
+const HELD: readonly Column<Holding>[] = [
+  { id: "tenant", head: "Tenant", cell: ({ tenant }) => tenant },
+  { id: "files", head: "Files", right: true, cell: ({ files }) => <span class="num">{count(files)}</span> },
+  { id: "bytes", head: "Stored", right: true, cell: ({ file_bytes }) => <span class="num">{bytes(file_bytes)}</span> },
+  { id: "batches", head: "Open batches", right: true, cell: ({ open_batches }) => <span class="num">{count(open_batches)}</span> },
+  { id: "lines", head: "Their lines", right: true, cell: ({ batch_lines }) => <span class="num">{count(batch_lines)}</span> },
 ];
 
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { draftOf, limitsIn, NEW_KEY, NO_LIMITS, numberOf, readKey, readLimits, type Problems } from "./form";
+import type { Limits } from "./types";
 
 const NOW = Date.parse("2026-01-01T00:00:00Z");
 
@@ -15,7 +16,7 @@ describe("the form of a key", () => {
     expect(body).toEqual({
       name: "alice",
       scopes: ["inference"],
-      limits: { requests_per_minute: null, tokens_per_minute: null, max_in_flight: null, daily_tokens: null, default_class: "normal", max_class: "interactive", weight: 1 },
+      limits: { requests_per_minute: null, tokens_per_minute: null, max_in_flight: null, daily_tokens: null, max_file_bytes: null, max_open_batches: null, max_batch_lines: null, default_class: "normal", max_class: "interactive", weight: 1 },
     });
   });
 
@@ -34,6 +35,11 @@ describe("the form of a key", () => {
 
 it("reads thousands as people write them", () => {
   expect([numberOf("1,000 000"), numberOf(""), numberOf("-1"), numberOf("1.5")]).toEqual([1_000_000, null, NaN, NaN]);
+});
+
+it("keeps every limit that it does not change", () => {
+  const limits: Limits = { requests_per_minute: 1, tokens_per_minute: 2, max_in_flight: 3, daily_tokens: 4, max_file_bytes: 5, max_open_batches: 6, max_batch_lines: 7, default_class: "batch", max_class: "normal", weight: 0.5 };
+  expect(readLimits(draftOf(limits), {})).toEqual(limits);
 });
 
 it("shows limits as they were read", () => {

@@ -6,6 +6,9 @@ export interface LimitsDraft {
   tokens_per_minute: string;
   max_in_flight: string;
   daily_tokens: string;
+  max_file_bytes: string;
+  max_open_batches: string;
+  max_batch_lines: string;
   default_class: RequestClass;
   max_class: RequestClass;
   weight: string;
@@ -21,13 +24,20 @@ export interface KeyDraft {
   limits: LimitsDraft;
 }
 
-export const NUMBERS = ["requests_per_minute", "tokens_per_minute", "max_in_flight", "daily_tokens"] as const;
+/** All there are: `PUT` takes a limit that is left out for none. */
+export const NUMBERS = [
+  ...(["requests_per_minute", "tokens_per_minute", "max_in_flight", "daily_tokens"] as const),
+  ...(["max_file_bytes", "max_open_batches", "max_batch_lines"] as const),
+];
 
 export const NO_LIMITS: LimitsDraft = {
   requests_per_minute: "",
   tokens_per_minute: "",
   max_in_flight: "",
   daily_tokens: "",
+  max_file_bytes: "",
+  max_open_batches: "",
+  max_batch_lines: "",
   default_class: "normal",
   max_class: "interactive",
   weight: "1",
@@ -49,6 +59,9 @@ export function draftOf(limits: Limits): LimitsDraft {
     tokens_per_minute: shown(limits.tokens_per_minute),
     max_in_flight: shown(limits.max_in_flight),
     daily_tokens: shown(limits.daily_tokens),
+    max_file_bytes: shown(limits.max_file_bytes),
+    max_open_batches: shown(limits.max_open_batches),
+    max_batch_lines: shown(limits.max_batch_lines),
     default_class: limits.default_class,
     max_class: limits.max_class,
     weight: String(limits.weight),
@@ -105,5 +118,8 @@ export function limitsIn(limits: Limits): string[] {
     ...said(limits.tokens_per_minute, "tokens/min"),
     ...said(limits.max_in_flight, "in flight"),
     ...said(limits.daily_tokens, "tokens/day"),
+    ...said(limits.max_file_bytes, "bytes of files"),
+    ...said(limits.max_open_batches, "open batches"),
+    ...said(limits.max_batch_lines, "batch lines"),
   ];
 }

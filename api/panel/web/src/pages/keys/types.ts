@@ -8,6 +8,10 @@ export interface Limits {
   tokens_per_minute: number | null;
   max_in_flight: number | null;
   daily_tokens: number | null;
+  /** These three count all of the tenant; null is the balancer's own setting. */
+  max_file_bytes: number | null;
+  max_open_batches: number | null;
+  max_batch_lines: number | null;
   default_class: RequestClass;
   max_class: RequestClass;
   weight: number;
@@ -45,9 +49,19 @@ export interface UsageRow {
   output_tokens: number;
 }
 
+/** What a tenant has now. */
+export interface Holding {
+  tenant: string;
+  files: number;
+  file_bytes: number;
+  open_batches: number;
+  batch_lines: number;
+}
+
 export interface Usage {
   from: string;
   to: string;
   group_by: Group[];
   usage: UsageRow[];
+  held: Holding[];
 }

@@ -1,6 +1,6 @@
 import { Button } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
-import type { AdapterDraft } from "./draft";
+import type { AdapterDraft } from "./adapters";
 
 /** Some short texts; ends of lines are written \n. */
 export function Texts({ label, values, most, onValues }: { label: string; values: readonly string[]; most: number | null; onValues: (values: string[]) => void }) {
@@ -23,7 +23,7 @@ export function Adapters({ values, onValues }: { values: readonly AdapterDraft[]
     <div class="stack-small">
       {values.map(({ path, scale }, index) => (
         <div key={index} class="model-adapter">
-          <input class="input mono" aria-label={`Path of adapter ${index + 1}`} placeholder="/models/adapter.gguf" value={path} onInput={(event) => set(index, { path: event.currentTarget.value })} />
+          <input class="input mono" aria-label={`Path or address of adapter ${index + 1}`} placeholder="/models/adapter.gguf, or an address" value={path} onInput={(event) => set(index, { path: event.currentTarget.value })} />
           <input class="input num" aria-label={`Scale of adapter ${index + 1}`} inputMode="decimal" value={scale} onInput={(event) => set(index, { scale: event.currentTarget.value })} />
           <Button kind="quiet" small icon aria-label={`Remove adapter ${index + 1}`} onClick={() => onValues(values.toSpliced(index, 1))}><Icon name="close" size={14} /></Button>
         </div>

@@ -2,7 +2,8 @@ import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 import { Badge } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
-import { parameterDraft, rangeOf, type AdapterDraft, type ParameterDraft } from "./draft";
+import type { AdapterDraft } from "./adapters";
+import { parameterDraft, rangeOf, type ParameterDraft } from "./draft";
 import { Adapters, Texts } from "./ListFields";
 import type { Parameter } from "./types";
 

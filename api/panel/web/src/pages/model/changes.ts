@@ -1,5 +1,6 @@
-import { addressOf } from "./source";
+import { placeOf, scaleOf } from "./adapters";
 import { escaped } from "./draft";
+import { addressOf } from "./source";
 import type { Adapter, Model, Parameter, State, Value } from "./types";
 
 const OWN_PATHS = ["model", "multimodal_projection", "chat_template_override", "use_chat_template_override", "aliases", "rollout"] as const;
@@ -69,7 +70,7 @@ function shown(path: string, value: unknown): string {
 }
 
 function shownItem(item: string | Adapter): string {
-  return typeof item === "string" ? escaped(item) : `${item.path} × ${item.scale}`;
+  return typeof item === "string" ? escaped(item) : `${placeOf(item)} × ${scaleOf(item)}`;
 }
 
 function templateSize(template: State["chat_template_override"]): string {

@@ -1,7 +1,7 @@
+import { adapterDraft, readAdapter, type AdapterDraft } from "./adapters";
 import { modelOf, sourceOf, type Source } from "./source";
-import type { Parameter, Rollout, State, Value } from "./types";
+import type { Adapter, Parameter, Rollout, State, Value } from "./types";
 
-export interface AdapterDraft { path: string; scale: string }
 /** Numbers are texts while they are written: half of one is none. */
 export type ParameterDraft = string | boolean | readonly string[] | readonly AdapterDraft[];
 
@@ -36,7 +36,7 @@ export function parameterDraft({ kind }: Parameter, value: Value): ParameterDraf
     case "texts":
       return (value as readonly string[]).map(escaped);
     case "adapters":
-      return (value as readonly { path: string; scale: number }[]).map(({ path, scale }) => ({ path, scale: String(scale) }));
+      return (value as readonly Adapter[]).map(adapterDraft);
     default:
       return value === null ? "" : String(value);
   }
@@ -119,10 +119,13 @@ function readTexts({ max_items, max_length }: Parameter, drafts: readonly string
 }
 
 function readAdapters(drafts: readonly AdapterDraft[]): Found {
-  const given = drafts.map(({ path, scale }) => ({ path: path.trim(), scale: Number(scale) }));
-  if (given.some(({ path }) => path === "")) return { error: "Each needs the path of a file on the agents' machines; remove what is not needed." };
-  if (given.some(({ scale }) => !Number.isFinite(scale))) return { error: "A scale is a number; 1 is what the adapter was trained for." };
-  return { value: given };
+  const value: Adapter[] = [];
+  for (const draft of drafts) {
+    const found = readAdapter(draft);
+    if ("error" in found) return found;
+    value.push(found.adapter);
+  }
+  return { value };
 }
 
 /** `0 to 1`, in words where one end is open. */

@@ -1,13 +1,16 @@
 /** The desired state of a pool, as `paddler/desired/schema.py` has it. */
 
-export interface Adapter { path: string; scale: number }
+export interface HuggingFace { repo_id: string; filename: string; revision: string }
+export interface WebFile { url: string; sha256?: string | null }
+/** A file by one of the first four; `path` is what `LocalToAgent` is. */
+export interface Adapter { path?: string; LocalToAgent?: string; HuggingFace?: HuggingFace; Url?: WebFile; scale?: number }
 export type Value = number | string | boolean | null | readonly string[] | readonly Adapter[];
 
 export type Model =
   | "None"
-  | { HuggingFace: { repo_id: string; filename: string; revision: string } }
+  | { HuggingFace: HuggingFace }
   | { LocalToAgent: string }
-  | { Url: { url: string; sha256?: string | null } };
+  | { Url: WebFile };
 
 export type Rollout = "rolling" | "all_at_once";
 
