@@ -56,6 +56,7 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
         try:
             call = await receive_call(read, body, secrets.randbits(32))
         except ToldInStream as refusal:
+            await read_options(request, body, label=b"")  # what is wrong with a header is no result
             return lines(_raising(refusal))
         how = await read_options(request, body, label=encode_label(call.label))
         await check_generation(gateway)

@@ -381,3 +381,14 @@ async def test_embeddings_where_there_are_none(balancer: HttpBalancer, new_agent
     body = {"input_batch": [{"id": "a", "content": "b"}], "normalization_method": "L2"}
     status, lines = await post(balancer, "/api/v1/generate_embedding_batch", body)
     assert (status, lines) == (501, ["Embedding generation is not enabled in the inference parameters"])
+
+
+async def test_a_header_that_is_wrong_comes_before_what_the_body_lacks(balancer: HttpBalancer) -> None:
+    parts = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+    history = [{"role": "user", "content": parts}]
+    body = {"add_generation_prompt": True, "conversation_history": history, "enable_thinking": False, "max_tokens": 1}
+    async with balancer.http() as http:
+        refused = await http.post(CHAT, json=body, headers={"X-Request-Class": "urgent"})
+        told = await http.post(CHAT, json=body)
+    assert refused.status_code == 400
+    assert (told.status_code, "ImageDecodingFailed" in told.text) == (200, True)
