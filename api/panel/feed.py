@@ -98,9 +98,13 @@ class Feed:
                 log.debug("cannot read for the live feed", topic=name, error=str(error))
             except Exception as error:
                 log.error("cannot read for the live feed", topic=name, exc_info=error)
-        with contextlib.suppress(TimeoutError, *TROUBLE):
+        try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._read_samples()
+        except TROUBLE as error:
+            log.debug("cannot read the history for the live feed", error=str(error))
+        except Exception as error:
+            log.error("cannot read the history for the live feed", exc_info=error)
 
     async def _read_samples(self) -> None:
         is_first = not self._last_entry

@@ -12,6 +12,11 @@ interface Props {
   children: ComponentChildren;
 }
 
+/** Browsers close a dialog at the second Escape, whatever it says of that: one that is still wanted comes back. */
+function reopen(dialog: HTMLDialogElement): void {
+  setTimeout(() => { if (dialog.isConnected && !dialog.open) dialog.showModal(); });
+}
+
 /** A modal dialog while it is rendered. The browser keeps focus inside, closes it on Escape and gives focus back. */
 export function Dialog({ title, onClose, wide, foot, children }: Props) {
   const ref = useRef<HTMLDialogElement>(null);
@@ -31,6 +36,7 @@ export function Dialog({ title, onClose, wide, foot, children }: Props) {
       class={wide ? "dialog wide" : "dialog"}
       aria-labelledby={id}
       onCancel={(event) => { event.preventDefault(); onClose(); }}
+      onClose={(event) => reopen(event.currentTarget)}
       onPointerDown={(event) => { if (event.target === ref.current) onClose(); }}
     >
       <div class="dialog-head">
