@@ -25,7 +25,8 @@ function compressed(): Plugin {
         writeFileSync(`${path}.br`, brotliCompressSync(plain));
       }
       const total = sizes.reduce((sum, [, size]) => sum + size, 0);
-      const first = sizes.filter(([name]) => /^index[.-]/.test(name)).reduce((sum, [, size]) => sum + size, 0);
+      const html = readFileSync(join(OUT, "index.html"), "utf8"); // it names its script, its style and what they import
+      const first = sizes.filter(([name]) => name === "index.html" || html.includes(`/${name}"`)).reduce((sum, [, size]) => sum + size, 0);
       console.log(`gzip: ${(first / 1024).toFixed(1)} KiB on the first visit before a page, ${(total / 1024).toFixed(1)} KiB in all`);
     },
   };
