@@ -23,7 +23,7 @@ FACTS = ModelFacts(vocab_type=1, n_vocab=10, n_ctx=2048, n_ctx_train=8192, n_emb
 
 @pytest.mark.parametrize("service", ["inference", "openai"])
 async def test_models_are_listed_and_retrieved(balancer: HttpBalancer, agent: HandAgent, service: str) -> None:
-    await agent.pool.renew(agent.agent_id, lease_ms=60_000, snapshot={"facts": encode_facts(FACTS)})
+    await agent.pool.renew(agent.agent_id, lease_ms=60_000, snapshot={"model": "tiny", "facts": encode_facts(FACTS)})
     async with balancer.anthropic(service) as client:
 
         async def is_told() -> bool:
