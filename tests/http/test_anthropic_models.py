@@ -77,6 +77,8 @@ async def test_who_sends_no_version_sees_openais_objects(balancer: HttpBalancer,
 
         one, some = "/v1/models/{model_path}", "/v1/models"
         assert (await ask("/v1/models", some, 200))["object"] == "list"
+        assert len((await ask("/v1/models?limit=1&nonsense=1", some, 200))["data"]) == 1
+        assert "code" in (await ask("/v1/models?limit=0", some, 400))["error"]
         assert (await ask("/v1/models/tiny", one, 200))["owned_by"] == "paddler"
         assert "code" in (await ask("/v1/models/x", one, 404))["error"]
         assert "has_more" in await ask("/v1/models", some, 200, **VERSION)
