@@ -15,6 +15,7 @@ from paddler.jobs.fleet_view import PoolView
 from paddler.jobs.gateway import PoolModel
 
 LIMIT, MAX_LIMIT = 20, 1000
+QUERY = ("limit", "after_id", "before_id")
 
 
 class ModelOut(Struct, frozen=True, kw_only=True, tag="model"):
@@ -56,10 +57,16 @@ def model_out(entry: PoolModel, view: PoolView) -> ModelOut:
     )
 
 
-def page_of(request: AnyRequest, entries: Sequence[PoolModel]) -> tuple[list[PoolModel], bool]:
-    """Those that the query asks for, and whether there are more in that direction. Raises `InvalidField`."""
-    query = read_query(request, ("limit", "after_id", "before_id"))
-    limit = read_limit(query, LIMIT, MAX_LIMIT)
+def page_of(
+    request: AnyRequest, entries: Sequence[PoolModel], *, is_for_anthropic: bool
+) -> tuple[list[PoolModel], bool]:
+    """Those that the query asks for, and whether there are more in that direction. OpenAI's clients get all unless they
+    ask for less, and what else they may have in the query is none of ours. Raises `InvalidField`."""
+    if is_for_anthropic:
+        query = read_query(request, QUERY)
+    else:
+        query = {name: str(value) for name, value in request.query_params.multi_items() if name in QUERY}
+    limit = read_limit(query, LIMIT if is_for_anthropic else max(1, len(entries)), MAX_LIMIT)
     if "after_id" in query and "before_id" in query:
         raise InvalidField("Give `after_id` or `before_id`, not both.", param="before_id")
     if "before_id" in query:

@@ -34,10 +34,10 @@ LIST_MODELS = Operation(
             name="limit",
             where="query",
             type=Annotated[int, Meta(ge=1, le=MAX_LIMIT)],
-            description="With `anthropic-version`: at most so many, 20 by default.",
+            description="At most so many; 20 by default with `anthropic-version`, else all.",
         ),
-        Parameter(name="after_id", where="query", description="With `anthropic-version`: those behind this one."),
-        Parameter(name="before_id", where="query", description="With `anthropic-version`: those before this one."),
+        Parameter(name="after_id", where="query", description="Those behind this one."),
+        Parameter(name="before_id", where="query", description="Those before this one."),
     ),
     answers={
         200: Answer(

@@ -28,11 +28,12 @@ def model_routes(gateway: Gateway) -> list[HTTPRouteHandler]:
     async def list_models(request: AnyRequest) -> ASGIResponse:
         """Pools, their aliases, and the models that their agents serve."""
         entries = await gateway.models()
-        if is_for_anthropic(request.scope):
-            page, has_more = page_of(request, entries)
+        is_theirs = is_for_anthropic(request.scope)
+        page, has_more = page_of(request, entries, is_for_anthropic=is_theirs)
+        if is_theirs:
             models = [model_out(entry, await gateway.view(entry.pool)) for entry in page]
             return _for_anthropic(model_page(models, has_more))
-        shown = [model_object(entry, await gateway.view(entry.pool)) for entry in entries]
+        shown = [model_object(entry, await gateway.view(entry.pool)) for entry in page]
         return _answer(ModelList(object="list", data=shown))
 
     @get("/v1/models/{model_path:path}", operation=GET_MODEL)

@@ -23,7 +23,7 @@ FACTS = ModelFacts(vocab_type=1, n_vocab=10, n_ctx=2048, n_ctx_train=8192, n_emb
 
 @pytest.mark.parametrize("service", ["inference", "openai"])
 async def test_models_are_listed_and_retrieved(balancer: HttpBalancer, agent: HandAgent, service: str) -> None:
-    await agent.pool.renew(agent.agent_id, lease_ms=60_000, snapshot={"facts": encode_facts(FACTS)})
+    await agent.pool.renew(agent.agent_id, lease_ms=60_000, snapshot={"model": "tiny", "facts": encode_facts(FACTS)})
     async with balancer.anthropic(service) as client:
 
         async def is_told() -> bool:
@@ -77,6 +77,8 @@ async def test_who_sends_no_version_sees_openais_objects(balancer: HttpBalancer,
 
         one, some = "/v1/models/{model_path}", "/v1/models"
         assert (await ask("/v1/models", some, 200))["object"] == "list"
+        assert len((await ask("/v1/models?limit=1&nonsense=1", some, 200))["data"]) == 1
+        assert "code" in (await ask("/v1/models?limit=0", some, 400))["error"]
         assert (await ask("/v1/models/tiny", one, 200))["owned_by"] == "paddler"
         assert "code" in (await ask("/v1/models/x", one, 404))["error"]
         assert "has_more" in await ask("/v1/models", some, 200, **VERSION)
