@@ -87,6 +87,13 @@ def applies(page: Page) -> Locator:
     return dialog
 
 
+def write(editor: Locator, text: str) -> None:
+    """In place of what is there, by keys: `fill` would have the browser edit over the heads of the editor."""
+    editor.press("Control+a")
+    editor.press("Delete")
+    editor.page.keyboard.insert_text(text)
+
+
 def give_path(page: Page, path: str) -> None:
     source = page.get_by_role("group", name="Model", exact=True)
     source.get_by_text("Path on the agents").click()
@@ -161,11 +168,11 @@ def test_a_template_is_tried_compared_set_and_heard(screen: Screen, operator: Op
     expect(prompt).to_contain_text("<|im_start|>user\nAnd of Italy?<|im_end|>")
     screen.shoot_all("model-template")
     editor = section.get_by_role("textbox", name="Chat template")
-    editor.fill("fine\n{% for m in messages %}\n{{ m.content }}")
+    write(editor, "fine\n{% for m in messages %}\n{{ m.content }}")
     expect(section.get_by_role("alert")).to_contain_text("Line 3: Unexpected end of template")
     expect(editor.locator(".cm-wrong")).to_have_text("{{ m.content }}")
     screen.shoot_all("model-template-broken")
-    editor.fill(STUBBORN)
+    write(editor, STUBBORN)
     expect(prompt).to_have_text(STUBBORN.partition("\n")[2].strip(), use_inner_text=True)
     dialog = applies(page)
     expect(dialog.locator("[data-path=use_chat_template_override] ins")).to_have_text("yours")
@@ -246,8 +253,12 @@ def test_it_is_all_done_by_keyboard(screen: Screen) -> None:
     expect(source.get_by_label("Path", exact=True)).to_be_focused()
     page.get_by_role("region", name="Chat template").get_by_role("radio", name="Yours").press("Space")
     editor = page.get_by_role("textbox", name="Chat template")
+    page.locator(".code-editor").wait_for()
     editor.focus()
+    page.keyboard.type("{{ x }}")
+    page.keyboard.press("Control+a")
     page.keyboard.type("{{ messages }}")
+    expect(editor).to_have_text("{{ messages }}")
     page.keyboard.press("Tab")
     expect(editor).not_to_be_focused()
     review = page.get_by_role("button", name="Review and apply")

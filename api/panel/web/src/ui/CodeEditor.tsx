@@ -21,8 +21,20 @@ interface Props {
   wrongLine?: number | null;
   /** The text that this one is compared with, line by line. */
   original?: string;
-  describedBy?: string;
+  /** Where the cursor stands in what this replaces, if that has the focus. */
+  cursor?: number | null;
 }
+
+/** What is typed over a selection. Left to the browser, Chromium keeps the look of the old text by a style attribute, which
+ * a strict content security policy forbids. */
+const typesOver = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    if (!event.cancelable || event.inputType !== "insertText" || event.data === null || view.composing || view.state.readOnly || view.state.selection.main.empty) return false;
+    view.dispatch(view.state.replaceSelection(event.data), { userEvent: "input.type", scrollIntoView: true });
+    event.preventDefault();
+    return true;
+  },
+});
 
 const markLine = StateEffect.define<number | null>();
 const marked = Decoration.line({ class: "cm-wrong" });
@@ -43,7 +55,7 @@ const LANGUAGES: Record<Language, () => Extension> = { jinja: () => jinja(), jso
 
 /** CodeMirror, in a shadow root: there its styles are adopted sheets, which a strict content security policy allows. Tab
  * moves on, as everywhere on a page. Give it a `key` that changes with what it is about. */
-export function CodeEditor({ label, value, language, onValue, wrongLine = null, original, describedBy }: Props) {
+export function CodeEditor({ label, value, language, onValue, wrongLine = null, original, cursor = null }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
   const changed = useRef(onValue);
@@ -56,12 +68,12 @@ export function CodeEditor({ label, value, language, onValue, wrongLine = null, 
     const compared = original === undefined ? [] : [unifiedMergeView({ original, mergeControls: false, gutter: true, collapseUnchanged: { margin: 3, minSize: 8 } })];
     const attributes: Record<string, string> = { "aria-label": label, "aria-readonly": String(readOnly) };
     if (readOnly) attributes.tabindex = "0";
-    if (describedBy) attributes["aria-description"] = describedBy;
     const made = new EditorView({
       parent,
       root: parent,
       state: EditorState.create({
         doc: value,
+        selection: { anchor: Math.min(cursor ?? 0, value.length) },
         extensions: [
           lineNumbers(),
           history(),
@@ -71,6 +83,7 @@ export function CodeEditor({ label, value, language, onValue, wrongLine = null, 
           THEME,
           LANGUAGES[language](),
           wrongLines,
+          typesOver,
           EditorView.lineWrapping,
           EditorView.contentAttributes.of(attributes),
           keymap.of([...defaultKeymap, ...historyKeymap]),
@@ -83,11 +96,12 @@ export function CodeEditor({ label, value, language, onValue, wrongLine = null, 
       }),
     });
     view.current = made;
+    if (cursor !== null) made.focus();
     return () => {
       view.current = null;
       made.destroy();
     };
-  }, [label, language, readOnly, original, describedBy]);
+  }, [label, language, readOnly, original]);
 
   useEffect(() => {
     const made = view.current;

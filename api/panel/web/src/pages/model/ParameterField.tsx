@@ -1,4 +1,3 @@
-import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 import { Badge } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
@@ -42,11 +41,11 @@ export function ParameterField({ parameter, value, isOther, error, onValue }: Pr
 }
 
 function Limits({ parameter }: { parameter: Parameter }) {
-  const parts: ComponentChildren[] = [];
-  if (parameter.kind === "integer" || parameter.kind === "number") parts.push(capital(rangeOf(parameter)));
+  const parts: string[] = [];
+  if (parameter.kind === "integer" || parameter.kind === "number") parts.push(rangeOf(parameter));
   if (parameter.off !== null) parts.push(`${parameter.off} is off`);
   if (parameter.kind !== "adapters" && parameter.kind !== "texts" && parameter.default !== null) parts.push(`default ${String(parameter.default)}`);
-  return parts.length === 0 ? null : <span class="model-limits">{parts.join("; ")}.</span>;
+  return parts.length === 0 ? null : <span class="model-limits">{capital(parts.join("; "))}.</span>;
 }
 
 function capital(text: string): string {

@@ -129,10 +129,13 @@ function readAdapters(drafts: readonly AdapterDraft[]): Found {
 }
 
 /** `0 to 1`, in words where one end is open. */
-export function rangeOf({ minimum, maximum }: Parameter): string {
-  if (minimum === null && maximum === null) return "any number";
-  if (minimum === null) return `at most ${maximum}`;
-  return maximum === null || maximum >= 2 ** 31 - 1 ? `at least ${minimum}` : `${minimum} to ${maximum}`;
+export function rangeOf({ kind, minimum, maximum }: Parameter): string {
+  // What 32 bits hold is no limit that anybody would meet.
+  const low = minimum === null || minimum <= -(2 ** 31) ? null : minimum;
+  const high = maximum === null || maximum >= 2 ** 31 - 1 ? null : maximum;
+  if (low === null && high === null) return kind === "integer" ? "any whole number" : "any number";
+  if (low === null) return `at most ${high}`;
+  return high === null ? `at least ${low}` : `${low} to ${high}`;
 }
 
 /** Ends of lines and tabs as one can type them. */

@@ -52,7 +52,7 @@ function PoolChoice({ pool }: { pool: string }) {
   return (
     <label class="row-tight">
       <span class="muted">Pool</span>
-      <select class="input" value={pool} onChange={(event) => go(`/model/${encodeURIComponent(event.currentTarget.value)}`)}>
+      <select class="input" aria-label="Pool" value={pool} onChange={(event) => go(`/model/${encodeURIComponent(event.currentTarget.value)}`)}>
         {names.map((name) => <option key={name} value={name}>{name}</option>)}
       </select>
     </label>
