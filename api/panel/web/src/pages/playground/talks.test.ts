@@ -113,3 +113,14 @@ test("the next conversation is set up as the last one", () => {
   talks.setUp(id, { values: { temperature: "1" } });
   expect(next.setup.values).toEqual({ temperature: "0" });
 });
+
+test("a new name is kept before anything else can happen to the page", async () => {
+  const shelf = memoryShelf();
+  const talks = new Talks(shelf, says("x"));
+  const { id } = talks.begin("m");
+  await talks.ask(id, "one", []);
+  await done(talks, id);
+  talks.rename(id, "Mine");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect((await shelf.load())[0]?.title).toBe("Mine");
+});

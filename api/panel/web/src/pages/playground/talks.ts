@@ -166,7 +166,7 @@ export class Talks {
   private show(id: string, answers: readonly Answer[]): void {
     // Copies: what is drawn must not change under it.
     const copies = answers.map((answer) => ({ ...answer, stats: { ...answer.stats } }));
-    this.change(id, (conversation) => withAnswers(conversation, copies));
+    this.change(id, (conversation) => withAnswers(conversation, copies), KEEP_EVERY_MS);
   }
 
   /** Place and counts, while somebody can see them. */
@@ -205,13 +205,13 @@ export class Talks {
     return this.all.peek().find((one) => one.id === id);
   }
 
-  private change(id: string, how: (conversation: Conversation) => Conversation): void {
+  private change(id: string, how: (conversation: Conversation) => Conversation, afterMs = 0): void {
     const before = this.find(id);
     if (before === undefined) return;
     const after = how(before);
     if (after === before) return;
     this.replace(after);
-    this.keep(id);
+    this.keep(id, afterMs);
   }
 
   private replace(conversation: Conversation): void {
