@@ -108,13 +108,17 @@ def engines_over(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
 @pytest.fixture(params=["scripted", "llama"])
 def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
     """An engine with a context of 1,024 tokens that prefills at most 256 of them a step (see `make_llama`)."""
-    if request.param == "llama":
-        return request.getfixturevalue("make_llama")
+    return request.getfixturevalue("make_llama") if request.param == "llama" else make_scripted
 
-    def make(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256) -> ScriptedEngine:
-        return ScriptedEngine(slots=slots, context_size=context_size, prefill_per_step=n_batch, default_tokens=10**6)
 
-    return make
+@pytest.fixture(params=["scripted", "llama"])
+def make_talker(request: pytest.FixtureRequest) -> MakeEngine:
+    """The same where it matters what the model says."""
+    return request.getfixturevalue("make_whole") if request.param == "llama" else make_scripted
+
+
+def make_scripted(*, slots: int = 4, context_size: int = 1024, n_batch: int = 256) -> ScriptedEngine:
+    return ScriptedEngine(slots=slots, context_size=context_size, prefill_per_step=n_batch, default_tokens=10**6)
 
 
 @pytest.fixture(scope="session")

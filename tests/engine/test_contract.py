@@ -172,8 +172,9 @@ def test_text_held_back_is_not_released_by_a_cancel(make_engine: MakeEngine) -> 
     assert (outcome.done.reason, outcome.text) == (FinishReason.CANCELLED, "")
 
 
-def test_characters_are_never_cut(run: EngineRun) -> None:
+def test_characters_are_never_cut(make_talker: MakeEngine) -> None:
     """The scripted engine says one byte a token; the model's emoji are several tokens too."""
+    run = EngineRun(make_talker())
     prompt = "[[say=🙂🙂🙂🙂🙂🙂]] 🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂🙂"
     [outcome] = run.finish(make_job("a", prompt, max_tokens=24))
     assert max(outcome.text) > "\uffff", "an emoji"
