@@ -10,6 +10,9 @@ export interface Model {
   meta?: { n_ctx: number; n_embd: number };
 }
 
+/** A balancer's list is up to a second old, and so is what it knows of each pool: the live feed may be ahead of both. */
+const KNOWN_FOR_MS = 2500;
+
 export const models = signal<readonly Model[] | null>(null);
 
 async function loadModels(): Promise<void> {
@@ -22,6 +25,8 @@ export function useModels(onError: (error: unknown) => void): void {
   const fleet = [...pools.value.values()].map(({ name, agents, models: served }) => [name, agents, ...served].join()).join(";");
   useEffect(() => {
     loadModels().catch(onError);
+    const again = setTimeout(() => loadModels().catch(() => undefined), KNOWN_FOR_MS);
+    return () => clearTimeout(again);
   }, [fleet]);
 }
 
