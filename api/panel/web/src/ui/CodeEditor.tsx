@@ -3,10 +3,11 @@ import { jinja } from "@codemirror/lang-jinja";
 import { json } from "@codemirror/lang-json";
 import { bracketMatching, syntaxHighlighting } from "@codemirror/language";
 import { unifiedMergeView } from "@codemirror/merge";
-import { EditorState, StateEffect, StateField, type Extension } from "@codemirror/state";
+import { Annotation, EditorState, StateEffect, StateField, type Extension } from "@codemirror/state";
 import { Decoration, drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers, type DecorationSet } from "@codemirror/view";
 import { useEffect, useRef } from "preact/hooks";
 import { COLOURS, THEME } from "./codeTheme";
+import { Echoes } from "./echoes";
 
 export type Language = "jinja" | "json" | "text";
 
@@ -36,6 +37,9 @@ const typesOver = EditorView.domEventHandlers({
   },
 });
 
+/** On changes that its owner has made. */
+const given = Annotation.define<true>();
+
 const markLine = StateEffect.define<number | null>();
 const marked = Decoration.line({ class: "cm-wrong" });
 
@@ -58,6 +62,7 @@ const LANGUAGES: Record<Language, () => Extension> = { jinja: () => jinja(), jso
 export function CodeEditor({ label, value, language, onValue, wrongLine = null, original, cursor = null }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
+  const echoes = useRef(new Echoes());
   const changed = useRef(onValue);
   changed.current = onValue;
   const readOnly = onValue === undefined;
@@ -90,7 +95,10 @@ export function CodeEditor({ label, value, language, onValue, wrongLine = null, 
           readOnly ? [EditorState.readOnly.of(true), EditorView.editable.of(false)] : highlightActiveLine(),
           compared,
           EditorView.updateListener.of((update) => {
-            if (update.docChanged) changed.current?.(update.state.doc.toString());
+            if (!update.docChanged || update.transactions.some((one) => one.annotation(given))) return;
+            const text = update.state.doc.toString();
+            echoes.current.tell(text);
+            changed.current?.(text);
           }),
         ],
       }),
@@ -105,8 +113,8 @@ export function CodeEditor({ label, value, language, onValue, wrongLine = null, 
 
   useEffect(() => {
     const made = view.current;
-    if (made === null || made.state.doc.toString() === value) return;
-    made.dispatch({ changes: { from: 0, to: made.state.doc.length, insert: value } });
+    if (echoes.current.has(value) || made === null || made.state.doc.toString() === value) return;
+    made.dispatch({ changes: { from: 0, to: made.state.doc.length, insert: value }, annotations: given.of(true) });
   }, [value]);
 
   useEffect(() => {
