@@ -107,6 +107,7 @@ def test_ports_are_those_that_the_balancer_listens_on(variant: str) -> None:
     ran, container, _ = runs(variant)["balancer"]
     values = parsed(ran)
     wanted = {"management": "management_addr", "inference": "inference_addr", "openai": "compat_openai_addr"}
+    wanted["panel"] = "web_admin_panel_addr"
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {name: values[flag].port for name, flag in wanted.items()}
     service = one(variant, "Service", "paddler-balancer")["spec"]["ports"]
@@ -116,9 +117,10 @@ def test_ports_are_those_that_the_balancer_listens_on(variant: str) -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/health"
     assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
     allowed = one(variant, "NetworkPolicy", "paddler-balancer")["spec"]["ingress"]
-    anyone, operators = ({port["port"] for port in rule["ports"]} for rule in allowed)
+    anyone, operators, people = ({port["port"] for port in rule["ports"]} for rule in allowed)
     assert anyone == {ports["inference"], ports["openai"]}
     assert operators == {ports["management"]}
+    assert people == {ports["panel"]}
 
 
 @variants

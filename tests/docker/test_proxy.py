@@ -72,7 +72,9 @@ class Fleet:
             self.proxy = subprocess.Popen([binary, "-db", "-f", str(config)], stdout=log, stderr=log)
 
     def _flags(self, number: int) -> list[str]:
-        return [part for name, flag in ADDRESSES.items() for part in (flag, f"127.0.0.1:{self.at[number][name]}")]
+        addresses = [(flag, f"127.0.0.1:{self.at[number][name]}") for name, flag in ADDRESSES.items()]
+        # As in compose.yaml: the proxy's checks call them by this name.
+        return [part for pair in (*addresses, ("--allowed-host", "balancer")) for part in pair]
 
     def _here(self, text: str) -> str:
         for name, port in PORTS.items():
