@@ -38,12 +38,24 @@ def test_every_command_of_ours_is_listed_first_and_in_order() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_names_each_flag_its_variable_and_its_default(name: str) -> None:
-    code, text = run(name, "--help")
-    assert code == 0
     (point,) = metadata.entry_points(group=cli.ENTRY_POINTS, name=name)
-    options = [one for one in point.load().params if isinstance(one, click.Option) and one.name != "help"]
-    assert options
-    for one in options:
+    found: click.Command = point.load()
+    words, commands = [name], [found]
+    if isinstance(found, click.Group) and not _options(found):
+        words, commands = [f"{name} {sub}" for sub in found.commands], list(found.commands.values())
+    for word, command in zip(words, commands, strict=True):
+        _check_help(word, command)
+
+
+def _options(command: click.Command) -> list[click.Option]:
+    return [one for one in command.params if isinstance(one, click.Option) and one.name != "help"]
+
+
+def _check_help(words: str, command: click.Command) -> None:
+    code, text = run(*words.split(), "--help")
+    assert code == 0
+    assert _options(command)
+    for one in _options(command):
         flag = next(flag for flag in one.opts if flag.startswith("--"))
         assert one.envvar == env_name(flag)
         assert f"[{one.envvar}]" in text, flag
