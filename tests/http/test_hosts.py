@@ -148,7 +148,7 @@ def test_it_guards_loopback_addresses_and_where_names_are_said(
 ) -> None:
     """Elsewhere a key is needed; or the operator has said --insecure, and who knows by what names others call it."""
     with bind("--inference-addr", Address(host, 0)) as listener:
-        app = guard_hosts(Litestar(openapi_config=None), listener, allowed, ring=None, own=host)
+        app = guard_hosts(Litestar(openapi_config=None, logging_config=None), listener, allowed, ring=None, own=host)
     assert isinstance(app.asgi_handler, Hosts) is is_guarded
 
 
