@@ -12,8 +12,8 @@ from msgspec import structs
 from paddler.desired.document import patched
 from paddler.desired.engine import engine_options
 from paddler.desired.parameters import RELOADING, ParameterDescription, describe_parameters
-from paddler.desired.schema import BalancerDesiredState, InferenceParameters
-from paddler.engine_settings import EngineSettings, LoraAdapter
+from paddler.desired.schema import BalancerDesiredState, DesiredAdapter, InferenceParameters
+from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 
 DESCRIBED = {one.name: one for one in describe_parameters()}
@@ -76,7 +76,7 @@ def test_what_needs_a_reload_is_what_reaches_the_engine() -> None:
         "ignore_eos": True,
         "model_name": "other",
         "dry_sequence_breakers": ("x",),
-        "lora_adapters": (LoraAdapter("/a.gguf"),),
+        "lora_adapters": (DesiredAdapter(LocalToAgent="/a.gguf"),),
     }
     for one in DESCRIBED.values():
         other = others.get(one.name, 1 if one.default != 1 else 2)

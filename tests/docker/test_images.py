@@ -46,10 +46,11 @@ def test_an_image_runs_one_process_as_nobody_and_says_whether_it_lives(target: s
 def test_a_balancer_listens_where_its_image_says() -> None:
     image = images()["balancer"]
     values = parsed(Run(where="balancer", arguments=image.command, environment=image.environment))
-    ports = [values[name].port for name in ("management_addr", "inference_addr", "compat_openai_addr")]
+    names = ("management_addr", "inference_addr", "compat_openai_addr", "web_admin_panel_addr")
+    ports = [values[name].port for name in names]
     (exposed,) = (rest.split() for word, rest in instructions() if word == "EXPOSE")
     assert sorted(exposed) == sorted(map(str, ports))
-    assert {values[name].host for name in ("management_addr", "inference_addr", "compat_openai_addr")} == {"0.0.0.0"}
+    assert {values[name].host for name in names} == {"0.0.0.0"}
 
 
 @pytest.mark.parametrize("target", ["agent", "agent-cuda"])
