@@ -11,7 +11,7 @@ import pytest
 from panel_harness import PATIENCE_MS, PanelFleet, Screen
 from playwright.sync_api import Locator, Page, expect
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -15,7 +15,7 @@ from up_harness import Up
 
 from paddler.testing.waiting import wait_until
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 PATIENCE_MS = 60_000
 

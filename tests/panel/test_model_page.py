@@ -19,7 +19,7 @@ from paddler.desired.parameters import describe_parameters
 from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -10,7 +10,7 @@ from panel_harness import PATIENCE_MS, PanelFleet, Screen
 from playground_harness import Playground, words
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 expect.set_options(timeout=PATIENCE_MS)
 

@@ -15,7 +15,7 @@ from tiny_vision import picture, write_projector
 
 from paddler.up.starter import find_starter
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 expect.set_options(timeout=PATIENCE_MS)
 REAL = ("--model", str(find_starter()), "--slots", "1", "--threads", "1", "--context-size", "2048")

@@ -19,7 +19,7 @@ from paddler.store.results import Submission
 from paddler.wire.agent import Generate, encode_payload
 from paddler.wire.balancer import Opened, encode_frame
 
-pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 PATIENCE_MS = 60_000
 LETTERS = "letters"
