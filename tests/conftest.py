@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from lacking import lacks
 
 from paddler.store.client import Store, connect
 from paddler.testing.leaks import leaked_keys
@@ -61,10 +62,7 @@ def redis7() -> Iterator[RedisServer]:
     """Debian's redis-server. Without it tests skip on a laptop and fail in CI."""
     binary = shutil.which("redis-server")
     if binary is None:
-        missing = "redis-server is not installed: apt-get install redis-server"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        lacks("redis-server is not installed: apt-get install redis-server")
     server = RedisServer(binary)
     server.start()
     yield server

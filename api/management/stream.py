@@ -18,7 +18,7 @@ from paddler.jobs.overview import PoolQueue
 KEEPALIVE_S = 10.0
 """As Paddler 4."""
 
-_HEADERS: Headers = [
+EVENTS: Headers = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -39,11 +39,11 @@ class SnapshotStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._snapshots(out, caller_of(scope)), receive, out, self._clock, _Keepalive(out))
+        await run_while_connected(self._snapshots(out, caller_of(scope)), receive, out, self._clock, Comments(out))
 
     async def _snapshots(self, out: Outgoing, caller: Caller) -> None:
         told = await self._watch.made(self._make)
-        await out.start(200, _HEADERS)
+        await out.start(200, EVENTS)
         await out.write(b"data: " + told + b"\n\n")
         while not self._stopping.is_set() and caller.is_let_in:
             await self._clock.sleep(REFRESH_S)
@@ -55,7 +55,9 @@ class SnapshotStream:
         await out.write(b"", last=True)
 
 
-class _Keepalive:
+class Comments:
+    """The sign of life of a stream of events."""
+
     def __init__(self, out: Outgoing) -> None:
         self._out = out
 

@@ -13,19 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from litestar.types import Receive, Scope, Send
 
-from api.connection import Headers, Outgoing, run_while_connected
+from api.connection import Outgoing, run_while_connected
+from api.management.stream import EVENTS, Comments
 from api.panel.feed import Feed
 from paddler.clock import Clock
 
-KEEPALIVE_S = 10.0
 CHECK_S = 5.0
 """After a session has ended elsewhere its streams end so soon; those of a key that is good no more do at a tick."""
-
-_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class LiveStream:
@@ -48,10 +42,10 @@ class LiveStream:
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         out = Outgoing(send, self._clock)
-        await run_while_connected(self._tell(out), receive, out, self._clock, _Keepalive(out))
+        await run_while_connected(self._tell(out), receive, out, self._clock, Comments(out))
 
     async def _tell(self, out: Outgoing) -> None:
-        await out.start(200, _HEADERS)
+        await out.start(200, EVENTS)
         await out.write(b":\n\n")
         checked_at = self._clock.monotonic()
         with self._feed.watching(self._topics) as viewer:
@@ -64,15 +58,3 @@ class LiveStream:
                         break
                 await self._feed.wait_tick()
         await out.write(b"", last=True)
-
-
-class _Keepalive:
-    def __init__(self, out: Outgoing) -> None:
-        self._out = out
-
-    def patience_s(self) -> float:
-        return KEEPALIVE_S
-
-    async def break_silence(self) -> None:
-        if self._out.is_started:
-            await self._out.write(b":\n\n")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
+from lacking import lacks
 
 from tests.bench.panel import measure, table
 
@@ -17,9 +17,7 @@ DIST = Path(__file__).resolve().parents[2] / "api" / "panel" / "dist" / "index.h
 
 async def test_the_pages_move_with_a_fleet_in_view() -> None:
     if not DIST.exists() or shutil.which("chromium") is None:
-        if os.environ.get("CI"):
-            pytest.fail("make panel; apt-get install chromium")
-        pytest.skip("the panel is not built, or there is no chromium")
+        lacks("the panel is not built, or there is no chromium: make panel; apt-get install chromium")
     seen = await measure(agents=60, slots=2, waiting=400, seconds=1.0, ends_per_s=10, frames_per_s=40)
     whats = ["open", "look on", "scroll"]
     assert [(one.page, one.what) for one in seen] == [

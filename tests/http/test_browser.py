@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from http_harness import HandAgent, HttpBalancer, NewBalancer, chat
+from lacking import lacks
 from native_harness import SOCKET
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -27,8 +28,7 @@ async def browser() -> AsyncIterator[Browser]:
     """Without Chromium these tests skip on a laptop and fail in CI."""
     path = shutil.which("chromium")
     if path is None:
-        missing = "Chromium is not installed: apt-get install chromium"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        lacks("Chromium is not installed: apt-get install chromium")
     rules = ", ".join(f"MAP {name} 127.0.0.1" for name in NAMES)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:

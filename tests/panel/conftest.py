@@ -12,23 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lacking import lacks
 from panel_harness import WIDE, PanelFleet, Screen
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 DIST = Path(__file__).resolve().parents[2] / "api" / "panel" / "dist" / "index.html"
 
 
-def missing(what: str) -> None:
-    """Tests skip on a laptop and fail in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(what)
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PanelFleet]:
     if not DIST.exists():
-        missing("the panel is not built: make panel")
+        lacks("the panel is not built: make panel")
     fleet = PanelFleet(tmp_path_factory.mktemp("panel-fleet"))
     try:
         fleet.wait_ready()
@@ -43,7 +37,7 @@ def browser() -> Iterator[Browser]:
     test of this worker could have one."""
     binary = shutil.which("chromium")
     if binary is None:
-        missing("chromium is not installed: apt-get install chromium")
+        lacks("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
         # Chromium's sandbox does not run as root.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []

