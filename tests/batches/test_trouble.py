@@ -102,14 +102,20 @@ async def test_what_a_lost_worker_began_is_stopped(client: AsyncOpenAI, fleet: F
     demand = store.pool("default").keys.demand_batch()
     lines = [chat_line("quick", "[[tokens=60]]"), *(chat_line(f"s{n}", "[[tokens=100000]]") for n in range(9))]
 
+    async def accepted() -> int:
+        return int(await store.redis.hget(store.pool("default").keys.counters(), "accepted") or 0)
+
     async def have_begun() -> bool:
-        return int(await store.redis.hget(store.pool("default").keys.counters(), "accepted") or 0) >= 4
+        return await accepted() >= 4
+
+    async def has_one_ended() -> bool:
+        return await accepted() > await store.redis.xlen(demand)
 
     made = await submit(client, lines)
     worker = RunningWorker(store.url, store.prefix)
     await wait_until(have_begun, what="lines are under way")
     await worker.kill()
-    await asyncio.sleep(1.5)  # the quick one ends, and nobody has written it down
+    await wait_until(has_one_ended, what="the quick one ends, and nobody has written it down")
     await client.batches.cancel(made.id)
     async with batch_worker(store.url, store.prefix):
         batch = await until_ended(client, made)
