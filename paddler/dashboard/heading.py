@@ -19,7 +19,7 @@ class Heading(Static):
         width = self.size.width
         text = Text(no_wrap=True, overflow="crop")
         text.append_text(_first(picture, where, now, width)).append("\n")
-        numbers = words.summary(picture.pool, picture.waiting, has_worker=picture.has_worker)
+        numbers = words.summary(picture)
         text.append(fit(numbers, width)).append("\n")
         text.append_text(_sparklines(picture, width)).append("\n")
         text.append_text(_tabs(picture, is_requests=is_requests, filter_text=filter_text))
