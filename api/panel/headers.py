@@ -48,10 +48,15 @@ def session_id(headers: Mapping[bytes, bytes]) -> str | None:
     return found.value or None if found else None
 
 
-def session_cookie(host: bytes, value: str, *, is_tls: bool) -> str:
-    """`Set-Cookie` for a session, or for none. It lasts as long as the browser; the session itself ends in Redis."""
-    parts = [f"{cookie_name(host)}={value}", "Path=/", "HttpOnly", "SameSite=Strict"]
-    if is_tls:
+def session_cookie(headers: Mapping[bytes, bytes], value: str, *, is_tls: bool) -> str:
+    """`Set-Cookie` for a session, or for none, in answer to `headers`. It lasts as long as the browser; the session
+    itself ends in Redis.
+
+    Behind a proxy that ends TLS it is the page's own origin that says so, which browsers send with each POST and the
+    gate has compared with `Host`. No `X-Forwarded-Proto` is read, so no proxy need be trusted: who sends a false
+    origin makes a cookie of their own that is sent less often."""
+    parts = [f"{cookie_name(headers.get(b'host', b''))}={value}", "Path=/", "HttpOnly", "SameSite=Strict"]
+    if is_tls or headers.get(b"origin", b"").lower().startswith(b"https://"):
         parts.append("Secure")
     if not value:
         parts.append("Max-Age=0")

@@ -28,6 +28,9 @@ PATIENCE_MS = 30_000
 WIDE = (1280, 800)
 NARROW = (390, 844)
 
+PROXIED = "panel.example"
+"""A name by which the browser reaches this machine, and that no balancer knows as its own."""
+
 NO_ANSWER = re.compile(r"Failed to load resource|net::ERR_")
 """What a browser itself writes to the console about a request that was refused or met no balancer."""
 
