@@ -240,6 +240,9 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
         refused = await browser.get(path, headers=rebound)
         assert refused.status_code == 421
         assert "evil.example" in refused.text
+        assert refused.headers["x-frame-options"] == "DENY"
+    for path in ("/health", "/ready", "/openapi.json"):
+        assert (await browser.get(path, headers=rebound)).status_code == 200, "probes have names of their own"
     await balancer.new_key("operator", "management")
     # Its pages have no session: the cookie is of another host.
     assert (await browser.get("/", headers=rebound)).status_code == 200

@@ -102,7 +102,7 @@ def test_a_feed_that_is_refused_says_why_and_what_to_do(
     with fleet.frozen_balancer():
         keys.forget()
     banner = page.get_by_role("status").filter(has_text="Refused")
-    expect(banner).to_contain_text(f"was called as '{PROXIED}:")
+    expect(banner).to_contain_text(f"not known as '{PROXIED}:")
     expect(banner).to_contain_text("--allowed-host")
     expect(page.get_by_role("navigation")).to_contain_text("Refused")
     screen.check_accessible()
