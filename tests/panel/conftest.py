@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from lacking import lacks
-from panel_harness import PROXIED, WIDE, PanelFleet, Screen
+from panel_harness import PROXIED, WIDE, Keys, PanelFleet, Screen
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 DIST = Path(__file__).resolve().parents[2] / "api" / "panel" / "dist" / "index.html"
@@ -71,3 +71,10 @@ def new_screen(browser: Browser) -> Iterator[Callable[[str], Screen]]:
 @pytest.fixture
 def screen(new_screen: Callable[[str], Screen], fleet: PanelFleet) -> Screen:
     return new_screen(fleet.panel_url)
+
+
+@pytest.fixture
+def keys(fleet: PanelFleet) -> Iterator[Keys]:
+    keys = Keys(fleet)
+    yield keys
+    keys.forget()

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from panel_harness import PATIENCE_MS, PROXIED, PanelFleet, Screen
+from panel_harness import PATIENCE_MS, PROXIED, Keys, PanelFleet, Screen
 from playwright.sync_api import expect
 from tls_relay import tls_relay
 
 pytestmark = [pytest.mark.xdist_group("panel"), pytest.mark.timeout(240, method="thread")]
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-class Keys:
-    """Those of a test; none is left after it."""
-
-    def __init__(self, fleet: PanelFleet) -> None:
-        self._fleet = fleet
-        self.ids: list[str] = []
-
-    def create(self, *flags: str) -> str:
-        told = json.loads(self._fleet.run("keys", "create", "panel", *flags, "--json"))
-        self.ids.append(told["id"])
-        return told["secret"]
-
-    def revoke(self) -> None:
-        for key_id in self.ids:
-            self._fleet.run("keys", "revoke", key_id)
-
-    def forget(self) -> None:
-        self.revoke()
-        for key_id in self.ids:
-            self._fleet.run("keys", "forget", key_id)
-        self.ids.clear()
-
-
-@pytest.fixture
-def keys(fleet: PanelFleet) -> Iterator[Keys]:
-    keys = Keys(fleet)
-    yield keys
-    keys.forget()
 
 
 def test_login_is_refused_and_accepted(screen: Screen, keys: Keys) -> None:
