@@ -23,7 +23,7 @@ class Heading(Static):
         text.append(fit(numbers, width)).append("\n")
         text.append_text(_sparklines(picture, width)).append("\n")
         text.append_text(_tabs(picture, is_requests=is_requests, filter_text=filter_text))
-        self.update(text)
+        self.update(text, layout=False)  # as high as before: nothing else moves
 
 
 def _first(picture: Picture, where: str, now: float, width: int) -> Text:

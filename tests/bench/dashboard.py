@@ -3,8 +3,9 @@
     python -m tests.bench.dashboard [--agents 500] [--seconds 20]
 
 A Valkey, a balancer process and so many registered agents, each of which tells something new every half second, which
-is as often as a balancer looks. The dashboard is drawn on 80x24, in this process. Told are: its CPU time; how late
-its event loop was, which is for how long a key may have to wait; and the time from a key to the screen.
+is as often as a balancer looks; a process of its own does that. The dashboard is drawn on 80x24, in this one. Told are:
+its CPU time; how late its event loop was, which is for how long a key may have to wait; and the time from a key to the
+screen.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from paddler.clock import SystemClock
 from paddler.dashboard.address import Access
 from paddler.dashboard.app import Dashboard
 from paddler.dashboard.client import Management
-from paddler.store.client import Store, connect
+from paddler.store.client import connect
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 
 BALANCER = ("--inference-addr", "127.0.0.1:0", "--management-addr", "127.0.0.1:0", "--max-buffered-requests", "10000")
 
 
-async def crowd(store: Store, number: int) -> None:
-    """So many agents, for ever; who has an even number works."""
+async def crowd(url: str, prefix: str, number: int) -> None:
+    """So many agents, for ever."""
+    store = connect(url, prefix)
     pool = store.pool("default")
     ids = [f"agent-{one:016x}" for one in range(number)]
     for one, agent_id in enumerate(ids):
@@ -118,18 +119,15 @@ async def main(agents: int, seconds: float) -> None:
     server = RedisServer(str(get_binary_path()))
     server.start()
     prefix = f"t{secrets.token_hex(4)}"
-    store = connect(server.url, prefix)
     balancer, url = await start_balancer(server, prefix)
-    changing = asyncio.create_task(crowd(store, agents))
+    told = (f"--crowd={server.url}", f"--prefix={prefix}", f"--agents={agents}")
+    changing = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.bench.dashboard", *told)
     try:
         await measure(url, seconds, agents)
     finally:
-        changing.cancel()
-        with suppress(asyncio.CancelledError):
-            await changing
-        balancer.terminate()
-        await balancer.communicate()
-        await store.close()
+        for process in (changing, balancer):
+            process.terminate()
+            await process.communicate()
         server.close()
 
 
@@ -137,5 +135,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--crowd", help=argparse.SUPPRESS)
+    parser.add_argument("--prefix", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    asyncio.run(main(given.agents, given.seconds))
+    if given.crowd:
+        asyncio.run(crowd(given.crowd, given.prefix, given.agents))
+    else:
+        asyncio.run(main(given.agents, given.seconds))
