@@ -170,8 +170,8 @@ class PoolKeys:
         return f"{self.base}:free"
 
     def request(self, request_id: str) -> str:
-        """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
-        label, for how long it is kept · all scripts · TTL at the end."""
+        """hash · state, fence (attempt, agent), opens, deaths and how many of the last were fruitless, score, times,
+        usage, label, for how long it is kept · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:
