@@ -21,12 +21,31 @@ DOCUMENTS = [
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {
     *("--cacert", "--help", "--randomly-seed"),
+    *("--appendonly", "--dbfilename", "--dir", "--maxmemory-policy", "--rdb"),
+    *("--statsd", "--web"),
+    *("--alarm-name", "--comparison-operator", "--dimensions", "--evaluation-periods", "--metric-name", "--namespace"),
+    *("--period", "--statistic", "--threshold", "--treat-missing-data"),
+    *(
+        "--find-links",
+        "--force",
+        "--no-cache-dir",
+        "--no-isolation",
+        "--overrides",
+        "--pip-args",
+        "--reinstall-package",
+        "--wheel",
+    ),
     *("--build", "--build-arg", "--detach", "--format", "--from-file", "--output", "--rm", "--scale", "--target"),
 }
 
 
+THEIRS = "docs/migrating-from-llama-server.md"
+"""Its tables have another program's flags and routes in their first column."""
+
+
 def text(name: str) -> str:
-    return (ROOT / name).read_text()
+    found = (ROOT / name).read_text()
+    return re.sub(r"^\|[^|]*\|", "|", found, flags=re.MULTILINE) if name == THEIRS else found
 
 
 def source() -> str:
