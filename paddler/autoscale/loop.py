@@ -103,6 +103,7 @@ class Autoscaler:
         self._states = DesiredStates(store, clock)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._acting: set[asyncio.Task[None]] = set()
+        self._telling = asyncio.Lock()
         self._has_looked = asyncio.Event()
         self._looked_at = 0.0
         self._is_blind = False
@@ -291,7 +292,8 @@ class Autoscaler:
     async def _tell(self, agent_id: str, order: results.Order) -> None:
         """Whether it was heard is seen at the next look, which orders again what was not."""
         try:
-            await self._store.pool(self._pool).order(agent_id, order)
+            async with self._telling:  # an older order must not come after a newer one
+                await self._store.pool(self._pool).order(agent_id, order)
         except TROUBLE as error:
             log.warning("an agent could not be told", agent=agent_id, order=order, error=str(error))
 

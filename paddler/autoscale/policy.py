@@ -33,26 +33,30 @@ class Window:
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
         self._begun: float | None = None
-        self._needs: deque[tuple[float, int]] = deque()
+        self._need = 0
+        self._earlier: deque[tuple[int, float]] = deque()
+        """Each with when it was over; each is more than whatever came later."""
 
     def add(self, need: int, now: float) -> None:
-        self._begun = now if self._begun is None else self._begun
-        # What is older and less than this one can never be the most again.
-        while self._needs and self._needs[-1][1] < need:
-            self._needs.pop()
-        if not self._needs or self._needs[-1][1] > need:
-            self._needs.append((now, need))
-        # One stood until the next one came.
-        while len(self._needs) > 1 and self._needs[1][0] <= now - self._length_s:
-            self._needs.popleft()
+        """It stands until the next one."""
+        if self._begun is None:
+            self._begun = now
+        else:
+            while self._earlier and self._earlier[-1][0] <= self._need:
+                self._earlier.pop()
+            self._earlier.append((self._need, now))
+        self._need = need
 
     def most(self, now: float) -> int | None:
         """None while it is not known for the whole time."""
-        if self._begun is None or now - self._begun < self._length_s:
+        since = now - self._length_s
+        if self._begun is None or self._begun > since:
             return None
-        return self._needs[0][1]
+        while self._earlier and self._earlier[0][1] <= since:
+            self._earlier.popleft()
+        return max(self._need, self._earlier[0][0] if self._earlier else 0)
 
     def forget(self) -> None:
         """Nobody has looked for a while: anything may have been needed."""
         self._begun = None
-        self._needs.clear()
+        self._earlier.clear()

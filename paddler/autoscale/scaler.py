@@ -83,7 +83,9 @@ class Scaler:
         self._window.add(self.wanted, now)
         self.held = ""
         lacking = self.wanted - self._num_useful()
-        return effects + (self._more(lacking, seen, now) if lacking > 0 else self._fewer(now))
+        decided = self._more(lacking, seen, now) if lacking > 0 else self._fewer(now)
+        called_back = {effect.agent_id for effect in decided if isinstance(effect, Undrain)}
+        return [one for one in effects if not isinstance(one, Drain) or one.agent_id not in called_back] + decided
 
     def on_blind(self, now: float) -> None:
         """The pool could not be looked at."""
