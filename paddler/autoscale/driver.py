@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
@@ -33,6 +34,14 @@ class Ended(Struct, frozen=True):
     status: int | None
 
 
+class Kinship(StrEnum):
+    """Of an agent to a driver: `OURS`, it can stop it; `FOREIGN`, it cannot; `GONE`, it has ended without a word."""
+
+    OURS = "ours"
+    FOREIGN = "foreign"
+    GONE = "gone"
+
+
 class DriverFailed(Exception):
     """The message says what went wrong, in one line. `is_final`: doing the same again would end the same."""
 
@@ -57,8 +66,8 @@ class Driver(Protocol):
         `DriverFailed`."""
         ...
 
-    def adopt(self, name: str, host: str, pid: int | None) -> bool:
-        """Whether this driver can stop an agent that another autoscaler has started, as far as can be seen."""
+    def adopt(self, name: str, host: str, pid: int | None) -> Kinship:
+        """Whose an agent with a name of ours is; one of ours is looked after from now on, whoever has started it."""
         ...
 
     def hurry(self) -> None:

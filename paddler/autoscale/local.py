@@ -16,8 +16,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from paddler.autoscale.driver import DriverFailed, Ended, Launched, Order
-from paddler.autoscale.processes import open_agent, open_process, send, wait_for_end
+from paddler.autoscale.driver import DriverFailed, Ended, Kinship, Launched, Order
+from paddler.autoscale.processes import CAN_FIND, open_agent, open_process, send, wait_for_end
 from paddler.clock import Clock
 from paddler.logs import get_logger
 from paddler.up import launch
@@ -122,17 +122,18 @@ class LocalDriver:
         if not watching.done():
             raise DriverFailed(f"process {running.pid} could not be killed")
 
-    def adopt(self, name: str, host: str, pid: int | None) -> bool:
+    def adopt(self, name: str, host: str, pid: int | None) -> Kinship:
+        if host != self._host or pid is None:
+            return Kinship.FOREIGN
         running = self._running.get(name)
         if running is not None:
-            return pid in (None, running.pid)
-        if host != self._host or pid is None:
-            return False
+            # Of two with one name one has ended, and its lease has not.
+            return Kinship.OURS if pid == running.pid else Kinship.GONE
         descriptor = open_agent(name, pid)
         if descriptor is None:
-            return False
+            return Kinship.GONE if CAN_FIND else Kinship.FOREIGN
         self._watch(name, _Found(descriptor, pid))
-        return True
+        return Kinship.OURS
 
     def hurry(self) -> None:
         for name in self._is_stopping & self._running.keys():

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 from msgspec import Struct, structs
 
 from paddler.autoscale.demand import BLOCK_MS, DemandWatch
-from paddler.autoscale.driver import Driver, DriverFailed, Ended, Launched, Order
+from paddler.autoscale.driver import Driver, DriverFailed, Ended, Kinship, Launched, Order
 from paddler.autoscale.effects import Drain, Effect, Say, Start, Stop, Undrain
 from paddler.autoscale.record import Record, Records, kept_instances, restore
 from paddler.autoscale.scaler import Scaler
@@ -107,6 +107,7 @@ class Autoscaler:
         self._has_looked = asyncio.Event()
         self._looked_at = 0.0
         self._is_blind = False
+        self._has_given_up = False
         self._written: tuple[Record, float] | None = None
 
     def stop(self) -> None:
@@ -176,7 +177,8 @@ class Autoscaler:
             log.info("Redis answers again")
         self._is_blind = False
         self.num_looks += 1
-        seen = seen_of(pool, version, counts_batch=self._counts_batch, is_ours=self._is_ours)
+        kin = {lane.agent: self._kinship(lane) for lane in pool.lanes if not lane.is_lost}
+        seen = seen_of(pool, version, kin, counts_batch=self._counts_batch)
         # Reading took time, and only who holds the lease acts.
         if self.lease.is_held:
             await self._act(self._scaler.on_seen(seen, self._clock.monotonic()))
@@ -188,8 +190,10 @@ class Autoscaler:
         self._is_blind = True
         self._scaler.on_blind(self._clock.monotonic())
 
-    def _is_ours(self, lane: Lane) -> bool:
-        return self._scaler.is_name(lane.name) and self._driver.adopt(lane.name, lane.host, lane.pid or None)
+    def _kinship(self, lane: Lane) -> Kinship:
+        if not self._scaler.is_name(lane.name):
+            return Kinship.FOREIGN
+        return self._driver.adopt(lane.name, lane.host, lane.pid or None)
 
     async def _wake_loop(self) -> None:
         pipe = self._store.blocking(BLOCK_MS)
@@ -212,7 +216,7 @@ class Autoscaler:
     # The lease
 
     async def _lead_loop(self) -> None:
-        while True:
+        while not self._scaler.is_stopping:
             was_held = self.lease.is_held
             with contextlib.suppress(*TROUBLE):
                 await self.lease.run_once()
@@ -234,7 +238,7 @@ class Autoscaler:
         if record is not None and record.who != self.who:
             restore(self._scaler, record, now)
             for instance in list(self._scaler.instances.values()):
-                if not self._driver.adopt(instance.name, instance.host, instance.pid):
+                if self._driver.adopt(instance.name, instance.host, instance.pid) is not Kinship.OURS:
                     self._scaler.on_not_started(instance.name)
         log.info("acts for the pool", pool=self._pool, after=record.who if record else None)
         await self._look()
@@ -314,13 +318,14 @@ class Autoscaler:
             return
         log.info("ending", pool=self._pool, agents=len(self._scaler.instances))
         await self._act(self._scaler.on_stop(self._clock.monotonic()))
+        self._has_given_up = True
         with contextlib.suppress(TimeoutError, *TROUBLE):
             async with asyncio.timeout(GOODBYE_S):
                 await self.lease.give_up()
 
     async def _write_record(self) -> bool:
         """Whether Redis has it, as far as there was anything new."""
-        if not self.lease.is_held:
+        if not self.lease.is_held or self._has_given_up:
             return False
         now = self._clock.monotonic()
         scaler = self._scaler

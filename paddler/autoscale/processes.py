@@ -15,6 +15,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+CAN_FIND = sys.platform == "linux"
+
 
 def open_process(pid: int) -> int | None:
     """A descriptor of the process, None where there is none or the system has no such thing."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
 
+from paddler.autoscale.driver import Kinship
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import PoolQueue
 
@@ -54,11 +55,14 @@ class Seen(Struct, frozen=True, kw_only=True):
         return sum(agent.slots for agent in self.agents if agent.is_serving and not agent.is_ours)
 
 
-def seen_of(pool: PoolQueue, version: int, *, counts_batch: bool, is_ours: Callable[[Lane], bool]) -> Seen:
-    """`is_ours` is asked of every agent that is not lost: one that lost its lease comes back, or never."""
+def seen_of(pool: PoolQueue, version: int, kin: Mapping[str, Kinship], *, counts_batch: bool) -> Seen:
+    """`kin` is of every agent that is not lost, by its id: one that lost its lease comes back, or never."""
+    known = [(lane, kin.get(lane.agent, Kinship.GONE)) for lane in pool.lanes]
     return Seen(
         demand=pool.demand + (pool.demand_batch if counts_batch else 0),
-        agents=tuple(_agent(lane, version, is_ours(lane)) for lane in pool.lanes if not lane.is_lost),
+        agents=tuple(
+            _agent(lane, version, whose is Kinship.OURS) for lane, whose in known if whose is not Kinship.GONE
+        ),
         version=version,
     )
 

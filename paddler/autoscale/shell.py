@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Mapping
 
-from paddler.autoscale.driver import DriverFailed, Ended, Launched, Order
+from paddler.autoscale.driver import DriverFailed, Ended, Kinship, Launched, Order
 from paddler.clock import Clock
 from paddler.logs import get_logger
 from paddler.up.output import LineReader
@@ -24,7 +24,6 @@ log = get_logger(__name__)
 FIRST_RETRY_S = 1.0
 TERM_S = 2.0
 """Between SIGTERM and SIGKILL for a command that takes too long."""
-LAST_OUTPUT_S = 0.3
 MAX_READ_BYTES = 64 * 1024
 
 
@@ -57,9 +56,9 @@ class ShellDriver:
     async def stop(self, order: Order) -> None:
         await self._run("stop", self._stop_command, order)
 
-    def adopt(self, name: str, host: str, pid: int | None) -> bool:
+    def adopt(self, name: str, host: str, pid: int | None) -> Kinship:
         del name, host, pid
-        return True
+        return Kinship.OURS
 
     def hurry(self) -> None:
         pass
@@ -82,25 +81,24 @@ class ShellDriver:
                 return
 
     async def _run_once(self, action: str, command: str, order: Order) -> None:
+        output = _Output(LineReader(lambda line: log.info(line, action=action, agent=order.name)))
         try:
             process = await asyncio.create_subprocess_exec(
                 *("/bin/sh", "-c", command),
                 stdin=DEVNULL,
-                stdout=PIPE,
+                stdout=output.inlet,
                 stderr=STDOUT,
                 env={**self._environment, **variables(action, order)},
                 # What a shell started ends with it.
                 start_new_session=True,
             )
+            output.begin()
         except OSError as error:
+            output.close()
             raise DriverFailed(f"/bin/sh: {error.strerror}") from error
-        lines = LineReader(lambda line: log.info(line, action=action, agent=order.name))
-        reading = asyncio.create_task(_read(process, lines))
         try:
             async with asyncio.timeout(self._timeout_s):
                 status = await process.wait()
-            # An agent that it left in the background has its output, perhaps for days.
-            await asyncio.wait({reading}, timeout=LAST_OUTPUT_S)
         except TimeoutError:
             await self._end(process)
             raise DriverFailed(f"the {action} command has not ended within {self._timeout_s:g} s") from None
@@ -108,11 +106,9 @@ class ShellDriver:
             _signal_group(process.pid, signal.SIGKILL)
             raise
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-            lines.close()
+            output.close()
         if status:
-            said = f": {lines.last_lines[-1]}" if lines.last_lines else ""
+            said = f": {output.last_line}" if output.last_line else ""
             raise DriverFailed(f"the {action} command {describe(status)}{said}")
 
     async def _end(self, process: Process) -> None:
@@ -138,10 +134,49 @@ def variables(action: str, order: Order) -> dict[str, str]:
     return {name: value.replace("\0", "") for name, value in told.items()}
 
 
-async def _read(process: Process, lines: LineReader) -> None:
-    assert process.stdout is not None
-    while data := await process.stdout.read(MAX_READ_BYTES):
-        lines.feed(data)
+class _Output:
+    """What a command says. A pipe of our own: asyncio waits with the end of a process for that of its pipe, which an
+    agent that was left in the background has, perhaps for days."""
+
+    def __init__(self, lines: LineReader) -> None:
+        self._lines = lines
+        self._outlet, self.inlet = os.pipe()
+        os.set_blocking(self._outlet, False)
+        self._is_reading = False
+
+    @property
+    def last_line(self) -> str:
+        return self._lines.last_lines[-1] if self._lines.last_lines else ""
+
+    def begin(self) -> None:
+        """The command has its end of it."""
+        os.close(self.inlet)
+        self.inlet = -1
+        self._is_reading = True
+        asyncio.get_running_loop().add_reader(self._outlet, self._read)
+
+    def close(self) -> None:
+        """What has been said so far is read; what is said from now on finds nobody."""
+        if self.inlet >= 0:
+            os.close(self.inlet)
+        while self._is_reading and self._read():
+            pass
+        if self._is_reading:
+            asyncio.get_running_loop().remove_reader(self._outlet)
+        self._lines.close()
+        os.close(self._outlet)
+
+    def _read(self) -> bool:
+        """Whether there may be more of it now."""
+        try:
+            data = os.read(self._outlet, MAX_READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._outlet)
+            self._is_reading = False
+        self._lines.feed(data)
+        return self._is_reading
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
