@@ -162,7 +162,10 @@ class Scaler:
         self.is_stopping = True
         if not self._ends_with_us:
             return []
-        going = [one for one in self.instances.values() if one.phase in (Phase.STARTING, Phase.UP, Phase.DRAINING)]
+        for name in [one.name for one in self.instances.values() if one.phase is Phase.STOPPED]:
+            del self.instances[name]
+        # The driver is at the others, and will say so.
+        going = [one for one in self.instances.values() if one.phase in _STANDING or one.stop_at is not None]
         return [effect for one in going for effect in self._stop(one, now)]
 
     # What has become of each
@@ -303,6 +306,9 @@ class Scaler:
         return Say(
             "an agent has not come to serve", {"why": why, "failures": self.backoff.failures, "again_in_s": delay}, True
         )
+
+
+_STANDING = (Phase.STARTING, Phase.UP, Phase.DRAINING)
 
 
 def _is_moving(instance: Instance) -> bool:

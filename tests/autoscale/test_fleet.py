@@ -6,15 +6,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
-from autoscale_harness import Scaled
+from autoscale_harness import Scaled, scaled_pool
+from fleet_harness import Fleet
 from up_harness import is_alive
 
 from paddler.autoscale.instance import Phase
 from paddler.autoscale.record import Record
 from paddler.jobs.gateway import Gateway
 from paddler.jobs.lanes import Lane
+from paddler.store.client import connect
+from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Opened, Tokens
@@ -58,16 +64,16 @@ def phases(record: Record) -> dict[str, Phase]:
 async def test_the_next_request_starts_agents_and_they_go_when_their_work_is_done(
     scaled: Scaled, gateway: Gateway
 ) -> None:
-    """Two slots are too many for two requests when each is to have two, so an agent goes in the middle of its only one,
-    which ends there."""
+    """An agent for two unfinished requests: of three two run, on two agents. When one of the three is cancelled one
+    agent is enough, and the other goes in the middle of its only request, which ends there."""
     await scaled.acting("--max", "2", "--target-demand-per-slot", "2", *AGENTS)
     assert await scaled.lanes() == []
-    short = Asked(gateway, 5)
-    await wait_until(lambda: short.opened, timeout_s=60, what="the first request has an agent")
+    for_long = Asked(gateway, 8000)
+    await wait_until(for_long.begun.is_set, timeout_s=60, what="the first request has an agent")
     assert await scaled.names() == ["auto-1"]
-    long = [Asked(gateway, 600), Asked(gateway, 600), Asked(gateway, 5)]
-    await wait_until(lambda: long[1].begun.is_set() or long[2].begun.is_set(), timeout_s=60, what="a second agent")
-    assert await short.ended() == ["auto-1"]
+    two = [Asked(gateway, 600), Asked(gateway, 600)]
+    await wait_until(two[0].begun.is_set, timeout_s=60, what="the second agent has the next")
+    for_long.task.cancel()
 
     def has_draining(record: Record) -> bool:
         return Phase.DRAINING in phases(record).values()
@@ -75,14 +81,14 @@ async def test_the_next_request_starts_agents_and_they_go_when_their_work_is_don
     record = await scaled.record(has_draining, "an agent drains")
     (name,) = [name for name, phase in phases(record).items() if phase is Phase.DRAINING]
 
-    async def busy() -> Lane | None:
+    async def draining() -> Lane | None:
         return next((lane for lane in await scaled.lanes() if lane.name == name and lane.is_draining), None)
 
-    lane = await wait_until(busy, what="Redis has the order")
+    lane = await wait_until(draining, what="Redis has the order")
     assert lane.requests == 1, "it drains in the middle of a generation"
-    ended = [await one.ended() for one in long]
-    assert all(len(names) == 1 for names in ended), "nothing was handed over"
-    assert [name] in ended
+    assert is_alive(lane.pid)
+    ended = [await one.ended() for one in two]
+    assert sorted(ended) == [["auto-1"], ["auto-2"]], "nothing was handed over"
     await scaled.has()
     await scaled.record(lambda found: not found.instances, "both are gone")
     assert not is_alive(lane.pid)
@@ -132,3 +138,53 @@ async def test_local_agents_end_with_their_autoscaler(scaled: Scaled, gateway: G
     assert not is_alive(lane.pid)
     assert await scaled.lanes() == []
     assert await scaled.records.holder() == "", "another one may act at once"
+
+
+async def test_commands_of_an_operator_start_and_stop_agents(scaled: Scaled, gateway: Gateway, tmp_path: Path) -> None:
+    """The first start fails. The agent outlives its autoscaler; the next one ends it when it is drained and idle."""
+    calls, pids = tmp_path / "calls", tmp_path / "pids"
+    note = f'echo "$AUTOSCALE_ACTION $PADDLER_NAME" >>{calls}'
+    agent = f"{sys.executable} -P -m paddler agent --engine scripted --scripted-step 10"
+    start = f"{note}; [ $(wc -l <{calls}) -gt 1 ] || exit 7; {agent} >{tmp_path}/agent.log 2>&1 & echo $! >{pids}"
+    stop = f'{note}; echo "$AUTOSCALE_AGENT_ID" >>{pids}; kill "$AUTOSCALE_AGENT_PID"'
+    flags = ("--driver", "exec", "--start-command", start, "--stop-command", stop)
+    first = await scaled.acting("--max", "1", "--command-retries", "1", *flags)
+    asked = Asked(gateway, 300)
+    await wait_until(asked.begun.is_set, timeout_s=60, what="it has begun")
+    (lane,) = await scaled.lanes()
+    first.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(first.process.wait, 30) == 0
+    assert is_alive(lane.pid)
+    await scaled.acting("--max", "1", *flags)
+    assert await asked.ended() == ["auto-1"]
+    await scaled.has()
+    await scaled.record(lambda found: not found.instances, "it is done with it")
+    assert calls.read_text().splitlines() == ["start auto-1", "start auto-1", "stop auto-1"]
+    assert pids.read_text().splitlines() == [str(lane.pid), lane.agent]
+
+
+async def test_an_outage_of_redis_ends_nobody(tmp_path: Path, prefix: str, valkey: RedisServer) -> None:
+    """It lasts longer than the cooldown. Afterwards everything goes on: the request, its agent, and its end."""
+    server = RedisServer(valkey.binary, appendfsync="always")
+    server.start()
+    store = connect(server.url, prefix)
+    try:
+        async with AsyncExitStack() as stack, scaled_pool(store, tmp_path) as scaled:
+            fleet = Fleet(server.url, prefix, stack)
+            stack.push_async_callback(fleet.close)
+            gateway = await fleet.gateway(buffered_request_timeout_ms=60_000)
+            command = await scaled.acting("--max", "1", *AGENTS)
+            asked = Asked(gateway, 500)
+            await wait_until(asked.begun.is_set, timeout_s=60, what="it has begun")
+            (lane,) = await scaled.lanes()
+            server.kill()
+            await command.logged("the pool cannot be seen: no agent is started or stopped until it can")
+            server.start()
+            await command.logged("Redis answers again")
+            assert set(await asked.ended()) == {"auto-1"}
+            await scaled.has()
+            assert command.text.count('"event":"starting"') == 1
+            await wait_until(lambda: not is_alive(lane.pid), what="it is not needed any more")
+    finally:
+        await store.close()
+        server.close()

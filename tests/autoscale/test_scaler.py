@@ -348,6 +348,21 @@ def test_local_agents_end_with_the_autoscaler() -> None:
     assert world.scaler.is_done
 
 
+def test_one_that_has_just_been_stopped_is_not_waited_for() -> None:
+    world = World()
+    world.run("auto-1", "auto-2")
+    world.look(demand=0)
+    world.look(COOLDOWN_S)
+    for name in ("auto-1", "auto-2"):
+        world.drained(name)
+    world.look()
+    world.act(world.scaler.on_stopped("auto-1", world.now))
+    world.act(world.scaler.on_stop_failed("auto-2", "it hangs", world.now))
+    assert world.act(world.scaler.on_stop(world.now)) == [Stop("auto-2")]
+    world.act(world.scaler.on_stop_failed("auto-2", "it hangs", world.now))
+    assert world.scaler.is_done
+
+
 def test_those_of_a_cloud_outlive_it() -> None:
     world = World(ends_with_us=False)
     world.run("auto-1")
