@@ -13,6 +13,7 @@ import rich_click as click
 from msgspec import Struct
 
 from paddler import logs
+from paddler.agent_access import without_files, without_login
 from paddler.autoscale.driver import Driver
 from paddler.autoscale.local import LocalDriver, agent_command
 from paddler.autoscale.loop import Autoscaler
@@ -34,6 +35,8 @@ from paddler.store.client import connect
 
 OWN_FLAGS = ("--name", "--pool", "--slots", "--redis-prefix")
 """Flags of an agent that the autoscaler gives it."""
+ACCESS_FLAGS = ("--redis-username", "--redis-password-file", "--redis-tls-")
+"""With any of them agents have a way into Redis of their own, and nothing of the autoscaler's."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -175,8 +178,11 @@ def environment_of_agents(environment: Mapping[str, str], settings: Settings) ->
     the pool is. By the environment, as a command line can be read by everybody on the machine."""
     own = {name for one in current_context().command.params for name in _variables(one)}
     kept = {name: value for name, value in environment.items() if name not in own}
+    url = settings.redis_url
+    if any(word.startswith(ACCESS_FLAGS) for word in settings.agent_flags):
+        url = without_files(without_login(url))  # with both a user would be named twice
     return kept | {
-        env_name("--redis-url"): settings.redis_url,
+        env_name("--redis-url"): url,
         env_name("--redis-prefix"): settings.redis_prefix,
         env_name("--pool"): settings.pool,
         env_name("--slots"): str(settings.policy.slots),

@@ -70,6 +70,18 @@ def test_what_agents_are_told() -> None:
     }
 
 
+def test_agents_with_a_login_of_their_own_have_nothing_of_ours() -> None:
+    url = "rediss://us@redis.example:6380/1?password_file=/run/secrets/us&ssl_ca_certs=/ca.pem"
+    for own, told in (("--threads", url), ("--redis-username", "rediss://redis.example:6380/1")):
+        with command.make_context("autoscale", ["--", own, "2"]) as context:
+            given = dict(context.params)
+            names = ("username", "password_file", "tls_ca", "tls_cert", "tls_key")
+            for name in ("status", "as_json", *(f"redis_{name}" for name in names)):
+                del given[name]
+            environment = environment_of_agents({}, settings_of({**given, "redis_url": url}))
+        assert environment["PADDLER_REDIS_URL"] == told
+
+
 def scaler_with(*instances: Instance) -> Scaler:
     scaler = Scaler(Policy(least=0, most=4, slots=2), "auto", ends_with_us=False)
     scaler.instances = {one.name: one for one in instances}
