@@ -38,6 +38,7 @@ GAP_S = 0.25
 RETRY_S = 0.5
 RECORD_S = 5.0
 GOODBYE_S = 1.0
+STANDS_BY = "another autoscaler acts for this pool; this one stands by"
 
 
 class Due(Struct, frozen=True):
@@ -216,10 +217,16 @@ class Autoscaler:
     # The lease
 
     async def _lead_loop(self) -> None:
+        told = ""
         while not self._scaler.is_stopping:
-            was_held = self.lease.is_held
-            with contextlib.suppress(*TROUBLE):
+            was_held, before = self.lease.is_held, told
+            try:
                 await self.lease.run_once()
+                told = "" if self.lease.is_held else STANDS_BY
+            except TROUBLE as error:
+                told = f"{str(error) or type(error).__name__}: {remedy_for(error)}"
+            if told not in ("", before):
+                (log.info if told is STANDS_BY else log.warning)("does not act", pool=self._pool, why=told)
             if self.lease.is_held and not was_held:
                 self._events.put_nowait(Led())
             await self._clock.sleep(LEASE_MS / 4000)

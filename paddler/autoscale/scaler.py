@@ -160,6 +160,9 @@ class Scaler:
     def on_stop(self, now: float) -> list[Effect]:
         """The autoscaler is told to end. Agents that end with it drain by themselves, as on any SIGTERM."""
         self.is_stopping = True
+        # Whoever starts it again has perhaps mended what was wrong.
+        self.backoff.succeed()
+        self.held = ""
         if not self._ends_with_us:
             return []
         for name in [one.name for one in self.instances.values() if one.phase is Phase.STOPPED]:

@@ -16,6 +16,7 @@ from fleet_harness import Fleet
 from up_harness import is_alive
 
 from paddler.autoscale.instance import Phase
+from paddler.autoscale.loop import STANDS_BY
 from paddler.autoscale.record import Record
 from paddler.jobs.gateway import Gateway
 from paddler.jobs.lanes import Lane
@@ -114,6 +115,7 @@ async def test_an_autoscaler_that_is_killed_leaves_agents_that_the_next_one_find
     """Of two one acts. When it is killed its agent serves on, and the other one stops it when it is needed no more."""
     first = await scaled.acting("--max", "2", *AGENTS)
     second = scaled.start("--max", "2", *AGENTS)
+    await second.logged("does not act", why=STANDS_BY)
     asked = Asked(gateway, 1000)
     await wait_until(asked.begun.is_set, timeout_s=60, what="it has begun")
     (lane,) = await scaled.lanes()

@@ -335,6 +335,17 @@ def test_a_stop_that_fails_is_tried_again() -> None:
     assert world.scaler.instances == {}
 
 
+def test_who_starts_the_autoscaler_again_need_not_wait() -> None:
+    world = World()
+    world.look(demand=1)
+    world.act(world.scaler.on_start_failed("auto-1", "quota", world.now, is_final=True))
+    world.look()
+    assert world.scaler.held
+    world.act(world.scaler.on_stop(world.now))
+    assert not world.scaler.backoff.failures
+    assert not world.scaler.held
+
+
 def test_local_agents_end_with_the_autoscaler() -> None:
     world = World()
     world.run("auto-1", "auto-2")
