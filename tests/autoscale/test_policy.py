@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddler.autoscale.policy import Policy, Window
@@ -33,6 +33,7 @@ def test_the_least_is_always_needed() -> None:
     assert Policy(least=2, most=3, slots=4).need(0, 100) == 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.1, 5), st.integers(0, 4)), min_size=1, max_size=40),
     st.floats(0, 10),
