@@ -132,7 +132,9 @@ class Autoscaler:
         now = self._clock.monotonic()
         due = min(self._scaler.next_time(now) or now + self._poll_s, self._looked_at + self._poll_s)
         if self._is_blind:
-            due = min(due, now + RETRY_S)
+            due = now + RETRY_S
+        # What is due may have to wait for Redis, or for the lease.
+        due = max(due, self._looked_at + GAP_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(due - now, 0.0)):
                 return await self._events.get()
