@@ -22,6 +22,7 @@ SUMMARIES = {
     "balancer": "Serve HTTP: turn calls into requests in Redis and stream the answers.",
     "agent": "Load a model and work on requests from Redis, one in each slot.",
     "worker": "Do the fleet's housekeeping: reap lost agents, expire deadlines, run batches.",
+    "autoscale": "Start agents when requests need them and stop those that nobody needs.",
     "queue": "Show the queue, look closer at what waits and what died, cancel and requeue.",
     "dashboard": "Watch a fleet on the terminal: agents, requests, buffer, speed; drain and cancel.",
     "pools": "Show the pools: agents, slots, what waits.",
