@@ -112,7 +112,7 @@ class Client:
             raise Failure(Kind.CONNECTION, f"the answer broke off: {error}") from None
         except (aiohttp.ClientConnectionError, ConnectionError) as error:
             raise Failure(Kind.CONNECTION, str(error) or type(error).__name__) from None
-        except (aiohttp.ClientError, ValueError) as error:
+        except aiohttp.ClientError as error:
             raise Failure(Kind.BROKEN, f"{type(error).__name__}: {error}") from None
 
     async def _read_stream(self, answer: aiohttp.ClientResponse, sample: Sample, text: list[str]) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from paddler import __version__
 from paddler.bench.arrivals import Arrival
-from paddler.bench.options import SpanType, UrlType
+from paddler.bench.options import PlaceType, SpanType
 from paddler.bench.page import write_page
 from paddler.bench.plan import Bench, Plan
 from paddler.bench.preflight import CannotBench
@@ -40,18 +40,23 @@ MAX_FILES = 65_536
 
 
 @click.command(name="bench")
-@option("--url", type=UrlType(), default="http://127.0.0.1:8061", help="Where to ask, with or without /v1.")
+@option("--url", type=PlaceType(), default="http://127.0.0.1:8061", help="Where to ask, with or without /v1.")
 @option("--model", help="Instead of the first that the target lists.")
 @option("--api-key-file", type=_INPUT, help="A file with an API key, alone.")
 @option("--header", multiple=True, metavar="NAME: VALUE", help="Sent with each request; may be given several times.")
 @option("--tls-ca", type=_INPUT, help="Authorities (PEM) to trust for https:// instead of the system's.")
-@option("--compare", type=UrlType(), multiple=True, help="Another target, asked the same in turn; may be repeated.")
+@option("--compare", type=PlaceType(), multiple=True, help="Another target, asked the same in turn; may be repeated.")
 @option("--compare-model", help="The model of those.")
 @option("--compare-api-key-file", type=_INPUT, help="Their API key: that of --url is not sent there.")
 @option("--compare-header", multiple=True, metavar="NAME: VALUE", help="Their headers, instead of --header.")
 @option("--rounds", type=_COUNT, help="How often everything is measured, in turn: 3 with --compare, else once.")
 @option("--rate", type=click.FloatRange(min=0, min_open=True), help="Open loop: requests/s, answered or not.")
-@option("--arrival", type=click.Choice([one.value for one in Arrival]), default=Arrival.POISSON.value, help="How those are spaced.")
+@option(
+    "--arrival",
+    type=click.Choice([one.value for one in Arrival]),
+    default=Arrival.POISSON.value,
+    help="How those are spaced.",
+)
 @option("--concurrency", type=_COUNT, help="Closed loop: conversations kept going at once; 4 where no load is named.")
 @option("--trace", type=_INPUT, help="Mooncake's JSON lines, replayed at their times, or with --concurrency in order.")
 @option("--trace-speed", type=click.FloatRange(min=0, min_open=True), default=1.0, help="2: twice as fast.")

@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 from paddler.bench.samples import Failure, Kind
 
 DONE = b"[DONE]"
+NULL, NO_CALLS = Raw(b"null"), Raw(b"[]")
 MAX_LINE = 8 * 1024 * 1024
 
 
@@ -25,11 +26,11 @@ class Delta(Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Raw | None = None
+    tool_calls: Raw = NULL
 
     @property
     def says_something(self) -> bool:
-        return bool(self.content or self.reasoning_content or self.reasoning or self.tool_calls)
+        return bool(self.content or self.reasoning_content or self.reasoning) or self.tool_calls not in (NULL, NO_CALLS)
 
 
 class Choice(Struct):
@@ -43,7 +44,7 @@ class Chunk(Struct):
 
     choices: list[Choice] = []
     usage: Usage | None = None
-    error: Raw | None = None
+    error: Raw = NULL
 
 
 class ErrorObject(Struct):
@@ -87,7 +88,7 @@ def read_chunk(data: bytes) -> Chunk:
         chunk = _CHUNKS.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Failure(Kind.BROKEN, f"no chunk of a chat completion: {error}") from None
-    if chunk.error is not None and chunk.error != b"null":
+    if chunk.error != NULL:
         raise Failure(Kind.IN_STREAM, _words(bytes(chunk.error)))
     return chunk
 

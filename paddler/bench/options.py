@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import rich_click as click
+from msgspec import Struct
 
 from paddler.bench.client import Target
 from paddler.bench.goals import Goal, read_goal
@@ -39,12 +40,31 @@ class SpanType(click.ParamType[Span, str]):
         return span
 
 
-class UrlType(click.ParamType[str, str]):
-    """Of a server, with or without `/v1`, which is taken off."""
+class Place(Struct, frozen=True):
+    """A server: `url` is without `/v1` and a slash at its end."""
 
-    name = "url"
+    label: str
+    url: str
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def __str__(self) -> str:
+        return f"{self.label}={self.url}"
+
+
+class PlaceType(click.ParamType[Place, str]):
+    """A URL with or without `/v1`, and before it with `NAME=` what the report calls it."""
+
+    name = "[name=]url"
+
+    def convert(self, value: str | Place, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        if isinstance(value, Place):
+            return value
+        label, equals, rest = value.partition("=")
+        if not equals or "://" in label:
+            label, rest = "", value
+        url = self._checked(rest, param, ctx)
+        return Place(label.strip() or url.partition("://")[2], url)
+
+    def _checked(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             url = httpx.URL(value)
         except httpx.InvalidURL as error:
@@ -94,7 +114,7 @@ def read_headers(flag: str, texts: Sequence[str]) -> dict[str, str]:
 
 def read_target(
     flag: str,
-    url: str,
+    place: Place,
     model: str | None,
     key_file: Path | None,
     headers: Sequence[str],
@@ -108,7 +128,7 @@ def read_target(
         if any(name.lower() == "authorization" for name in said):
             raise click.UsageError(f"{before}api-key-file and an {before}header Authorization exclude each other.")
         said["authorization"] = f"Bearer {_api_key(f'{before}api-key-file', key_file)}"
-    return Target(url.partition("://")[2], url, model, said, _tls(url, tls_ca, now_s))
+    return Target(place.label, place.url, model, said, _tls(place.url, tls_ca, now_s))
 
 
 def _api_key(flag: str, path: Path) -> str:

@@ -33,13 +33,10 @@ async def find_model(client: Client) -> str:
     if client.target.model is not None:
         return client.target.model
     try:
-        async with asyncio.timeout(PATIENCE_S), client.call("GET", "/v1/models") as answer:
-            models = msgspec.json.decode(await answer.read(), type=_Models).data
-    except (Failure, TimeoutError) as error:
-        raise _cannot(client, error) from None
+        models = msgspec.json.decode(await _read(client, "GET", "/v1/models"), type=_Models).data
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise CannotBench(
-            f"{client.target.url}/v1/models lists no models as OpenAI's API does; is the URL right?"
+            f"{client.target.url}/v1/models lists no models as OpenAI's API does: name the URL of such a server"
         ) from None
     if not models:
         raise CannotBench(
@@ -57,15 +54,25 @@ async def measure_words(client: Client, model: str, seed: int) -> float | None:
         messages = [{"role": "user", "content": texts.text(f"measure/{num_words}", num_words)}]
         body = client.body(model, messages, 1, is_streamed=False)
         try:
-            async with asyncio.timeout(PATIENCE_S), client.call("POST", CHAT, body) as answer:
-                usage = read_chunk(await answer.read()).usage
-        except (Failure, TimeoutError) as error:
-            raise _cannot(client, error) from None
+            usage = read_chunk(await _read(client, "POST", CHAT, body)).usage
+        except Failure:
+            raise CannotBench(
+                f"{client.target.url}{CHAT} gave no chat completion: name the URL of an OpenAI-compatible server"
+            ) from None
         if usage is None or not usage.prompt_tokens:
             return None
         counts.append(usage.prompt_tokens)
     slope = (counts[1] - counts[0]) / (MANY - FEW)
     return slope if slope > 0 else None
+
+
+async def _read(client: Client, method: str, path: str, body: bytes | None = None) -> bytes:
+    """Raises `CannotBench`."""
+    try:
+        async with asyncio.timeout(PATIENCE_S), client.call(method, path, body) as answer:
+            return await answer.read()
+    except (Failure, TimeoutError) as error:
+        raise _cannot(client, error) from None
 
 
 def _cannot(client: Client, error: Failure | TimeoutError) -> CannotBench:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from paddler.bench.arrivals import Arrival
 from paddler.bench.client import Asking
-from paddler.bench.options import read_extra, read_goals, read_target
+from paddler.bench.options import Place, read_extra, read_goals, read_target
 from paddler.bench.plan import Plan, Replay
 from paddler.bench.run import Load
 from paddler.bench.trace import BadTrace, read_trace
@@ -39,7 +39,8 @@ def read_plan(given: dict[str, Any], now_s: float) -> Plan:
         raise click.UsageError(f"--warmup {given['warmup']} leaves nothing of --duration {duration_ms} to be counted.")
     targets = [read_target("--url", given["url"], *_access(given, ""), given["tls_ca"], now_s)]
     targets += [
-        read_target("--compare", url, *_access(given, "compare_"), given["tls_ca"], now_s) for url in given["compare"]
+        read_target("--compare", place, *_access(given, "compare_"), given["tls_ca"], now_s)
+        for place in given["compare"]
     ]
     _check_targets(given)
     extra = {"ignore_eos": True} if given["ignore_eos"] else {}
@@ -85,9 +86,10 @@ def _check_targets(given: dict[str, Any]) -> None:
     names = ("compare_model", "compare_api_key_file", "compare_header")
     if not given["compare"] and (found := next((name for name in names if given[name]), None)):
         raise click.UsageError(f"--{found.replace('_', '-')} is of targets of --compare, and there is none.")
-    if len({given["url"], *given["compare"]}) <= len(given["compare"]):
+    places: list[Place] = [given["url"], *given["compare"]]
+    if len({place.url for place in places}) < len(places) or len({place.label for place in places}) < len(places):
         raise click.UsageError("--compare names a target twice; each must be another one.")
-    if given["tls_ca"] is not None and not any(url.startswith("https://") for url in (given["url"], *given["compare"])):
+    if given["tls_ca"] is not None and not any(place.url.startswith("https://") for place in places):
         raise click.UsageError("--tls-ca is for https://, and no URL is one.")
 
 
