@@ -48,7 +48,9 @@ def linear(title: str, highest: float) -> Axis:
 
 
 def logarithmic(title: str, values: Sequence[float]) -> Axis:
-    lowest, highest = max(min(values), TICKS[0]), max(*values, TICKS[1])
+    """Four powers of ten at most: chunks that came in one packet have no time between them."""
+    highest = max(*values, TICKS[1])
+    lowest = max(min(values), highest / 1e4, TICKS[0])
     first = max((at for at, tick in enumerate(TICKS) if tick <= lowest), default=0)
     last = next((at for at, tick in enumerate(TICKS) if tick >= highest and at > first), len(TICKS) - 1)
     ticks = list(TICKS[first : last + 1])

@@ -26,9 +26,9 @@ from tests.bench.fleet_report import Versus, markdown, write_into
 from tests.bench.fleet_sides import PATIENCE_MS, PEER, Sizes, all_sides
 from tests.bench.queue_latency import machine
 
-RATES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+RATES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 WORKLOAD = (
-    *("--turns", "4:8", "--think", "1000", "--system-tokens", "256", "--system-prompts", "4"),
+    *("--turns", "3:6", "--think", "500", "--system-tokens", "256", "--system-prompts", "4"),
     *("--prompt-tokens", "20:40", "--output-tokens", "16", "--ignore-eos", "--extra-body", '{"temperature": 0}'),
     *("--timeout", str(2 * PATIENCE_MS), "--goodput", "ttft:2000 itl:100"),
 )
@@ -42,6 +42,8 @@ SMOKE_RATE = 6.0
 SWEEP_SEED = 1000
 """Apart from the seeds of the rounds: what the sweep has left in caches helps nobody."""
 MAX_BACKLOG = 0.2
+WARMUP = 0.2
+"""Of the time of a round: as long as a conversation takes, so that as many end as begin."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with all_sides(sizes) as sides, tempfile.TemporaryDirectory(prefix="paddler-bench-") as folder:
         bench = Client(workload, Path(folder))
         rate: float = args.rate or (SMOKE_RATE if args.smoke else bench.sweep(sides, args.seconds))
-        said = ["--rounds", str(args.rounds), "--warmup", str(round(args.seconds * 100))]
+        said = ["--rounds", str(args.rounds), "--warmup", str(round(args.seconds * 1000 * WARMUP))]
         report = bench.run(
             sides, rate, args.seconds, *said, *(["--html", str(args.html)] if args.html else []), shown=True
         )
