@@ -28,7 +28,7 @@ from tests.bench.queue_latency import machine
 
 RATES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 WORKLOAD = (
-    *("--turns", "3:6", "--think", "500", "--system-tokens", "256", "--system-prompts", "4"),
+    *("--arrival", "constant", "--turns", "3:6", "--think", "500", "--system-tokens", "256", "--system-prompts", "4"),
     *("--prompt-tokens", "20:40", "--output-tokens", "16", "--ignore-eos", "--extra-body", '{"temperature": 0}'),
     *("--timeout", str(2 * PATIENCE_MS), "--goodput", "ttft:2000 itl:100"),
 )
