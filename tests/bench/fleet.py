@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = None if args.smoke else args.model or find_starter()
     sizes = Sizes(model=model, threads=threads)
     workload = SMOKE if args.smoke else WORKLOAD
+    found = machine()
     with all_sides(sizes) as sides, tempfile.TemporaryDirectory(prefix="paddler-bench-") as folder:
         bench = Client(workload, Path(folder))
         rate: float = args.rate or (SMOKE_RATE if args.smoke else bench.sweep(sides, args.seconds))
@@ -69,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = bench.run(
             sides, rate, args.seconds, *said, *(["--html", str(args.html)] if args.html else []), shown=True
         )
-    found = machine()
     versus = Versus(
         report=report,
         processor=found.processor,
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes=sizes.words,
         rate=rate,
         seconds=args.seconds,
+        load_average=found.load_average,
         workload=" ".join(f"'{word}'" if " " in word else word for word in workload),
     )
     print(f"\n{markdown(versus)}")

@@ -16,7 +16,8 @@ FASTER, MORE_HITS = 2.0, 1.5
 
 
 class Versus(Struct, kw_only=True):
-    """The first target of `report` is ours."""
+    """The first target of `report` is ours. `load_average` is that of the machine before any of it ran: where it is not
+    far below the cores, others are measured."""
 
     report: Report
     processor: str
@@ -26,6 +27,7 @@ class Versus(Struct, kw_only=True):
     rate: float
     seconds: float
     workload: str
+    load_average: float
 
 
 def markdown(versus: Versus) -> str:
@@ -33,9 +35,10 @@ def markdown(versus: Versus) -> str:
     sides = [target.label for target in report.targets]
     ratios = {row.figure: row for row in report.comparison}
     load = f"{versus.rate:g} requests/s offered for {versus.seconds:g} s"
+    host = f"{versus.processor}, {versus.cores} cores, load average {versus.load_average:.1f} before it began"
     rounds = f"medians of {len(report.targets[0].rounds)} rounds in turn, lowest and highest round in brackets"
     lines = [
-        f"{versus.processor}, {versus.cores} cores; model {versus.model}; {versus.sizes}; {load}; {rounds}.",
+        f"{host}; model {versus.model}; {versus.sizes}; {load}; {rounds}.",
         "",
         f"    paddler bench --rate {versus.rate:g} {versus.workload}",
         "",
