@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup panel run test test-full lint format bench-engine bench-http bench-panel bench-queue bench-routing chaos clean
+.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-panel bench-queue bench-routing chaos clean
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -40,6 +40,10 @@ format: setup ## let ruff rewrite what it can
 
 bench-engine: setup ## the engine beside the bare llama_decode loop; ARGS=--http: the fleet beside llama-server; --prefix
 	@$(BIN)/python -m tests.bench.engine $(ARGS)
+
+bench-fleet: setup ## a fleet beside llama-servers behind nginx, by `paddler bench`; ARGS="--rate 1" or ARGS=--smoke
+	@.ci/test-packages nginx
+	@$(BIN)/python -m tests.bench.fleet $(ARGS)
 
 bench-http: setup ## a balancer beside a plain ASGI stream and LiteLLM's proxy; ARGS="--quick" or ARGS="--no-litellm"
 	@$(BIN)/python -m tests.bench.http_cost $(ARGS)

@@ -32,6 +32,7 @@ SUMMARIES = {
     "usage": "Show what tenants have used, by day, key and model.",
     "model": "Show and change what a pool is to serve and how: its desired state.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
+    "bench": "Put load on OpenAI-compatible servers and compare them: latencies, goodput, cache hits.",
     "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",
     "acl": "Print ACL users for Redis with what each kind of process needs, and no more.",
     "probe": "Say by the exit code whether a process does its work, for health checks.",
