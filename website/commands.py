@@ -132,13 +132,13 @@ def command_page(found: Found, below: list[Found]) -> str:
 def _told(found: Found) -> str:
     usage = "".join(f" {one.make_metavar(click.Context(found.command))}" for one in found.arguments)
     rows = [
-        (code(flag(one)), about(one), takes(one), default(one), code(variable(one)) if variable(one) else "")
+        ("<br>".join(code(name) for name in (flag(one), variable(one)) if name), about(one), takes(one), default(one))
         for one in found.options
     ]
     shown = f"    {found.words}{' [FLAGS]' if rows else ''}{usage}"
     if isinstance(found.command, click.Group):
         shown += " COMMAND" if not found.command.invoke_without_command else " [COMMAND]"
-    return page(plain(found.about), shown, table(("flag", "what", "takes", "default", "variable"), rows))
+    return page(plain(found.about), shown, table(("flag, variable", "what", "takes", "default"), rows))
 
 
 def command_pages() -> dict[str, str]:

@@ -21,6 +21,7 @@ from website.policy import Scripts
 from website.repository import ROOT, documents, for_site, is_relative, linked, path_of, place_of, resolved
 
 GENERATED = "reference/"
+STYLE = "assets/site.css"
 SCRIPTS = Scripts()
 
 
@@ -33,6 +34,7 @@ def generated() -> dict[str, str]:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, content in generated().items():
         files.append(File.generated(config, name, content=content))
+    files.append(File.generated(config, STYLE, abs_src_path=str(ROOT / "website/site.css")))
     for path in documents():
         files.append(File.generated(config, place_of(path), abs_src_path=str(ROOT / path)))
     for page in list(files.documentation_pages()):
