@@ -106,10 +106,10 @@ def words(command: str) -> list[str]:
 
 def own_commands(command: str) -> Iterator[list[str]]:
     """The arguments of each `paddler` in a command: by itself, in a container of ours, or what `make run` hands on."""
-    for inner in re.findall(r"\$\(([^()]*)\)", command):
-        yield from own_commands(inner)
     found = words(command)
     for number, word in enumerate(found):
+        for inner in re.findall(r"\$\(([^()]*)\)", word):  # within quotes; elsewhere they are words of their own
+            yield from own_commands(inner)
         rest = [*found[number + 1 :], "\n"]
         rest = rest[: next(at for at, one in enumerate(rest) if one in ENDS or set(one) <= set("();|&<>"))]
         before = found[:number]

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import redis
 from doc_blocks import Block, own_commands
-from up_harness import Up
+from panel_harness import PanelFleet
 
 from paddler.settings import DEFAULT_REDIS_PREFIX
 from paddler.store.process_keys import process_key
@@ -28,6 +28,7 @@ from paddler.testing.waiting import wait_until
 from paddler.up.starter import find_starter
 
 BIN = Path(sys.executable).parent
+SIZE = ("--slots", "4", "--context-size", "4096")
 STATE = "/api/v1/balancer_desired_state"
 MODELS = ("model.gguf", "m.gguf", "a.gguf")
 """Files of the starter model that a page finds where it is typed."""
@@ -42,21 +43,21 @@ DANGEROUS = re.compile(r"\b(?:apt(?:-get)?|docker|helm|kill(?:all)?|kubectl|make
 """What would reach beyond the test's own fleet and folder: a block with it says why it is not run."""
 
 
-class DocFleet(Up):
+class DocFleet(PanelFleet):
     """`paddler up` with the starter model: `agent-1` of four slots, whose context ends any story."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "--engine", "llama", "--slots", "4", "--context-size", "4096")
-        self._added: list[subprocess.Popen[bytes]] = []
+        super().__init__(folder, *SIZE)
         self._first_state: Any = None
+        self._requests: list[str] = []
 
     def wait_ready(self) -> None:
-        asyncio.run(self.ready())
+        super().wait_ready()
         self._first_state = self.ask("GET", STATE).json()
 
     @property
     def ports(self) -> dict[str, str]:
-        urls = {8060: self.management_url, 8061: self.inference_url, 8062: self._row("panel"), 8070: self.openai_url}
+        urls = {8060: self.management_url, 8061: self.inference_url, 8062: self.panel_url, 8070: self.openai_url}
         return {f"127.0.0.1:{port}": url.removeprefix("http://") for port, url in urls.items()}
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -73,9 +74,7 @@ class DocFleet(Up):
     def agent_id(self) -> str:
         """Of `agent-1`, in whatever state; where an earlier command has removed it, of a new one that is ready."""
         if not (found := self.agents()):
-            flags = ("--name", "agent-1", "--slots", "4", "--context-size", "4096", "--redis-url", self.redis_url)
-            command = [sys.executable, "-P", "-m", "paddler", "agent", *flags]
-            self._added.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            self.start("agent", "--name", "agent-1", "--redis-url", self.redis_url, *SIZE)
             found = wait_for(self._ready_agents, "agent-1 is there again")
         return found[0]["id"]
 
@@ -97,13 +96,17 @@ class DocFleet(Up):
     def request_id(self) -> str:
         """That of a request which goes on for a while."""
         body = {"model": "default", "messages": [{"role": "user", "content": "Tell a story."}], "background": True}
-        return self.ask("POST", "/v1/chat/completions", body | {"max_tokens": 1000, "ignore_eos": True}).json()["id"]
+        made = self.ask("POST", "/v1/chat/completions", body | {"max_tokens": 1000, "ignore_eos": True}).json()["id"]
+        self._requests.append(made)
+        return made
 
     def tidy(self) -> None:
-        """As it was: no API key, the first desired state, the agent ready."""
+        """As it was: no API key, no request, the first desired state, the agent ready."""
         with self.redis as client:
             client.delete(api_keys_key(DEFAULT_REDIS_PREFIX))
         wait_for(self._answers, "no key is needed any more")
+        while self._requests:
+            self.ask("POST", f"/v1/requests/{self._requests.pop()}/cancel")
         if self.ask("GET", STATE).json() != self._first_state:
             self.ask("PUT", STATE, self._first_state)
         if self.agents() and self.agents()[0]["is_draining"]:
@@ -113,12 +116,6 @@ class DocFleet(Up):
 
     def _answers(self) -> bool:
         return httpx.get(self.management_url + STATE, timeout=30, trust_env=False).is_success
-
-    def end(self) -> None:
-        for process in self._added:
-            process.kill()
-            process.wait()
-        super().end()
 
 
 class Shell:
