@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from container_files import BIN, images
+from container_files import BIN, images, instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".github" / "workflows"
@@ -63,6 +64,7 @@ def test_what_steps_call_is_there(name: str) -> None:
         assert set(re.findall(r"\bmake ([a-z-]+)", script)) <= verbs
         for path in re.findall(r"(?<!\S)(\.ci/[\w.-]+)", script):
             assert (ROOT / path).is_file(), path
+            assert path.endswith(".py") or os.access(ROOT / path, os.X_OK), path
 
 
 @names
@@ -81,6 +83,18 @@ def test_every_image_is_built_for_both_processors() -> None:
     assert sorted(shipped) == sorted(released["publish-images"]["strategy"]["matrix"]["target"])
     machines = released["images"]["strategy"]["matrix"]["machine"]
     assert [one["arch"] for one in machines] == ["amd64", "arm64"]
+
+
+def test_base_images_are_named_by_what_the_registry_says(tmp_path: Path) -> None:
+    """With a `docker` that knows one digest: there is no registry to be asked here."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n[ \"$1 $2 $3\" = 'buildx imagetools inspect' ] && echo sha256:0123\n")
+    docker.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run([ROOT / ".ci/base-images"], env=environment, capture_output=True, text=True, check=True)
+    bases = [rest for word, rest in instructions() if word == "ARG" and "_IMAGE=" in rest]
+    assert said.stdout.splitlines() == [f"{base}@sha256:0123" for base in bases]
+    assert len(bases) == 5
 
 
 def test_nothing_is_published_untested() -> None:
