@@ -124,9 +124,10 @@ class Shell:
     def __init__(self, fleet: DocFleet, folder: Path) -> None:
         self._fleet = fleet
         self._folder = folder
-        self._python = ""
+        self._python, self._is_new = "", False
         self._keys: list[str] = []
         self._key_ids: list[str] = []
+        (folder / "database").mkdir()
         for name in MODELS:
             (folder / name).symlink_to(find_starter())
         # A refusal is a failure, and nothing waits for ever.
@@ -146,11 +147,13 @@ class Shell:
         }
 
     def type(self, block: Block) -> None:
-        """Raises `AssertionError` where a command fails, with what it said. Python waits for `end`: a page is one
-        program."""
+        """Raises `AssertionError` where a command fails, with what it said. The Python of a page is one program, which
+        runs before the next command, or at the end."""
         if block.language == "python":
             self._python += f"# {block.where}\n{self._known(block.code)}\n"
+            self._is_new = True
             return
+        self.end()
         for command in block.commands:
             assert not DANGEROUS.search(command), f"{block.where}: say why this is not run: {command}"
             ours = list(own_commands(command))
@@ -162,7 +165,9 @@ class Shell:
                 self._run(block.where, self._known(command))
 
     def end(self) -> None:
-        if self._python:
+        """The Python so far, if it has not run yet."""
+        if self._is_new:
+            self._is_new = False
             (self._folder / "page.py").write_text(self._python)
             self._run("the page's Python", "python page.py")
 
@@ -176,7 +181,7 @@ class Shell:
             version = self._fleet.ask("GET", STATE).headers["etag"]
             command = re.sub(r'If-Match: "\d+"', f"If-Match: {version}", command)
         command = re.sub(r"/models/[\w-]+\.gguf", str(self._folder / MODELS[0]), command)
-        command = re.sub(r"file:///(?:\w+/)+", f"file://{self._folder}/", command)
+        command = re.sub(r"file:///(?:\w+/)+", f"file://{self._folder}/database/", command)
         if "$REQUEST_ID" in command:
             self._environment["REQUEST_ID"] = self._fleet.request_id()
         if self._keys:
