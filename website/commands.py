@@ -76,7 +76,7 @@ def takes(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Option) and (parameter.is_flag or parameter.count):
         return ""
     if isinstance(kind, click.Choice):
-        words = ", ".join(map(code, _choices(kind)))
+        words = ", ".join(code(str(one)) for one in cast("list[object]", kind.choices))
     elif isinstance(kind, click.IntRange | click.FloatRange):
         words = f"{'integer' if isinstance(kind, click.IntRange) else 'number'}{_bounds(kind)}"
     elif isinstance(kind, click.Path):
@@ -84,10 +84,6 @@ def takes(parameter: click.Parameter) -> str:
     else:
         words = {"text": "text", "integer": "integer", "float": "number"}.get(kind.name, kind.name)
     return f"{words}; may be repeated" if parameter.multiple or parameter.nargs == -1 else words
-
-
-def _choices(kind: click.Choice[Any]) -> list[str]:
-    return [str(one) for one in cast("list[object]", kind.choices)]
 
 
 def _bounds(kind: click.IntRange | click.FloatRange) -> str:
@@ -110,7 +106,8 @@ def default(option: click.Option) -> str:
         return "required" if option.required else ""
     if option.secondary_opts:
         return code(option.opts[0] if value else option.secondary_opts[0])
-    return ", ".join(code(str(one)) for one in value) if isinstance(value, tuple | list) else code(str(value))
+    several = cast("list[object]", value) if isinstance(value, tuple | list) else [value]
+    return ", ".join(code(str(one)) for one in several)
 
 
 def about(option: click.Option) -> str:
