@@ -8,14 +8,16 @@ from msgspec import Struct
 
 from paddler.issues import Issue, decode_issues
 from paddler.store.client import Store
+from paddler.store.format import FIRST_FORMAT
 from paddler.store.keys import PoolKeys
 
-_FIELDS = (
+FIELDS = (
     *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
-    *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms"),
+    *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms", "format"),
 )
+"""Of an agent's hash, as agents of every format tell them."""
 
 
 class Download(Struct, frozen=True, kw_only=True):
@@ -44,7 +46,8 @@ class Lane(Struct, frozen=True, kw_only=True):
     `state` is `waiting` (for a model), `loading`, `failed`, `ready`, `leaving`, or of a ready one that an operator
     drains `draining` while it has requests and `drained` from then on. `is_draining` is true in any state, since
     `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
-    it had in its cache. `lease_ms` is the length of its lease, None of one that does not tell."""
+    it had in its cache. `lease_ms` is the length of its lease, None of one that does not tell. `format` is that of its
+    messages and keys (`paddler.store.format`)."""
 
     agent: str
     name: str
@@ -74,6 +77,7 @@ class Lane(Struct, frozen=True, kw_only=True):
     uses_chat_template_override: bool = False
     download: Download = Download()
     lease_ms: int | None = None
+    format: int = FIRST_FORMAT
 
     @property
     def since_renewal_ms(self) -> int | None:
@@ -106,7 +110,7 @@ async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float
     """By name. `agents` are ids with the ends of their leases (ms), `now` as those."""
     pipe = store.redis.pipeline(transaction=True)
     for agent_id, _ in agents:
-        pipe.hmget(keys.agent(agent_id), *_FIELDS)
+        pipe.hmget(keys.agent(agent_id), *FIELDS)
         pipe.xlen(keys.lane(agent_id))
     answers: list[Any] = await pipe.execute() if agents else []
     each = zip(agents, answers[::2], answers[1::2], strict=True)
@@ -115,7 +119,7 @@ async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float
 
 
 def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests: int) -> Lane:
-    told = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value and name != "issues"}
+    told = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value and name != "issues"}
 
     def number(name: str) -> int:
         return int(float(told.get(name, 0)))
@@ -135,7 +139,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
         lease_left_ms=round(lease_left_ms),
         phase=told.get("phase"),
         progress=measured("progress"),
-        issues=decode_issues(row[_FIELDS.index("issues")]),
+        issues=decode_issues(row[FIELDS.index("issues")]),
         desired_slots=number("desired_slots") or number("slots"),
         model_path=told.get("model_path", ""),
         is_draining="drain" in told,
@@ -157,6 +161,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
             is_indeterminate=told.get("download_indeterminate", "0") not in ("0", "False", "false"),
         ),
         lease_ms=number("lease_ms") or None,
+        format=number("format") or FIRST_FORMAT,
     )
 
 

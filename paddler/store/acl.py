@@ -31,6 +31,7 @@ ROLES = (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR)
 """The order of the columns below."""
 
 POOL_KEYS: Mapping[str, str] = {
+    "format": "rw rw rw r",
     "buffer": "rw rw rw r",
     "order": "rw rw rw r",
     "age": "rw rw rw r",
