@@ -10,6 +10,7 @@ from paddler.issues import Issue, decode_issues
 from paddler.store.client import Store
 from paddler.store.format import FIRST_FORMAT
 from paddler.store.keys import PoolKeys
+from paddler.store.paging import in_pages
 
 FIELDS = (
     *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
@@ -108,11 +109,12 @@ class Lane(Struct, frozen=True, kw_only=True):
 
 async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float]], now: float) -> list[Lane]:
     """By name. `agents` are ids with the ends of their leases (ms), `now` as those."""
-    pipe = store.redis.pipeline(transaction=True)
-    for agent_id, _ in agents:
-        pipe.hmget(keys.agent(agent_id), *FIELDS)
-        pipe.xlen(keys.lane(agent_id))
-    answers: list[Any] = await pipe.execute() if agents else []
+
+    def ask(pipe: Any, agent: tuple[str, float]) -> None:
+        pipe.hmget(keys.agent(agent[0]), *FIELDS)
+        pipe.xlen(keys.lane(agent[0]))
+
+    answers = await in_pages(store.redis, agents, ask, is_atomic=True)
     each = zip(agents, answers[::2], answers[1::2], strict=True)
     lanes = [_lane(agent_id, expiry - now, row, requests) for (agent_id, expiry), row, requests in each]
     return sorted(lanes, key=lambda lane: (lane.name, lane.agent))
