@@ -20,7 +20,7 @@ DOCUMENTS = [
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {
-    *("--cacert", "--help", "--randomly-seed"),
+    *("--cacert", "--help", "--randomly-seed", "--rdb"),
     *("--build", "--build-arg", "--detach", "--format", "--from-file", "--output", "--rm", "--scale", "--target"),
 }
 
