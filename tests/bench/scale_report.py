@@ -133,7 +133,7 @@ def show(report: Report) -> str:
     ceiling = f"{told.max_tokens_s:,} tokens/s" if told.max_tokens_s is not None else "nobody knows how many tokens/s"
     lines = [f"{report.slots} slots an agent, {load}; CPU is that of Valkey's main thread", ""]
     lines += [*_table(HEADINGS, [_row(size) for size in report.sizes]), ""]
-    lines += [f"{last.agents} agents under long answers, by function:", ""]
+    lines += [f"{last.agents} agents under short answers, by function:", ""]
     lines += [*_table(("name", "calls/s", "us each", "ms of a second"), called), ""]
     lines.append(f"CPU seconds of {window.valkey.seconds:.0f} s: {said}; first to saturate: {told.first_bottleneck}.")
     lines.append(
