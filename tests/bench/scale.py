@@ -160,6 +160,7 @@ def agent_processes(url: str, options: argparse.Namespace, agents: int) -> Gener
                 number=share,
                 slots=options.slots,
                 step_ms=options.step_ms,
+                flush_ms=options.flush_ms,
             )
             process = subprocess.Popen([sys.executable, "-m", "tests.bench.scale_agents"], stdin=subprocess.PIPE)
             assert process.stdin is not None
@@ -191,7 +192,9 @@ async def run(options: argparse.Namespace) -> Report:
         finally:
             server.close()
         print(f"{agents} agents: done", file=sys.stderr, flush=True)
-    return Report(slots=options.slots, busy=options.busy, step_ms=options.step_ms, sizes=sizes)
+    return Report(
+        slots=options.slots, busy=options.busy, step_ms=options.step_ms, flush_ms=options.flush_ms, sizes=sizes
+    )
 
 
 def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -200,6 +203,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=8, help="of each agent")
     parser.add_argument("--busy", type=int, default=2, help="streams at once for each agent")
     parser.add_argument("--step-ms", type=float, default=500.0, help="between two tokens of a stream")
+    parser.add_argument("--flush-ms", type=int, default=20, help="as --flush-interval of an agent")
     parser.add_argument("--processes", type=int, default=4, help="that the agents are shared out among")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--warmup", type=float, default=5.0)

@@ -28,7 +28,7 @@ AT_ONCE = 50
 
 
 class Order(Struct, kw_only=True):
-    """Times are those of `paddler agent` where none is given. `slots` and `step_ms` are of each agent."""
+    """Times are those of `paddler agent` where none is given. `slots`, `step_ms` and `flush_ms` are of each agent."""
 
     redis_url: str
     prefix: str
@@ -36,6 +36,7 @@ class Order(Struct, kw_only=True):
     number: int
     slots: int
     step_ms: float
+    flush_ms: int = 20
 
 
 async def run(order: Order) -> None:
@@ -54,7 +55,7 @@ async def _agent(order: Order, number: int, stopping: asyncio.Event, gate: async
         name=f"agent-{number}",
         lease_ms=LEASE_MS,
         grace_ms=0,
-        flush_ms=20,
+        flush_ms=order.flush_ms,
         hang_ms=60_000,
         waits=True,
         files=(),

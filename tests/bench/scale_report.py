@@ -34,7 +34,7 @@ class Projection(Struct, kw_only=True):
     token_us: float | None
     agent_bytes_s: float
     token_bytes: float | None
-    functions_per_token: float
+    functions_per_token: float | None
     max_agents_idle: int
     max_tokens_s: int | None
     """Of requests of `REQUEST_TOKENS`, with the agents that were measured, at `SHARE` of a core."""
@@ -58,6 +58,7 @@ class Report(Struct, kw_only=True):
     slots: int
     busy: int
     step_ms: float
+    flush_ms: int
     sizes: list[Size]
 
 
@@ -76,7 +77,7 @@ def project(agents: int, idle: Measured, short: Measured, long: Measured) -> Pro
         token_us=token_us,
         agent_bytes_s=round((idle.valkey.bytes_in + idle.valkey.bytes_out) / idle.valkey.seconds / agents, 1),
         token_bytes=_bytes_per_token(idle, long),
-        functions_per_token=round(long.valkey.functions / long.tokens, 2) if long.tokens else 0.0,
+        functions_per_token=_functions_per_token(idle, long),
         max_agents_idle=round(SHARE * 1e6 / agent_us_s) if agent_us_s else 0,
         max_tokens_s=max_tokens_s,
         first_bottleneck=max(used, key=lambda name: used[name]),
@@ -123,11 +124,18 @@ HEADINGS = (
 )
 
 
+def _functions_per_token(idle: Measured, loaded: Measured) -> float | None:
+    if not loaded.tokens:
+        return None
+    background = idle.valkey.functions / idle.valkey.seconds * loaded.valkey.seconds
+    return round((loaded.valkey.functions - background) / loaded.tokens, 2)
+
+
 def show(report: Report) -> str:
     last = report.sizes[-1]
     told, window = last.projection, last.long
     called = [[one.name, f"{one.calls_s:,.1f}", one.us, f"{one.calls_s * one.us / 1000:.2f}"] for one in last.functions]
-    load = f"{report.busy} of them busy, a token each {report.step_ms:g} ms"
+    load = f"{report.busy} of them busy, a token each {report.step_ms:g} ms, sent after {report.flush_ms}"
     cpu = {"Valkey": window.valkey.cpu_s, "agents": window.agents_cpu_s, "balancer and clients": window.balancer_cpu_s}
     said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in cpu.items())
     ceiling = f"{told.max_tokens_s:,} tokens/s" if told.max_tokens_s is not None else "nobody knows how many tokens/s"
