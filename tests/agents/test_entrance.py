@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from click.testing import CliRunner
 from fleet_harness import Fleet
 
 from paddler.clock import SystemClock
+from paddler.doctor import fleet_checks
+from paddler.doctor.finding import Level
 from paddler.entrance import Entrance, Incompatible, look
 from paddler.errors import QueueUnavailable
+from paddler.fleet_cli.agents import command as agents_command
 from paddler.presence import Presence
 from paddler.store.client import Store
 from paddler.store.keys import worker_key
@@ -42,6 +47,23 @@ async def test_a_process_finds_out(upgraded: Store) -> None:
     assert "Use a version of format 8 or later" in str(entrance.refusal)
     with pytest.raises(Incompatible):
         await look(upgraded)
+
+
+async def test_a_command_is_refused(upgraded: Store) -> None:
+    server = ["--redis-url", upgraded.url, "--redis-prefix", upgraded.prefix]
+    ended = await asyncio.to_thread(CliRunner().invoke, agents_command, server)
+    assert ended.exit_code == 78
+    assert "Use a version of format 8 or later" in " ".join(ended.output.replace("│", " ").split())
+
+
+async def test_the_doctor_tells(upgraded: Store, fleet: Fleet) -> None:
+    await fleet.agent(lease_ms=500)
+    [found] = [one for one in await fleet_checks.fleet(upgraded) if one.check == "agents"]
+    assert found.level is Level.FAIL
+    assert "test may not work here: VersionIncompatible" in found.said
+    assert (await fleet_checks.formats(upgraded)).level is Level.FAIL
+    await upgraded.redis.hset(fleet.pool.keys.format(), "oldest", 1)
+    assert (await fleet_checks.formats(upgraded)).level is Level.OK
 
 
 async def test_no_upkeep_by_a_worker_that_was_left_behind(upgraded: Store) -> None:
