@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-panel bench-queue bench-routing chaos clean docs
+.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-panel bench-queue bench-routing bench-scale chaos clean docs
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -56,6 +56,9 @@ bench-queue: setup ## latency that the queue adds, with the scripted engine
 
 bench-routing: setup ## the routing policy beside the field's, simulated; ARGS="--quick" or ARGS="--out docs"
 	@$(BIN)/python -m tests.bench.routing --jobs $(JOBS) $(ARGS)
+
+bench-scale: setup ## what 1,000 agents cost one Valkey, and how many a shard can hold; ARGS="--agents 10 100"
+	@$(BIN)/python -m tests.bench.scale $(ARGS)
 
 chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; ARGS="--mode always --seed 7"
 	@$(BIN)/python -m tests.chaos.run $(ARGS)

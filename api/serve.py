@@ -38,6 +38,7 @@ from paddler.batches.shelf import Shelf, new_shelf
 from paddler.clock import SystemClock
 from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
+from paddler.entrance import EXIT_CONFIG, Entrance, Incompatible
 from paddler.host_options import host_options
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
@@ -239,12 +240,15 @@ def command(
         except (AddressError, Exposed) as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(2) from None
+        except Incompatible as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(EXIT_CONFIG) from None
     raise SystemExit(code)
 
 
 async def serve(settings: BalancerSettings) -> int:
     """Serve until a stop signal, or until the gateway fails. Returns the exit code. Raises `AddressError` before
-    anything starts when an address cannot be bound, and `Exposed`.
+    anything starts when an address cannot be bound, and `Exposed`; `Incompatible`, also later.
 
     Redis need not be there: requests are answered with 503 until it is.
     """
@@ -290,6 +294,8 @@ async def serve(settings: BalancerSettings) -> int:
             agent_redis_url=settings.agent_redis_url,
         )
         services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
+    entrance = Entrance(store, clock)
+    await entrance.first_look()
     if not settings.is_insecure:
         await guard_exposed(services, tenants.ring, ApiKeys(store, clock), store)
     await tenants.start()
@@ -299,6 +305,7 @@ async def serve(settings: BalancerSettings) -> int:
         panel.start()
     if (path := settings.state_database.path) is not None:
         gateway.supervise(FileKeeper(store, path, clock).keep_loop())
+    gateway.supervise(entrance.watch_loop())
     _shorten_gc_pauses()
     tasks: list[asyncio.Task[None]] = [asyncio.create_task(Presence(store, clock, "balancer").run())]
     if tls:
@@ -316,6 +323,8 @@ async def serve(settings: BalancerSettings) -> int:
         await gateway.close()
         await telemetry.close()
         await store.close()
+    if entrance.refusal is not None:
+        raise entrance.refusal
     return int(gateway.failed.is_set())
 
 

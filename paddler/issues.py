@@ -40,6 +40,7 @@ IssueKind = Literal[
     "UpstreamUnreachable",
     "UpstreamKeyRefused",
     "UpstreamEndpointOff",
+    "VersionIncompatible",
 ]
 
 UPSTREAM_KINDS: frozenset[IssueKind] = frozenset({"UpstreamUnreachable", "UpstreamKeyRefused", "UpstreamEndpointOff"})

@@ -17,6 +17,7 @@ from paddler.clock import Clock
 from paddler.ids import new_process_id
 from paddler.logs import get_logger
 from paddler.store.client import TROUBLE, Store, is_refusal
+from paddler.store.format import FIRST_FORMAT, FORMAT, OLDEST_FORMAT
 from paddler.store.process_keys import PROCESS_TTL_S, process_key
 
 log = get_logger(__name__)
@@ -26,7 +27,8 @@ GOODBYE_S = 0.3
 
 
 class Process(Struct, frozen=True, kw_only=True):
-    """`clock_ms` is how far its clock was ahead of that of Redis, `since_s` when it began (s since the epoch)."""
+    """`clock_ms` is how far its clock was ahead of that of Redis, `since_s` when it began (s since the epoch). `format`
+    is what it writes, `oldest_format` the oldest beside which it works (`paddler.store.format`)."""
 
     kind: str
     version: str
@@ -35,6 +37,8 @@ class Process(Struct, frozen=True, kw_only=True):
     since_s: int
     clock_ms: int
     name: str = ""
+    format: int = FIRST_FORMAT
+    oldest_format: int = FIRST_FORMAT
 
 
 class Presence:
@@ -52,6 +56,8 @@ class Presence:
             since_s=int(clock.wall()),
             clock_ms=0,
             name=name,
+            format=FORMAT,
+            oldest_format=OLDEST_FORMAT,
         )
 
     async def run(self) -> NoReturn:

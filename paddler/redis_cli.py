@@ -17,6 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from paddler.clock import SystemClock
+from paddler.entrance import EXIT_CONFIG, Incompatible, look
 from paddler.errors import PaddlerError
 from paddler.jobs.overview import pools_of
 from paddler.settings import (
@@ -41,6 +42,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 Draw = Callable[[Store], Awaitable[list[RenderableType]]]
 Act = Callable[[Store, str, str], Awaitable[tuple[str, bool]]]
 """Given a pool and a request id: what to say of it, and whether it went well."""
+
+
+class Refused(click.ClickException):
+    """This version of Paddler may not touch what is there."""
+
+    exit_code = EXIT_CONFIG
 
 
 class Server(Struct, frozen=True):
@@ -87,12 +94,15 @@ def run(server: Server, act: Callable[[Store], Awaitable[_T]]) -> _T:
     async def connected() -> _T:
         store = connect(server.url, server.prefix)
         try:
+            await look(store)
             return await act(store)
         finally:
             await store.close()
 
     try:
         return asyncio.run(connected())
+    except Incompatible as error:
+        raise Refused(str(error)) from None
     except PaddlerError as error:
         raise click.ClickException(error.message) from None
     except TROUBLE as error:

@@ -17,6 +17,7 @@ class Course(StrEnum):
     RETRIES_LITTLE = "tries again twice"
     GIVES_UP = "tries no more"
     ASKS_SERVER = "asks the server again"
+    STANDS_ASIDE = "stands aside"
 
 
 _WATCHES = "The agent stays in its pool without slots and tries again as soon as the file changes."
@@ -33,6 +34,7 @@ ACTIONS: Final = {
     Course.RETRIES_LITTLE: "The agent discards the file and downloads it again, twice at most; then it waits for "
     "another desired state.",
     Course.ASKS_SERVER: "The agent takes no requests, asks the server every second and goes on when it can serve.",
+    Course.STANDS_ASIDE: "The agent takes no requests, looks again four times in a lease and goes on when it may.",
     Course.GIVES_UP: "The agent does not try again until the desired state changes or it is started anew.",
 }
 
@@ -43,6 +45,7 @@ COURSES: Final = {
     "UpstreamUnreachable": Course.ASKS_SERVER,
     "UpstreamKeyRefused": Course.ASKS_SERVER,
     "UpstreamEndpointOff": Course.ASKS_SERVER,
+    "VersionIncompatible": Course.STANDS_ASIDE,
     "ModelFileDoesNotExist": Course.WATCHES_FILE,
     "ModelCannotBeLoaded": Course.WATCHES_FILE,
     "SlotCannotStart": Course.WATCHES_FILE_AND_MEMORY,
@@ -74,6 +77,8 @@ REMEDIES: Final = {
     "it again by itself. A key given with --local-llamacpp-api-key is changed by starting the agent anew.",
     "UpstreamEndpointOff": "Let the server offer the route that is named, or start the agent with the right --upstream "
     "(its root, without /v1) and --upstream-model.",
+    "VersionIncompatible": "Bring agents, balancers and workers to versions that work beside each other, balancers and "
+    "workers first.",
     "ModelFileDoesNotExist": "Put the file there, or name the path of a GGUF file that this agent can read, by "
     "--model or in the desired state.",
     "ModelCannotBeLoaded": "Download the file again and compare its size and checksum, or choose a GGUF that this "

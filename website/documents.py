@@ -35,8 +35,6 @@ async def service_documents() -> dict[str, dict[str, Any]]:
         *(store, asyncio.Event(), clock, 1),
         management=management,
         inference=inference,
-        hosts=(),
-        looks_at_host=False,
         is_tls=False,
     )
     apps = (inference, create_openai_app(gateway, clock, 1, shelf), management, panel.app)

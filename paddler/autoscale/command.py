@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from paddler.autoscale.scaler import Scaler
 from paddler.autoscale.shell import ShellDriver
 from paddler.autoscale.status import show_status
 from paddler.clock import Clock, SystemClock
+from paddler.entrance import EXIT_CONFIG, PATIENCE_S, Incompatible, look_at
 from paddler.presence import present
 from paddler.settings import (
     current_context,
@@ -31,7 +33,7 @@ from paddler.settings import (
     pool_option,
     redis_options,
 )
-from paddler.store.client import connect
+from paddler.store.client import TROUBLE, connect
 
 OWN_FLAGS = ("--name", "--pool", "--slots", "--redis-prefix")
 """Flags of an agent that the autoscaler gives it."""
@@ -142,7 +144,11 @@ def command(*, status: bool, as_json: bool, **given: Any) -> None:
     settings = settings_of(given)
     logs.configure("autoscale", settings.log_level, settings.log_format)
     environment = environment_of_agents(os.environ, settings)
-    asyncio.run(serve(settings, environment, SystemClock()))
+    try:
+        asyncio.run(serve(settings, environment, SystemClock()))
+    except Incompatible as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(EXIT_CONFIG) from None
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
@@ -218,8 +224,11 @@ def driver_of(settings: Settings, environment: Mapping[str, str], clock: Clock) 
 
 
 async def serve(settings: Settings, environment: Mapping[str, str], clock: Clock) -> None:
-    """Until a signal."""
+    """Until a signal. Raises `Incompatible`."""
     store = connect(settings.redis_url, settings.redis_prefix)
+    with contextlib.suppress(TimeoutError, *TROUBLE):  # no Redis yet: it waits for one
+        async with asyncio.timeout(PATIENCE_S):
+            await look_at(store, settings.pool)
     driver = driver_of(settings, environment, clock)
     autoscaler = Autoscaler(
         store,

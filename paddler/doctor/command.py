@@ -166,6 +166,7 @@ async def _redis(question: Question, clock: Clock) -> AsyncIterator[Finding]:
             ("functions", lambda: redis_checks.functions(store)),
             ("redis user", lambda: acl_checks.access(store, location, question.role, question.pool)),
             ("clock", lambda: redis_checks.clock_difference(store, clock)),
+            ("format", lambda: fleet_checks.formats(store)),
             ("fleet", lambda: fleet_checks.fleet(store)),
         ]
         for name, check in checks:

@@ -7,9 +7,20 @@ from collections import Counter
 from paddler import __version__
 from paddler.doctor.finding import Finding, Level, fail, ok, warn
 from paddler.doctor.redis_checks import CLOCK_WARN_MS, judge_clock
+from paddler.entrance import Incompatible, look
 from paddler.jobs.overview import Lane, Overview
 from paddler.presence import Process, processes
 from paddler.store.client import Store
+from paddler.store.format import FORMAT
+
+
+async def formats(store: Store) -> Finding:
+    """Raises what Redis raises."""
+    try:
+        await look(store)
+    except Incompatible as error:
+        return fail("format", error.said, error.remedy)
+    return ok("format", f"{FORMAT} of this command works with what is in Redis")
 
 
 async def fleet(store: Store) -> list[Finding]:
@@ -79,7 +90,8 @@ def _agents(lanes: list[Lane]) -> list[Finding]:
         if lane.state == "failed":
             why = f"{issue.kind}: {issue.detail}" if issue else "it does not say why"
             remedy = issue.remedy if issue else "see the agent's log"
-            found.append(fail("agents", f"{name} cannot serve its model: {why}", remedy))
+            what = "may not work here" if issue and issue.kind == "VersionIncompatible" else "cannot serve its model"
+            found.append(fail("agents", f"{name} {what}: {why}", remedy))
         elif lane.lease_left_ms < 0:
             found.append(warn("agents", f"{name} is lost and not yet reaped", "if it stays so, start `paddler worker`"))
         elif issue is not None:

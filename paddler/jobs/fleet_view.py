@@ -12,6 +12,7 @@ from paddler.errors import InvalidField
 from paddler.model_facts import ModelFacts, decode_facts
 from paddler.store.client import Store
 from paddler.store.keys import CLASSES, SIDES
+from paddler.store.paging import in_pages
 from paddler.wire.agent import Embed, Generate, Payload, Rerank, ability_for
 
 REFRESH_S = 1.0
@@ -76,16 +77,15 @@ class FleetView:
     async def _read(self, name: str, last: PoolView) -> PoolView:
         keys = self._store.pool(name).keys
         agent_ids = [one.decode() for one in await self._store.redis.zrange(keys.agents(), 0, -1)]
+        found: list[list[Any]] = await in_pages(
+            self._store.redis, agent_ids, lambda pipe, agent: pipe.hmget(keys.agent(agent), *_FIELDS)
+        )
         pipe = self._store.redis.pipeline(transaction=False)
-        for agent_id in agent_ids:
-            pipe.hmget(keys.agent(agent_id), *_FIELDS)
         pipe.scard(keys.aside())
         pipe.mget(*map(keys.backlog, SIDES))
         for request_class in CLASSES:
             pipe.zcard(keys.order(request_class))
-        answers: list[Any] = await pipe.execute()
-        found: list[list[Any]] = answers[: len(agent_ids)]
-        num_background, backlogs, *lengths = answers[len(agent_ids) :]
+        num_background, backlogs, *lengths = await pipe.execute()
         # One that loads, waits for a model or has one that cannot be served says nothing of the pool.
         rows = [row for row in found if row[4] not in (b"loading", b"waiting", b"failed")]
         told = [row[3].decode() for row in rows if row[3]]
@@ -93,6 +93,8 @@ class FleetView:
         ratios = [float(row[2]) for row in rows if row[2]]
         # One that an operator drains could serve again, but nothing is to be expected of it.
         active = [row for row in rows if not row[7]]
+        # A thousand agents serve a few models: each is decoded once.
+        served: dict[bytes, bytes] = {row[5]: row[6] for row in rows if row[5] and row[6]}
         return PoolView(
             num_agents=len(rows),
             slots_total=sum(int(row[0] or 0) for row in active),
@@ -102,6 +104,6 @@ class FleetView:
             abilities=frozenset(" ".join(told).split()) if told and len(told) == len(rows) else None,
             waiting={"foreground": sum(lengths) - num_background, "background": num_background},
             backlog={side: max(0, int(tokens or 0)) for side, tokens in zip(SIDES, backlogs, strict=True)},
-            facts={row[5].decode(): facts for row in rows if row[5] and row[6] and (facts := decode_facts(row[6]))},
+            facts={name.decode(): facts for name, told in served.items() if (facts := decode_facts(told))},
             common=each[0].intersection(*each[1:]) if each else frozenset(),
         )

@@ -434,6 +434,8 @@ class Gateway:
                 "this Idempotency-Key was used for a request with another body; use a new key for a new request.",
                 param="Idempotency-Key",
             )
+        if submitted.admission is Admission.OUTDATED:
+            return QueueUnavailable("this balancer is of a version that may not work here any more.", retry_after_s=1)
         seconds = await self._retry_after(pool, view, side)
         match submitted.admission:
             case Admission.TENANT_FULL:

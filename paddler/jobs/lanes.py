@@ -8,15 +8,18 @@ from msgspec import Struct
 
 from paddler.issues import Issue, decode_issues
 from paddler.store.client import Store
+from paddler.store.format import FIRST_FORMAT
 from paddler.store.keys import PoolKeys
+from paddler.store.paging import in_pages
 
-_FIELDS = (
+FIELDS = (
     *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
     *("saved_bytes", "saved_tokens", "restored_tokens"),
-    *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms"),
+    *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms", "format"),
 )
+"""Of an agent's hash, as agents of every format tell them."""
 
 
 class Download(Struct, frozen=True, kw_only=True):
@@ -46,7 +49,8 @@ class Lane(Struct, frozen=True, kw_only=True):
     drains `draining` while it has requests and `drained` from then on. `is_draining` is true in any state, since
     `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
     it had in its cache. `saved_tokens` have left the cache and are in its host memory, `restored_tokens` have come back
-    from there since its start. `lease_ms` is the length of its lease, None of one that does not tell."""
+    from there since its start. `lease_ms` is the length of its lease, None of one that does not tell. `format` is that
+    of its messages and keys (`paddler.store.format`)."""
 
     agent: str
     name: str
@@ -79,6 +83,7 @@ class Lane(Struct, frozen=True, kw_only=True):
     uses_chat_template_override: bool = False
     download: Download = Download()
     lease_ms: int | None = None
+    format: int = FIRST_FORMAT
 
     @property
     def since_renewal_ms(self) -> int | None:
@@ -109,18 +114,19 @@ class Lane(Struct, frozen=True, kw_only=True):
 
 async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float]], now: float) -> list[Lane]:
     """By name. `agents` are ids with the ends of their leases (ms), `now` as those."""
-    pipe = store.redis.pipeline(transaction=True)
-    for agent_id, _ in agents:
-        pipe.hmget(keys.agent(agent_id), *_FIELDS)
-        pipe.xlen(keys.lane(agent_id))
-    answers: list[Any] = await pipe.execute() if agents else []
+
+    def ask(pipe: Any, agent: tuple[str, float]) -> None:
+        pipe.hmget(keys.agent(agent[0]), *FIELDS)
+        pipe.xlen(keys.lane(agent[0]))
+
+    answers = await in_pages(store.redis, agents, ask, is_atomic=True)
     each = zip(agents, answers[::2], answers[1::2], strict=True)
     lanes = [_lane(agent_id, expiry - now, row, requests) for (agent_id, expiry), row, requests in each]
     return sorted(lanes, key=lambda lane: (lane.name, lane.agent))
 
 
 def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests: int) -> Lane:
-    told = {name: value.decode() for name, value in zip(_FIELDS, row, strict=True) if value and name != "issues"}
+    told = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value and name != "issues"}
 
     def number(name: str) -> int:
         return int(float(told.get(name, 0)))
@@ -140,7 +146,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
         lease_left_ms=round(lease_left_ms),
         phase=told.get("phase"),
         progress=measured("progress"),
-        issues=decode_issues(row[_FIELDS.index("issues")]),
+        issues=decode_issues(row[FIELDS.index("issues")]),
         desired_slots=number("desired_slots") or number("slots"),
         model_path=told.get("model_path", ""),
         is_draining="drain" in told,
@@ -165,6 +171,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
             is_indeterminate=told.get("download_indeterminate", "0") not in ("0", "False", "false"),
         ),
         lease_ms=number("lease_ms") or None,
+        format=number("format") or FIRST_FORMAT,
     )
 
 

@@ -1,6 +1,7 @@
 """The queue as a whole: what waits, who works, what died. Read from Redis, changed by nobody here.
 
-A pool is read in two transactions, its lists and then its agents; between them the world may move on.
+A pool is read in some transactions, its lists and then its agents, a hundred in each; between them the world may move
+on.
 """
 
 from __future__ import annotations

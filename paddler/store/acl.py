@@ -32,6 +32,7 @@ ROLES = (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR, Role.AUTOSCALE)
 """The order of the columns below."""
 
 POOL_KEYS: Mapping[str, str] = {
+    "format": "rw rw rw r r",
     "buffer": "rw rw rw r rw",
     "order": "rw rw rw r rw",
     "age": "rw rw rw r rw",

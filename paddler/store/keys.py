@@ -120,6 +120,11 @@ class PoolKeys:
         self.pool = pool
         self.base = f"{prefix}:{{{pool}}}"
 
+    def format(self) -> str:
+        """hash · which formats of keys and messages (`format.py`) may work on this pool: `number`, `oldest`, and the
+        `version` of Paddler that brought the number · enter writes, register, submit and who looks read · no TTL."""
+        return f"{self.base}:format"
+
     def buffer(self) -> str:
         """stream · tickets (id) of waiting requests · submit and whatever returns a ticket write, whatever
         gives it away deletes · no TTL · bounded by admission."""
@@ -295,6 +300,7 @@ class PoolKeys:
             {
                 *(self.vtime(request_class) for request_class in CLASSES),
                 *map(self.backlog, SIDES),
+                self.format(),
                 self.models(),
                 self.served(),
                 self.dead(),

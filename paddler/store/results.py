@@ -47,7 +47,7 @@ class Submission(Struct, frozen=True, kw_only=True):
 
 class Admission(StrEnum):
     """`KNOWN`: this very id was submitted before; `DUPLICATE`: its idempotency key was; `MISMATCH`: but for something
-    else."""
+    else. `OUTDATED`: this version may not work on the pool any more."""
 
     ASSIGNED = "assigned"
     WAITING = "waiting"
@@ -57,6 +57,7 @@ class Admission(StrEnum):
     KNOWN = "known"
     DUPLICATE = "duplicate"
     MISMATCH = "mismatch"
+    OUTDATED = "outdated"
 
 
 class Submitted(Struct, frozen=True):
@@ -67,6 +68,28 @@ class Submitted(Struct, frozen=True):
     admission: Admission
     number: int
     request_id: str
+
+
+class Entry(StrEnum):
+    """Whether a version may work on a pool. `OUTDATED`: newer ones do, which it cannot work beside; `UNREAD`: what is
+    there may be older than it reads; `BESIDE`: an agent works there that it cannot work beside; `EARLY`: a balancer or
+    worker of its own format has to come first."""
+
+    OK = "ok"
+    OUTDATED = "outdated"
+    UNREAD = "unread"
+    BESIDE = "beside"
+    EARLY = "early"
+
+
+class Entered(Struct, frozen=True):
+    """`number` and `oldest` are those of the pool, `who` the version of Paddler that brought the number; for `BESIDE`
+    `who` is the agent and `number` its own."""
+
+    entry: Entry
+    number: int
+    oldest: int
+    who: str
 
 
 class Claimed(Struct, frozen=True):

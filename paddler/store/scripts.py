@@ -8,6 +8,7 @@ another. Every function raises `redis.RedisError` or `OSError` when the server c
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,7 @@ from typing import Any
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from paddler.store.format import FORMAT, OLDEST_FORMAT
 from paddler.store.keys import MAX_MODELS, PoolKeys
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import (
@@ -25,6 +27,8 @@ from paddler.store.results import (
     Claimed,
     Disposition,
     Emission,
+    Entered,
+    Entry,
     Mended,
     OpenedRequest,
     Order,
@@ -76,8 +80,10 @@ NAMES = (
     "account",
     "lead",
     "served",
+    "enter",
+    "aside",
 )
-PRELUDE = ("common", "names", "queue", "choice", "place", "draining", "limits")
+PRELUDE = ("common", "format", "names", "queue", "choice", "place", "draining", "limits")
 
 BRINGS_MORE = (
     *("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep"),
@@ -101,10 +107,11 @@ def source(name: str) -> str:
 
 
 @cache
-def library() -> tuple[str, str]:
+def library(number: int = FORMAT, oldest: int = OLDEST_FORMAT) -> tuple[str, str]:
     """Name and text of the function library: the prelude, and each script as a function of it. The name is made from
     the text, so that processes of several versions can share a server."""
-    parts = [source(name) for name in PRELUDE]
+    numbers = {"@FORMAT@": str(number), "@OLDEST_FORMAT@": str(oldest)}
+    parts = [re.sub("@[A-Z_]+@", lambda found: numbers[found[0]], source(name)) for name in PRELUDE]
     for name in NAMES:
         flags = "{}" if name in BRINGS_MORE else "{'allow-oom'}"
         body = f"function(KEYS, ARGV)\nbegin(KEYS, ARGV)\n{source(name)}end"
@@ -117,11 +124,12 @@ def library() -> tuple[str, str]:
 class ScriptCaller:
     """Runs scripts by name; a server that does not know the library (it is new, or another one) is told it."""
 
-    def __init__(self, pipe: Pipe, bulk: Pipe) -> None:
+    def __init__(self, pipe: Pipe, bulk: Pipe, number: int = FORMAT, oldest: int = OLDEST_FORMAT) -> None:
         """`bulk` takes what is large."""
         self._pipe = pipe
         self._bulk = bulk
-        self._functions = {name: f"{library()[0]}_{name}" for name in NAMES}
+        known_as, self._text = library(number, oldest)
+        self._functions = {name: f"{known_as}_{name}" for name in NAMES}
 
     async def call(self, name: str, *args: Value, is_large: bool = False) -> Any:
         pipe = self._bulk if is_large else self._pipe
@@ -131,7 +139,7 @@ class ScriptCaller:
             if not str(error).startswith("Function not found"):
                 raise
         try:
-            await pipe.call("FUNCTION", "LOAD", "REPLACE", library()[1])
+            await pipe.call("FUNCTION", "LOAD", "REPLACE", self._text)
         except NoPermissionError:
             raise NoPermissionError(NOT_LOADED) from None
         return await pipe.call("FCALL", self._functions[name], 1, *args)
@@ -248,8 +256,20 @@ class PoolScripts:
         snapshot: Mapping[str, Value],
         now_ms: float = 0,
     ) -> Claimed:
-        """Enter the pool, with a lane; `num_given` -1: its process was removed, and does not come back."""
+        """Enter the pool, with a lane; `num_given` -1: its process was removed, and does not come back; -2: its
+        format may not work here (any more)."""
         return Claimed(*await self._call("register", now_ms, agent_id, lease_ms, model, seen_s, *_flat(snapshot)))
+
+    async def enter(self, version: str, *, may_raise: bool, now_ms: float = 0) -> Entered:
+        """May this format work on the pool? If so it is noted. `may_raise`: older formats may be shut out by that."""
+        status, number, oldest, who = await self._call("enter", now_ms, version, int(may_raise))
+        return Entered(Entry(status.decode()), number, oldest, who.decode())
+
+    async def aside(
+        self, agent_id: str, *, lease_ms: int, snapshot: Mapping[str, Value] | None = None, now_ms: float = 0
+    ) -> None:
+        """Show an agent that may not work here; 0 as the lease forgets it."""
+        await self._call("aside", now_ms, agent_id, lease_ms, *_flat(snapshot or {}))
 
     async def served(self, names: Sequence[str], *, grace_ms: int, seen_s: int, now_ms: float = 0) -> list[str]:
         """Note which names of models are served now or, `names`, given by the desired state, and drop those that have

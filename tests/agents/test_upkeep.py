@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import redis
 from fleet_harness import Fleet
 
 from paddler.clock import SystemClock
+from paddler.entrance import Entrance
 from paddler.ids import new_request_id
 from paddler.store.client import Store, connect
 from paddler.store.keys import worker_key
@@ -105,7 +107,7 @@ class Counted(Upkeep):
 async def working(url: str, prefix: str) -> AsyncGenerator[Counted]:
     store = connect(url, prefix)
     upkeep = Counted(store)
-    worker = build_worker(store, upkeep)
+    worker = build_worker(store, upkeep, Entrance(store, CLOCK))
     running = asyncio.create_task(worker.async_run())
     try:
         yield upkeep
@@ -144,7 +146,9 @@ async def test_the_worker_outlives_an_outage(valkey: RedisServer, prefix: str, m
     server.start()
     store = connect(server.url, prefix)
     upkeep = Counted(store)
-    running = asyncio.create_task(worker_main.worker_loop(lambda: worker_main.build_worker(store, upkeep), CLOCK))
+    running = asyncio.create_task(
+        worker_main.worker_loop(partial(worker_main.build_worker, store, upkeep, Entrance(store, CLOCK)), CLOCK)
+    )
     try:
         await wait_until(lambda: upkeep.times)
         server.kill()
@@ -179,7 +183,9 @@ async def test_a_round_under_way_does_not_end_the_worker(store: Store, monkeypat
         return worker
 
     monkeypatch.setattr(worker_main, "build_worker", build_troubled)
-    running = asyncio.create_task(worker_main.worker_loop(lambda: worker_main.build_worker(store, upkeep), CLOCK))
+    running = asyncio.create_task(
+        worker_main.worker_loop(partial(worker_main.build_worker, store, upkeep, Entrance(store, CLOCK)), CLOCK)
+    )
     try:
         await wait_until(lambda: len(upkeep.times) >= 2 or running.done())
         assert not running.done()

@@ -99,7 +99,7 @@ class ChaosFleet:
     def start(self) -> None:
         self.server.start()
         self.balancers = [self._balancer(port) for port in self.ports]
-        self.worker = self._member("worker", ["--lease", str(self._lease_ms)], "worker")
+        self.worker = self.new_worker()
         self.replace_dead()
         until(lambda: self.redis.zcard(self.keys.agents()) >= self._num_agents, "all agents are registered")
         for port in self.ports:
@@ -135,6 +135,9 @@ class ChaosFleet:
             self.worker.process.kill()
         self.redis.close()
         self.server.close()
+
+    def new_worker(self) -> Member:
+        return self._member("worker", ["--lease", str(self._lease_ms)], "worker")
 
     def _balancer(self, port: int) -> Member:
         flags = ["--inference-addr", f"127.0.0.1:{port}", "--management-addr", "127.0.0.1:0"]

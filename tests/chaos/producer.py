@@ -1,14 +1,15 @@
 """A client process of the chaos run: keeps a number of streams going and judges every one of them.
 
 It reads an `Order` as JSON from standard input and prints a `Tally` a line every second, the last one when all is
-over. A client does what Paddler's documentation tells it to: a refusal with 503 before the stream began is tried again,
-a stream whose balancer was lost is resumed on another one where it was.
+over; on SIGTERM it asks for nothing new. A client does what Paddler's documentation tells it to: a refusal with 503
+before the stream began is tried again, a stream whose balancer was lost or leaves is resumed on another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 import time
 
@@ -25,6 +26,7 @@ from tests.chaos.traffic import Ask, Traffic
 TRY_AGAIN_S = 0.2
 TICK_S = 0.25
 CHECK_PATIENCE_S = 60.0
+GO_ON_ELSEWHERE = ("queue_unavailable", "shutting_down")
 
 
 class Chunk(Struct):
@@ -62,6 +64,8 @@ class Stream:
             chunk = _decode(data)
             self.last_event_id = event_id or self.last_event_id
             if chunk.error is not None:
+                if chunk.error.get("code") in GO_ON_ELSEWHERE:
+                    raise EOFError
                 self.error = chunk.error
             for choice in chunk.choices:
                 self.text += choice.delta.content
@@ -82,6 +86,7 @@ class Producer:
 
     async def run(self) -> None:
         telling = asyncio.create_task(self._tell_loop())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._wind_up)
         poisoning = asyncio.create_task(self._poison_loop())
         await asyncio.gather(*(self._keep_asking() for _ in range(self._order.streams)))
         poisoning.cancel()
@@ -95,6 +100,10 @@ class Producer:
         await self._store.close()
         self._tell()
 
+    def _wind_up(self) -> None:
+        self._num_left = 0
+        self.tally.is_all_sent = True
+
     async def _keep_asking(self) -> None:
         while self._num_left > 0:
             self._num_left -= 1
@@ -103,7 +112,7 @@ class Producer:
 
     async def _poison_loop(self) -> None:
         """One in the beginning, so that a short run has it, and then at random."""
-        while True:
+        while self._order.poisons_s:
             self.tally.count("poison sent")
             task = asyncio.create_task(self._settle(self._traffic.poison()))
             self._tasks.add(task)
@@ -172,7 +181,7 @@ class Producer:
 
     async def _refused(self, stream: Stream, response: Response) -> None:
         error = msgspec.json.decode(await response.body())["error"]
-        if error["code"] in ("queue_unavailable", "shutting_down"):
+        if error["code"] in GO_ON_ELSEWHERE:
             self.tally.count(f"tried again after {error['code']}")
             return
         stream.error = error

@@ -54,6 +54,11 @@ class ProducerProcess:
     def is_running(self) -> bool:
         return self._reader.is_alive()
 
+    def wind_up(self) -> None:
+        """Let it end what it has begun, and wait for that."""
+        self._process.terminate()
+        self._reader.join()
+
     def end(self) -> None:
         """Stop it, if it has not ended by itself."""
         if self.is_running:

@@ -23,7 +23,7 @@ from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
 
-OURS = ("LoraAdapterCannotBeLoaded", "SettingsInvalid", *UPSTREAM_KINDS)
+OURS = ("LoraAdapterCannotBeLoaded", "SettingsInvalid", "VersionIncompatible", *UPSTREAM_KINDS)
 """Kinds that Paddler 4.1 does not have."""
 
 

@@ -23,6 +23,7 @@ SCRIPTS = (PoolScripts, BatchScripts, DesiredScripts, LeaseScripts, TenantScript
 pytestmark = pytest.mark.anyio
 
 EXPECTED: dict[str, Callable[[PoolKeys], str]] = {
+    "RECORD": lambda keys: keys.format(),
     "BUFFER": lambda keys: keys.buffer(),
     "AGE": lambda keys: keys.age(),
     "AGENTS": lambda keys: keys.agents(),

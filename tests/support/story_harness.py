@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -166,12 +166,12 @@ async def open_queue(url: str, prefix: str = "paddler") -> AsyncGenerator[Queue]
 
 
 class Command:
-    """One `paddler` process; its log is a file."""
+    """One `paddler` process; its log is a file. `entry` is what the interpreter runs."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, entry: Sequence[str] = ("-P", "-m", "paddler")) -> None:
         self.name = log.stem
         self._log = log
-        command = [sys.executable, "-P", "-m", "paddler", *arguments, "--log-format", "json"]
+        command = [sys.executable, *entry, *arguments, "--log-format", "json"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDLER_")}
         with log.open("wb") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)

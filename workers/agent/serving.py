@@ -18,6 +18,7 @@ from msgspec import Struct
 from paddler import __version__, logs
 from paddler.clock import Clock
 from paddler.engine import Engine, ModelError
+from paddler.entrance import EXIT_CONFIG
 from paddler.logs import get_logger
 from paddler.model_facts import encode_facts
 from paddler.presence import present
@@ -43,7 +44,6 @@ UNLOAD_S = 30.0
 """For the last step of an engine that makes room for another: a step ends within a second, unless it hangs."""
 WITHDRAW_S = 0.5
 REGISTER_RETRY_S = 0.5
-EXIT_CONFIG = 78
 EXIT_HANGS = 70
 """EX_SOFTWARE: a supervisor starts the agent again."""
 LOAD_STALL_FACTOR = 10

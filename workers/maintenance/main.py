@@ -18,6 +18,7 @@ from paddler import logs
 from paddler.batches.contents import Contents
 from paddler.batches.options import contents_of, file_store_option
 from paddler.clock import Clock, SystemClock
+from paddler.entrance import EXIT_CONFIG, Entrance, Incompatible
 from paddler.logs import get_logger
 from paddler.metrics.options import statsd_of, statsd_options
 from paddler.metrics.statsd import Statsd, StatsdSettings
@@ -38,13 +39,18 @@ MAX_RETRY_S = 2.0
 async def upkeep(ctx: dict[Any, Any]) -> None:
     """The cron job of every second."""
     job: Upkeep = ctx["upkeep"]
+    entrance: Entrance = ctx["entrance"]
     try:
+        # Each time: who wakes up after an upgrade must not mend what it does not understand.
+        await entrance.run_once()
         await job.run_once()
+    except Incompatible as error:
+        log.error("no upkeep by this version", error=str(error))
     except TROUBLE as error:
         log.warning("upkeep failed, trying again in a second", error=str(error), remedy=remedy_for(error))
 
 
-def build_worker(store: Store, work: Upkeep) -> Worker:
+def build_worker(store: Store, work: Upkeep, entrance: Entrance) -> Worker:
     """An arq worker on the same Redis, its keys below the same prefix."""
     queue_name = upkeep_key(store.prefix)
     pool = connection_pool(store.url, timeout_s=COMMAND_TIMEOUT_S, retries=3, max_connections=8)
@@ -56,7 +62,7 @@ def build_worker(store: Store, work: Upkeep) -> Worker:
         cron_jobs=[job],
         queue_name=queue_name,
         redis_pool=ArqRedis(connection_pool=pool, default_queue_name=queue_name),
-        ctx={"upkeep": work},
+        ctx={"upkeep": work, "entrance": entrance},
         handle_signals=False,
         log_results=False,
         poll_delay=0.25,
@@ -74,7 +80,7 @@ async def serve(
     reporting: StatsdSettings | None = None,
 ) -> int:
     """Run until a signal, or until batches cannot be followed any more; trouble with Redis is waited out. Returns the
-    exit code."""
+    exit code. Raises `Incompatible`."""
     clock = SystemClock()
     work = Upkeep(store, clock, lease_ms=lease_ms, orphan_grace_ms=orphan_grace_ms)
     stopping = asyncio.Event()
@@ -83,25 +89,29 @@ async def serve(
         loop.add_signal_handler(number, stopping.set)
     statsd = None if reporting is None else Statsd(reporting, store, clock)
     batches = BatchRunner(store, contents, clock, lease_ms=batch_lease_ms)
+    entrance = Entrance(store, clock)
+    await entrance.first_look()
     if statsd is not None:
         statsd.start()
     tasks = [
-        asyncio.create_task(worker_loop(lambda: build_worker(store, work), clock)),
+        asyncio.create_task(worker_loop(lambda: build_worker(store, work, entrance), clock)),
         asyncio.create_task(worker_loop(lambda: build_batch_worker(store, batches), clock)),
         asyncio.create_task(batches.upkeep_loop()),
         asyncio.create_task(warn_of_faults(store, clock)),
         asyncio.create_task(Presence(store, clock, "worker").run()),
     ]
-    ends = [asyncio.create_task(event.wait()) for event in (stopping, batches.failed)]
+    ends = [asyncio.create_task(one) for one in (stopping.wait(), batches.failed.wait(), entrance.watch_loop())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in (*tasks, *ends):
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, Incompatible):
             await task
     await batches.close()
     if statsd is not None:
         await statsd.close()
     await store.close()
+    if entrance.refusal is not None:
+        raise entrance.refusal
     log.info("stopped")
     return int(batches.failed.is_set())
 
@@ -180,5 +190,9 @@ def command(
     contents = contents_of(store, file_store, SystemClock())
     reporting = statsd_of(statsd_addr, statsd_prefix, statsd_reporting_interval)
     times = {"lease_ms": lease_ms, "orphan_grace_ms": orphan_grace_ms, "batch_lease_ms": batch_lease_ms}
-    code = uvloop.run(serve(store, contents, **times, reporting=reporting))
+    try:
+        code = uvloop.run(serve(store, contents, **times, reporting=reporting))
+    except Incompatible as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(EXIT_CONFIG) from None
     raise SystemExit(code)

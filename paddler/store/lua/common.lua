@@ -4,7 +4,7 @@
 local CLASSES = {'interactive', 'normal', 'batch'}
 local SIDES = {'foreground', 'background'}
 local GROUP = 'agent'
-local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE, USED, MODELS, SERVED
+local P, BUFFER, AGE, AGENTS, FREE, DEADLINES, DEAD, BALANCERS, ASIDE, COUNTERS, MARKED, KEPT, KEPT_BY_AGE, USED, MODELS, SERVED, RECORD
 local now, micros
 
 -- ARGV[1] is always the time in ms, 0 meaning the server's own clock, with microseconds behind the point: two requests
@@ -27,6 +27,7 @@ local function begin(KEYS, ARGV)
     USED = P .. ':used'
     MODELS = P .. ':models'
     SERVED = P .. ':models:served'
+    RECORD = P .. ':format'
   end
   local clock = redis.call('TIME')
   micros = tonumber(clock[2])

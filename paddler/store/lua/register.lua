@@ -1,9 +1,11 @@
--- Step 10. Keys: agents, hash, lane and free of the agent, models, served, drained of its process; what claim touches.
+-- Step 10. Keys: agents, hash, lane and free of the agent, models, served, format, drained of its process; what claim touches.
 -- ARGV: now, agent, lease (ms), model name or '', time (s), then snapshot field, value, ... Returns {tickets claimed, steal hint},
--- or {-1, 0} for a process that was removed: it does not come back. One that was drained comes back drained.
+-- or {-1, 0} for a process that was removed: it does not come back, or {-2, 0} where its format may not work.
+-- One that was drained comes back drained.
 -- The only script that adds to `agents`.
 local agent, lease, model, seen = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
+if not is_admitted() then return {-2, 0} end
 local wish
 for at = 6, #ARGV, 2 do
   if ARGV[at] == 'process_id' then wish = redis.call('GET', drained_key(ARGV[at + 1])) end

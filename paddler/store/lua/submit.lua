@@ -1,11 +1,12 @@
--- Step 2. Keys: request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, aside, deadlines, backlog;
+-- Step 2. Keys: format, request, payload, watchers, demand, idempotency, vtime, tag; buffer, order, age, queued, aside, deadlines, backlog;
 -- holders of the chain; lane, free and hash of the agent chosen.
 -- ARGV: now, id, class, tenant, payload, inbox, start timeout (ms, 0 none), max waiting, packed prefix chain,
 -- prompt tokens, expected output tokens, tenant's weight, hint, tenant's max waiting (0: no limit),
 -- fleet rate (tokens/s, 0 unknown), max estimated wait (ms, 0 none), background (0 or 1), idempotency key and its TTL (s),
 -- fingerprint (what the idempotency key stands for), label (kept with the request), journal (step 12: frames of this
 -- very request that Redis has forgotten), id of the API key that it is accounted to ('' for none).
--- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`.
+-- Returns {status, number, id}: the 0-based position, or how many wait, or the estimated wait in ms for `slow`; `outdated`
+-- where newer formats have shut this one out.
 local id, class, tenant, payload, inbox = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local start_timeout, max_waiting = tonumber(ARGV[7]), tonumber(ARGV[8])
 local chain, prompt_tokens, output_tokens = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
@@ -14,6 +15,7 @@ local rate, max_wait, background = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[
 local idempotency, idempotency_ttl, fingerprint, label = ARGV[18], tonumber(ARGV[19]), ARGV[20], ARGV[21]
 local journal, api_key = ARGV[22], ARGV[23]
 
+if not is_admitted() then return {'outdated', 0, id} end
 local key = request_key(id)
 if redis.call('EXISTS', key) == 1 then return {'known', 0, id} end
 if idempotency ~= '' then

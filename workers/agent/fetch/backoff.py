@@ -36,7 +36,13 @@ def retry_in_s(course: Course, attempt: int, chance: float, *, asked_s: float | 
             delay = _backoff(SELDOM_FIRST_S, SELDOM_MOST_S, attempt, chance)
         case Course.RETRIES:
             delay = _backoff(FIRST_S, MOST_S, attempt, chance)
-        case Course.WAITS_FOR_OTHER | Course.WATCHES_FILE | Course.WATCHES_FILE_AND_MEMORY | Course.ASKS_SERVER:
+        case (
+            Course.WAITS_FOR_OTHER
+            | Course.WATCHES_FILE
+            | Course.WATCHES_FILE_AND_MEMORY
+            | Course.ASKS_SERVER
+            | Course.STANDS_ASIDE
+        ):
             delay = LOOK_S * (0.5 + chance)
         case _:
             assert_never(course)
