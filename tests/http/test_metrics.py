@@ -141,9 +141,18 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
     await agent.pool.renew(
         agent.agent_id,
         lease_ms=60_000,
-        snapshot={"model": "tiny", "rate": 12.5, "prefill": 80, "issues": encode_issues((issue,))},
+        snapshot={
+            "model": "tiny",
+            "rate": 12.5,
+            "prefill": 80,
+            "issues": encode_issues((issue,)),
+            "prompt_tokens": 60,
+            "cached_tokens": 45,
+        },
     )
-    await new_agent(slots=2, state="loading")
+    other = await new_agent(slots=2, state="loading")
+    told = {"prompt_tokens": 40, "cached_tokens": 5}
+    await other.pool.renew(other.agent_id, lease_ms=60_000, snapshot=told)
     async with balancer.http() as http:
         asking = [
             asyncio.create_task(
@@ -178,6 +187,7 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_agent_slots"] == {("hand", "default"): 3}
         assert found["paddler_agent_slots_processing"] == {("hand", "default"): 1}
         assert found["paddler_agent_prefill_tokens_per_second"] == {("hand", "default"): 80}
+        assert found["paddler_agent_cache_hit_ratio"] == {("hand", "default"): 0.5}
         assert found["paddler_agent_issues"] == {("hand", "default"): 1}
         assert found["paddler_agent_state"] == {
             ("hand", "default", "ready"): 1,
