@@ -37,7 +37,7 @@ async def test_the_official_client_gets_its_own_type_back(client: AsyncOpenAI) -
 
 
 async def test_the_client_of_npm_gets_its_own_type_back(up: Up) -> None:
-    """There zod writes the schema, of a chat and of a response, and reads what comes: it throws where it does not fit."""
+    """There zod writes the schema, of a chat and of a response, and reads what comes; what does not fit throws."""
     npm = NpmClient(await asyncio.to_thread(install))
     for case, end in (("chatParse", {"reason": "stop"}), ("responsesParse", {"status": "completed"})):
         told = await npm.run(up.openai_url, case, ask="Describe a fox.")
