@@ -1,4 +1,4 @@
-"""An image within a request. Paddler calls no address that a client names."""
+"""An image within a request. Whoever reads it calls no address: `api/remote_images.py` has done so, where it may."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def read_image_url(param: str, url: str) -> bytes:
     where = f"{param}.image_url.url"
     if url[:5].lower() != "data:":
         raise InvalidField(
-            f"`{where}`: remote images are not fetched; send the image itself as {_EXAMPLE}.", param=where
+            f"`{where}`: remote images are not fetched; send the image itself as {_EXAMPLE}, or have the balancer "
+            "started with --allow-image-hosts.",
+            param=where,
         )
     found = _DATA_URL.match(url)
     if found is None:

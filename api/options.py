@@ -36,7 +36,7 @@ _HINTS = ("X-Session-ID", "X-Conversation-Id")
 
 
 async def read_options(
-    request: AnyRequest, body: bytes, *, label: bytes, cache_key: str | None = None, is_background: bool = False
+    request: AnyRequest, *, label: bytes, cache_key: str | None = None, is_background: bool = False
 ) -> Submit:
     """Raises `InvalidField`, naming the header."""
     _check_is_new(request)
@@ -52,7 +52,7 @@ async def read_options(
         label=label,
         may_come_back=waits_on_disconnect(request),
     )
-    return replace(how, fingerprint=await fingerprint(_route(request), body)) if key else how
+    return replace(how, fingerprint=await fingerprint(_route(request), await request.body())) if key else how
 
 
 def submit_of(caller: Caller, *, asked_class: str | None = None, **how: Any) -> Submit:

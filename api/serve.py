@@ -14,6 +14,7 @@ import rich_click as click
 import uvloop
 from msgspec import Struct
 
+from api.body import IMAGES
 from api.cors import allow_origins
 from api.exposure import FLAGS, Exposed, guard_exposed
 from api.hosts import guard_hosts
@@ -26,6 +27,7 @@ from api.panel.objects import ServiceObject
 from api.panel.serving import create_panel
 from api.panel.settings import limits_of
 from api.ready import Readiness
+from api.remote_images import RemoteImages
 from api.services import Service, run_services
 from api.sockets import AddressError, bind, url_of
 from api.telemetry import Telemetry, TelemetrySettings, telemetry_options, telemetry_settings
@@ -40,6 +42,7 @@ from paddler.cors_options import INFERENCE_CORS, MANAGEMENT_CORS, cors_options
 from paddler.desired.database import MEMORY, FileKeeper, StateDatabase, state_database_option
 from paddler.entrance import EXIT_CONFIG, Entrance, Incompatible
 from paddler.host_options import host_options
+from paddler.image_hosts import ImageHost, image_hosts_option
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.jobs.responses import StorageSettings
 from paddler.panel_options import PANEL_ADDR, panel_address, panel_options, panel_origins
@@ -86,6 +89,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
     management_cors: tuple[str, ...] = ()
     inference_cors: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    image_hosts: tuple[ImageHost, ...] = ()
     agent_redis_url: str | None = None
     tls: TlsFiles | None = None
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -115,6 +119,7 @@ class BalancerSettings(Struct, frozen=True, kw_only=True):
 @tls_options
 @cors_options
 @host_options
+@image_hosts_option
 @waiting_options
 @option(
     "--max-body",
@@ -159,6 +164,7 @@ def command(
     management_cors_allowed_host: tuple[str, ...],
     inference_cors_allowed_host: tuple[str, ...],
     allowed_host: tuple[str, ...],
+    allow_image_hosts: tuple[ImageHost, ...],
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -229,6 +235,7 @@ def command(
         management_cors=(*management_cors_allowed_host, *panels),
         inference_cors=(*inference_cors_allowed_host, *panels),
         allowed_hosts=allowed_host,
+        image_hosts=allow_image_hosts,
         agent_redis_url=agent_redis_url,
         is_insecure=insecure,
         tls=tls_files(tls_cert, tls_key, tls_client_ca, SystemClock().wall()),
@@ -378,6 +385,8 @@ def _services(
             allow_origins(app, settings.management_cors, flag=MANAGEMENT_CORS, guards_changes=True)
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
+            if settings.image_hosts:
+                app.state[IMAGES] = RemoteImages(settings.image_hosts, settings.max_body)
         listener = bind(flag, address)
         guard_hosts(app, listener, settings.allowed_hosts, ring=ring, own=address.host, is_native=name == "inference")
         services.append(Service(name, telemetry.observe(app, name), listener, sockets.get(name), tls))

@@ -21,7 +21,8 @@ PaddlerError
 │   ├── BodyTooLarge          413 body_too_large
 │   ├── HostNotAllowed        421 host_not_allowed
 │   ├── IdempotencyMismatch   422 idempotency_mismatch
-│   └── RequestCancelled      499 cancelled
+│   ├── RequestCancelled      499 cancelled
+│   └── EmbeddingsOff         501 embeddings_off
 └── ServiceError                  the fleet is at fault; the same request may succeed later
     ├── BufferFull            503 buffer_full
     ├── TenantBufferFull      429 tenant_buffer_full
@@ -196,6 +197,12 @@ class RequestCancelled(RequestError):
     """The request was cancelled before it ended."""
 
     code, status = "cancelled", 499
+
+
+class EmbeddingsOff(RequestError):
+    """The pool's desired state has `enable_embeddings` false."""
+
+    code, status = "embeddings_off", 501
 
 
 class ServiceError(PaddlerError):

@@ -17,19 +17,18 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 log = get_logger(__name__)
 
 
+dashboard_option = option(DASHBOARD, is_flag=True, help=f"Deprecated: {PANEL_ADDR} {DEFAULT_ADDR}.")
+"""Adds `management_dashboard_enable`, for `panel_address`; `paddler up` has a panel in any case."""
+
+
 def panel_options(function: _F) -> _F:
     """Adds `web_admin_panel_addr` and `management_dashboard_enable`, the arguments of `panel_address`."""
-    function = option(
-        DASHBOARD,
-        is_flag=True,
-        help=f"Deprecated: {PANEL_ADDR} {DEFAULT_ADDR}.",
-    )(function)
     return option(
         PANEL_ADDR,
         type=ADDRESS,
         default=None,
         help=f"Serve the web admin panel, upstream's address is {DEFAULT_ADDR}.",
-    )(function)
+    )(dashboard_option(function))
 
 
 def panel_address(given: Address | None, *, is_dashboard_enabled: bool) -> Address | None:

@@ -131,13 +131,19 @@ def _check_encode(payload: Encode) -> None:
         raise InvalidField("rms_epsilon must be between 0 and 1", param="rms_epsilon")
 
 
-def check_dimensions(payload: Encode, size: int) -> None:
-    """Raises `InvalidField` unless the client takes vectors of the model's `size`."""
-    if isinstance(payload, Embed) and payload.dimensions not in (None, size):
+def vector_size(payload: Encode, own: int) -> int:
+    """How many numbers each vector of the answer has, of a model whose vectors have `own`; a score is one. Raises
+    `InvalidField` for more dimensions than the model's."""
+    if isinstance(payload, Rerank):
+        return 1
+    if payload.dimensions is None:
+        return own
+    if not 1 <= payload.dimensions <= own:
         raise InvalidField(
-            f"this model's embeddings have {size} dimensions and are not shortened: leave dimensions out",
+            f"dimensions must be between 1 and {own}, which this model's embeddings have, not {payload.dimensions}",
             param="dimensions",
         )
+    return payload.dimensions
 
 
 def _check_generate(payload: Generate) -> None:

@@ -17,7 +17,7 @@ NUMBER_SIZE = 4
 
 
 def check_earlier_size(job: Job, size: int) -> None:
-    """Raises `EngineFailed` when the vectors of an earlier attempt are not of this model's `size`."""
+    """Raises `EngineFailed` when the vectors of an earlier attempt are not of the `size` that this model's have."""
     if job.vector_size not in (0, size):
         raise EngineFailed(
             f"the request was begun by an agent with another model: its vectors have {job.vector_size} dimensions, "
@@ -26,10 +26,12 @@ def check_earlier_size(job: Job, size: int) -> None:
 
 
 def pack_vector(vector: NDArray[Any], payload: Encode) -> bytes:
-    """Little-endian float32, normalised as the payload says. A zero vector stays one, and a score as it is."""
+    """Little-endian float32: its first `dimensions` numbers, normalised after that as the payload says. A zero vector
+    stays one, and a score as it is."""
     values = vector.astype(np.float64)
     if isinstance(payload, Rerank):
         return values.astype("<f4").tobytes()
+    values = values[: payload.dimensions]
     match payload.normalization:
         case "l2":
             scale = float(np.linalg.norm(values))

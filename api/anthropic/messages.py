@@ -211,7 +211,8 @@ def _image(where: str, source: Base64Source | UrlSource | FileSource) -> bytes:
         case UrlSource():
             where = f"{where}.source"
             raise InvalidField(
-                f"`{where}`: remote images are not fetched; send the image itself with a source of type `base64`.",
+                f"`{where}`: remote images are not fetched; send the image itself with a source of type `base64`, "
+                "or have the balancer started with --allow-image-hosts.",
                 param=where,
             )
         case FileSource():

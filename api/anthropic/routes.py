@@ -34,7 +34,7 @@ def anthropic_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def create_message(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await read_aside(body, partial(read_message_call, random_seed=secrets.randbits(32)))
-        how = await read_options(request, body, label=encode_label(call.label))
+        how = await read_options(request, label=encode_label(call.label))
         pool = await gateway.resolve(call.label.model)
         submit = partial(gateway.submit, pool, call.payload, how)
         if call.stream:
@@ -46,7 +46,7 @@ def anthropic_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def count_tokens(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await read_aside(body, read_count_call)
-        how = await read_options(request, body, label=encode_question(QuestionLabel()))
+        how = await read_options(request, label=encode_question(QuestionLabel()))
         pool = await gateway.resolve(call.model)
         submit = partial(gateway.submit, pool, CountTokens(request=call.prompt), how)
         return MessagesAnswer(AskedAnswer(submit, Counted, count_body, clock), call.images)

@@ -75,5 +75,5 @@ def create_management_app(
         if ring is None
         else partial(Gate, ring=ring, clock=clock, scope="management", agent_paths=frozenset({AGENT_ACCESS_PATH})),
         around=Around(errors=ERRORS, error_body=ErrorAnswer),
-        health=health_route(watch),
+        health=health_route(FleetWatch(store, clock, max_age_s=0)),
     )

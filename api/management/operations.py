@@ -43,7 +43,7 @@ BUFFERED_STREAM = Operation(
 HEALTH = Operation(
     summary="This process answers.",
     tag="service",
-    parameters=(Parameter(name="Accept", description="With `application/json` the fleet in numbers."),),
+    parameters=(Parameter(name="Accept", description="With `application/json` all pools together in numbers."),),
     answers={
         200: Answer(description="`OK`, or the fleet in numbers.", content={TEXT: str, JSON: FleetHealth}),
         503: Answer(description="Asked for numbers: Redis cannot be reached.", content={JSON: HealthTrouble}),

@@ -56,9 +56,9 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
         try:
             call = await receive_call(read, body, secrets.randbits(32))
         except ToldInStream as refusal:
-            await read_options(request, body, label=b"")  # what is wrong with a header is no result
+            await read_options(request, label=b"")  # what is wrong with a header is no result
             return lines(_raising(refusal))
-        how = await read_options(request, body, label=encode_label(call.label))
+        how = await read_options(request, label=encode_label(call.label))
         await check_generation(gateway)
         return lines(partial(gateway.submit, DEFAULT_POOL, call.payload, how))
 
@@ -66,7 +66,7 @@ def native_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler | Web
     async def generate_embedding_batch(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         batch = read_embedding_batch(body)
-        how = await read_options(request, body, label=b"")
+        how = await read_options(request, label=b"")
         await check_embeddings(gateway)
         num_slots = await gateway.num_slots(DEFAULT_POOL)
         parameters = (await gateway.desired.told(DEFAULT_POOL)).state.inference_parameters

@@ -36,11 +36,9 @@ class BatchCall(Protocol):
     def gather(self, parts: Sequence[Heard]) -> Iterable[bytes]: ...
 
 
-async def answer_batch(
-    gateway: Gateway, clock: Clock, request: AnyRequest, body: bytes, call: BatchCall
-) -> GatheredAnswer:
+async def answer_batch(gateway: Gateway, clock: Clock, request: AnyRequest, call: BatchCall) -> GatheredAnswer:
     """Spread it over the slots of its pool. Raises `ModelNotFound`, `QueueUnavailable`, `InvalidField`."""
-    how = await read_options(request, body, label=b"")
+    how = await read_options(request, label=b"")
     pool = await gateway.resolve(call.model)
     has_key = bool(how.idempotency_key)
     # A repeat may find another number of slots, and its key must find the same inputs.

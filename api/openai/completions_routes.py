@@ -39,7 +39,7 @@ def completion_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     async def create_completion(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         call = await receive_completion_call(body, secrets.randbits(32))
-        how = await read_options(request, body, label=b"", cache_key=call.cache_key, is_background=call.is_background)
+        how = await read_options(request, label=b"", cache_key=call.cache_key, is_background=call.is_background)
         if not call.is_single and how.idempotency_key:
             raise InvalidField("`Idempotency-Key` needs one prompt and `n` to be 1.", param="Idempotency-Key")
         if call.has_echo and call.is_background and call.prompts[0].prompt_ids is not None:

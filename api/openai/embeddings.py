@@ -114,7 +114,9 @@ def read_embedding_call(body: bytes) -> EmbeddingCall:
 def _text(param: str, item: object) -> str:
     if isinstance(item, int | list):
         raise InvalidField(
-            f"`{param}`: tokens are not supported, only text: a token means something else to each model.", param=param
+            f"`{param}`: tokens are not supported, only text: a token means something else to each model. LangChain's "
+            "OpenAIEmbeddings sends text with `check_embedding_ctx_length=False`.",
+            param=param,
         )
     if not isinstance(item, str):
         raise InvalidField(f"`{param}` must be a string.", param=param)

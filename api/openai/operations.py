@@ -36,7 +36,7 @@ from api.submitting import (
     whole,
     whole_or_events,
 )
-from paddler.errors import InvalidField, QueueUnavailable, RequestNotFound
+from paddler.errors import EmbeddingsOff, InvalidField, QueueUnavailable, RequestNotFound
 
 ERRORS: dict[str, Any] = {"error_body": ErrorAnswer, "error_headers": ERROR_HEADERS}
 SUBMITS: dict[str, Any] = {**ERRORS, "parameters": SUBMIT_HEADERS, "errors": SUBMIT_ERRORS}
@@ -103,12 +103,13 @@ APPLY_TEMPLATE = Operation(
     answers={200: whole(TemplatedPrompt, "The prompt.")},
     **SUBMITS,
 )
+_EMBEDS: dict[str, Any] = {**SUBMITS, "errors": (*SUBMIT_ERRORS, EmbeddingsOff)}
 EMBED = Operation(
     summary="A vector for each of some texts.",
     tag="openai",
     request=embeddings.DECODER,
     answers={200: whole(EmbeddingList, "The vectors, in the order of the texts.")},
-    **SUBMITS,
+    **_EMBEDS,
 )
 RERANK = Operation(
     summary="Order documents by how well they answer a query.",

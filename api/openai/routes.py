@@ -48,7 +48,7 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         has_logprobs = call.payload.logprobs is not None
         chat_label = ChatLabel(call.model, int(clock.wall()), call.include_usage, has_logprobs)
         label = encode_label(chat_label)
-        how = await read_options(request, body, label=label, cache_key=call.cache_key, is_background=call.is_background)
+        how = await read_options(request, label=label, cache_key=call.cache_key, is_background=call.is_background)
         pool = await gateway.resolve(call.model)
         if call.n > 1:
             if how.idempotency_key:
@@ -79,12 +79,12 @@ def openai_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
     @post("/v1/embeddings", status_code=200, operation=EMBED)
     async def create_embeddings(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
-        return await answer_batch(gateway, clock, request, body, read_embedding_call(body))
+        return await answer_batch(gateway, clock, request, read_embedding_call(body))
 
     @post(RERANK_PATHS, status_code=200, operation=RERANK)
     async def create_ranking(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
-        return await answer_batch(gateway, clock, request, body, read_rerank_call(body))
+        return await answer_batch(gateway, clock, request, read_rerank_call(body))
 
     routes = [create_chat_completion, create_embeddings, create_ranking, *model_routes(gateway)]
     routes += [*response_routes(gateway, clock), *completion_routes(gateway, clock), *token_routes(gateway, clock)]

@@ -33,11 +33,9 @@ _label = encode_label(QuestionLabel())
 
 
 def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
-    async def answer(
-        request: AnyRequest, body: bytes, model: str | None, question: Question, kind: type[A]
-    ) -> AskedAnswer[A]:
+    async def answer(request: AnyRequest, model: str | None, question: Question, kind: type[A]) -> AskedAnswer[A]:
         check_payload(question)
-        how = await read_options(request, body, label=_label)
+        how = await read_options(request, label=_label)
         pool = await gateway.resolve(model or DEFAULT_POOL)
         return AskedAnswer(partial(gateway.submit, pool, question, how), kind, answer_chunks, clock)
 
@@ -51,19 +49,19 @@ def token_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
             has_control=asked.parse_special is not False,
             with_pieces=bool(asked.with_pieces),
         )
-        return await answer(request, body, asked.model, question, Tokenized)
+        return await answer(request, asked.model, question, Tokenized)
 
     @post(DETOKENIZE_PATHS, status_code=200, operation=DETOKENIZE)
     async def detokenize(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         asked = decode_body(body, DETOKENIZE_DECODER, {})
-        return await answer(request, body, asked.model, Detokenize(tokens=tuple(asked.tokens)), Detokenized)
+        return await answer(request, asked.model, Detokenize(tokens=tuple(asked.tokens)), Detokenized)
 
     @post(TEMPLATE_PATHS, status_code=200, operation=APPLY_TEMPLATE)
     async def apply_template(request: AnyRequest) -> ASGIApp:
         body = await read_json_body(request)
         model, question = await read_aside(body, read_template_call)
-        return await answer(request, body, model, question, Templated)
+        return await answer(request, model, question, Templated)
 
     return [tokenize, detokenize, apply_template]
 

@@ -12,7 +12,7 @@ from api.management.asking import json_answer
 from api.panel.objects import Joining
 from api.panel.operations import JOINING
 from paddler.agent_access import is_of_one_machine, without_files
-from paddler.store.location import locate
+from paddler.store.location import Tls, locate
 
 
 def without_secret(url: str) -> str:
@@ -26,12 +26,15 @@ def without_secret(url: str) -> str:
 
 def joining_of(url: str, prefix: str) -> Joining:
     """`url` is the balancer's own, or what it was told to tell agents; files in it are of the balancer's machine."""
-    login = locate(url).login
+    location = locate(url)
+    login, tls = location.login, location.tls or Tls()
+    files = {"--redis-tls-ca": tls.ca, "--redis-tls-cert": tls.cert, "--redis-tls-key": tls.key}
     return Joining(
         redis_url=without_secret(without_files(url)),
         redis_prefix=prefix,
         is_local=is_of_one_machine(url),
         has_secret=bool(login.password or login.password_file),
+        file_flags=tuple(flag for flag, path in files.items() if path is not None),
     )
 
 

@@ -42,12 +42,14 @@ class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Joining(Struct, frozen=True, kw_only=True):
     """`redis_url` is without its password and without files, which is why `has_secret` says that a password is needed.
-    `is_local`: nothing beyond the balancer's own machine reaches that Redis."""
+    `is_local`: nothing beyond the balancer's own machine reaches that Redis. `file_flags` are the flags of an agent for
+    the files of TLS that the balancer has for it, and the agent's machine must have, too."""
 
     redis_url: str
     redis_prefix: str
     is_local: bool
     has_secret: bool
+    file_flags: tuple[str, ...] = ()
 
 
 class ServiceObject(Struct, frozen=True, kw_only=True):

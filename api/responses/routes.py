@@ -62,7 +62,6 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         )
         how = await read_options(
             request,
-            body,
             label=encode_label(label),
             cache_key=call.request.prompt_cache_key,
             is_background=call.is_background,
@@ -86,7 +85,7 @@ def response_routes(gateway: Gateway, clock: Clock) -> list[HTTPRouteHandler]:
         body = await read_json_body(request)
         call = await receive_response_call(body, secrets.randbits(32))
         check_counts(call)
-        how = await read_options(request, body, label=encode_label(QuestionLabel()))
+        how = await read_options(request, label=encode_label(QuestionLabel()))
         prepared = await prepare(call, responses, how.tenant)
         pool = await gateway.resolve(call.request.model)
         submit = partial(gateway.submit, pool, CountTokens(request=prepared.payload), how)

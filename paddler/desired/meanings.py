@@ -61,7 +61,7 @@ MEANINGS: Final = {
     ),
     **_of(
         Group.EMBEDDINGS,
-        enable_embeddings="Whether Paddler 4's route for embeddings is answered, beside generation.",
+        enable_embeddings="Whether requests for embeddings are answered, beside generation; ranking is none of them.",
         embedding_batch_size="Documents of one of its batches that a request of the queue has at most.",
         pooling_type="How one vector is made of those of the tokens; Unspecified is the model's own way.",
         image_resize_to_fit="Images are made smaller until no side is longer than so many pixels.",

@@ -19,6 +19,7 @@ from paddler.desired.sampling import filled
 from paddler.desired.view import DesiredView
 from paddler.errors import (
     BufferFull,
+    EmbeddingsOff,
     IdempotencyMismatch,
     InvalidField,
     ItemTimeout,
@@ -203,7 +204,7 @@ class Gateway:
 
     async def submit(self, pool: str, payload: Payload, how: Submit | None = None) -> Reply:
         """Steps 1 and 2. Raises `BufferFull`, `TenantBufferFull`, `IdempotencyMismatch`, `QueueUnavailable`,
-        `InvalidField` for what no agent of the pool can do, and what `Meter.reserve` raises."""
+        `InvalidField` for what no agent of the pool can do, `EmbeddingsOff`, and what `Meter.reserve` raises."""
         how = how or Submit()
         if how.may_come_back and not how.can_be_resumed:
             raise InvalidField(
@@ -226,7 +227,12 @@ class Gateway:
         try:
             async with asyncio.timeout(REDIS_PATIENCE_S):
                 view = await self._views.pool(pool)
-                payload = filled(payload, (await self.desired.pool(pool)).sampling)
+                desired = await self.desired.pool(pool)
+            if isinstance(payload, Embed) and not desired.state.inference_parameters.enable_embeddings:
+                raise EmbeddingsOff(
+                    f"Embeddings are switched off: the desired state of pool '{pool}' has `enable_embeddings` false."
+                )
+            payload = filled(payload, desired.sampling)
             if self._is_closing:
                 raise ShuttingDown(STOPPING, retry_after_s=1)
             view.check_able(payload)

@@ -37,7 +37,8 @@ STATES: tuple[State, ...] = ("waiting", "assigned", "running")
 class Listed(Struct, frozen=True, kw_only=True):
     """A request that has not ended. `served_as` is the class in whose order it stands, None once it has been given
     away; `position` is how many are served before it if no KV cache matters. `prompt_tokens` are an estimate,
-    `num_tokens` what its agent told last, up to a quarter of its lease ago. `waited_ms` ends with its first opening."""
+    `num_tokens` what its agent told last, its `--monitoring-interval` ago at most. `waited_ms` ends with its first
+    opening."""
 
     id: str
     state: State

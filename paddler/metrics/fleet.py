@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from msgspec import Struct
 
@@ -32,6 +33,11 @@ class FleetReading(Struct, frozen=True, kw_only=True):
         return sum(min(lane.requests, lane.slots) for pool in self.pools for lane in pool.lanes)
 
     @property
+    def slots_idle(self) -> int:
+        """Slots that a request could be given to now: none of an agent that drains, loads, leaves or is lost."""
+        return sum(lane.num_idle for pool in self.pools for lane in pool.lanes)
+
+    @property
     def requests_buffered(self) -> int:
         return sum(sum(pool.waiting.values()) for pool in self.pools)
 
@@ -58,14 +64,17 @@ class FleetWatch:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._latest = FleetReading()
-        self._fresh_until = 0.0
+        self._read_at = -math.inf
 
     async def read(self) -> FleetReading:
         """Not older than that."""
+        asked_at = self._clock.monotonic()
         async with self._turn:
-            if self._clock.monotonic() >= self._fresh_until:
+            # What was read while it waited for its turn is new enough for anybody.
+            if self._read_at < asked_at - self._max_age_s:
+                begun_at = self._clock.monotonic()
                 self._latest = await self._read()
-                self._fresh_until = self._clock.monotonic() + self._max_age_s
+                self._read_at = begun_at
             return self._latest
 
     async def _read(self) -> FleetReading:

@@ -205,6 +205,15 @@ def _agents(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
         "Tokens that have come back from there instead of being computed, since the agent's start.",
         lambda lane: lane.restored_tokens,
     )
+    ratio = GaugeMetricFamily(
+        "paddler_agent_cache_hit_ratio",
+        "The share of an agent's prompt tokens, since its start, that were in its KV cache.",
+        labels=("pool", "agent"),
+    )
+    for labels, lanes in of_name.items():
+        if prompt := sum(lane.prompt_tokens for lane in lanes):
+            ratio.add_metric(labels, sum(lane.cached_tokens for lane in lanes) / prompt)
+    yield ratio
     yield of_each("paddler_agent_issues", "What keeps an agent from serving its model.", lambda lane: len(lane.issues))
     family = GaugeMetricFamily(
         "paddler_agent_state", "Agents of a name that are in a state.", labels=("pool", "agent", "state")

@@ -145,7 +145,7 @@ class Statsd:
             "requests_buffered": reading.requests_buffered,
             # Below 0: Redis has lost its counters.
             "requests_buffered_since_report": total if since < 0 else since,
-            "slots_idle": reading.slots_total - reading.slots_processing,
+            "slots_idle": reading.slots_idle,
             "slots_processing": reading.slots_processing,
             "slots_total": reading.slots_total,
             "demand": reading.demand,

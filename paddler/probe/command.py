@@ -16,7 +16,7 @@ import rich_click as click
 from paddler.jobs.overview import Overview
 from paddler.probe.services import trouble_of_service
 from paddler.redis_cli import Server, run
-from paddler.settings import ADDRESS, Address, option, pool_option, redis_options
+from paddler.settings import ADDRESS, Address, aws_options, option, pool_option, redis_options
 from paddler.store.client import Store
 from paddler.tls_options import tls_options
 
@@ -33,6 +33,7 @@ def command() -> None:
 @command.command(name="balancer")
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="As the balancer's.")
 @option("--ready", is_flag=True, help="Ask whether it can serve (/ready), and not only whether it lives (/health).")
+@aws_options
 @tls_options
 def balancer_command(
     *, management_addr: Address, ready: bool, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from paddler.engine import Done, Embedded, Job
 from paddler.errors import ContextExceeded, EngineFailed
-from paddler.payload import check_dimensions
+from paddler.payload import vector_size
 from paddler.testing.script import faults_of
 from paddler.vectors import check_earlier_size, pack_vector
-from paddler.wire.agent import Embed, Encode, Rerank
+from paddler.wire.agent import Encode, Rerank
 from paddler.wire.balancer import FinishReason, Usage
 
 DIMENSIONS = 32
@@ -26,8 +26,7 @@ class EmbedScript:
     def __init__(self, job: Job, payload: Encode, context_size: int) -> None:
         self.job = job
         self._payload = payload
-        check_dimensions(payload, DIMENSIONS)
-        check_earlier_size(job, DIMENSIONS if isinstance(payload, Embed) else 1)
+        check_earlier_size(job, vector_size(payload, DIMENSIONS))
         self._query = payload.query if isinstance(payload, Rerank) else ""
         for index, text in enumerate(payload.inputs):
             if (num_tokens := self._count(text)) > context_size:

@@ -25,7 +25,7 @@ from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
 from paddler.host_options import host_options
 from paddler.metrics.options import statsd_options
-from paddler.panel_options import DEFAULT_ADDR
+from paddler.panel_options import DEFAULT_ADDR, dashboard_option, panel_address
 from paddler.settings import (
     ADDRESS,
     DEFAULT_REDIS_PREFIX,
@@ -91,6 +91,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--management-addr", type=ADDRESS, default="127.0.0.1:8060", help="Where operators look after the fleet.")
 @option("--compat-openai-addr", type=ADDRESS, default="127.0.0.1:8070", help="The OpenAI and Anthropic routes alone.")
 @option("--web-admin-panel-addr", type=ADDRESS, default=DEFAULT_ADDR, help="Where people look after the fleet.")
+@dashboard_option
 @cors_options
 @host_options
 @aws_options
@@ -119,6 +120,9 @@ def command(**given: Any) -> None:
         given["log_format"] = "console" if sys.stderr.isatty() else "json"
     given["state_dir"] = given["state_dir"] or default_state_dir(os.environ)
     logs.configure("up", given["log_level"], given["log_format"])
+    given["web_admin_panel_addr"] = panel_address(
+        given["web_admin_panel_addr"], is_dashboard_enabled=given.pop("management_dashboard_enable")
+    )
     settings = Settings(**given)
     if settings.agents.most and not settings.agents.least and _is_default("buffered_request_timeout"):
         # The first request waits for a model to be loaded.

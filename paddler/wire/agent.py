@@ -152,9 +152,9 @@ class Embed(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="embed"):
     """Embed each of `inputs`, in order.
 
     `normalization`: `l2` divides a vector by its length, `rms_norm` by the root of its mean square plus `rms_epsilon`.
-    `dimensions` None means as many as the model has. `first` is the place of the first input among those of the client,
-    who sent them in several requests of the queue: errors name `input[i]` as it counts them. `is_single`: it sent one
-    text and no list.
+    `dimensions` None means as many as the model has; fewer are the first ones, normalised after that. `first` is the
+    place of the first input among those of the client, who sent them in several requests of the queue: errors name
+    `input[i]` as it counts them. `is_single`: it sent one text and no list.
     """
 
     inputs: tuple[str, ...]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from paddler.cores import num_usable_cores
@@ -51,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="paddler-bench-") as name:
         folder = Path(name)
         ours = run_suite(folder, None, choice)
-        sizes = {"slots": SLOTS, "context_size": CONTEXT, "threads": threads}
+        sizes: dict[str, Any] = {"slots": SLOTS, "context_size": CONTEXT, "threads": threads}
         with serving(find_binary(), find_starter(), **sizes, log=folder / "peer.log") as port:
             theirs = run_suite(folder, f"http://127.0.0.1:{port}/v1", choice)
     num_passed = [sum(one == PASSED for one in found.values()) for found in (ours, theirs)]

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tomllib
 import urllib.request
@@ -28,6 +29,7 @@ from tests.bench.queue_fleet import until
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "llama-server"
 PACKAGE = "llama-cpp-python"
+PACKAGED = ROOT / "tests" / "support" / "llama_cpp_server.py"
 OFF = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_APP", "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI")
 START_S = 120.0
 
@@ -56,20 +58,39 @@ def libraries() -> Path:
 
 
 @contextlib.contextmanager
-def serving(binary: Path, model: Path, *, slots: int, context_size: int, threads: int, log: Path) -> Generator[int]:
+def serving(
+    binary: Path, model: Path, *, slots: int, context_size: int, threads: int, log: Path, key: str | None = None
+) -> Generator[int]:
     """Run it until the context ends; gives its port. Its cells are shared by the slots, as ours are."""
     port = free_port()
     where = ["--model", model, "--host", "127.0.0.1", "--port", port]
     sizes = ["--parallel", slots, "--ctx-size", context_size, "--threads", threads, "--threads-batch", threads]
-    command = [str(word) for word in (binary, *where, *sizes, "--kv-unified")]
-    environment = os.environ | {"LD_LIBRARY_PATH": f"{libraries()}:{binary.parent}"}
+    command = [binary, *where, *sizes, "--kv-unified", *(["--api-key", key] if key else [])]
+    with running(command, port, log, {"LD_LIBRARY_PATH": f"{libraries()}:{binary.parent}"}):
+        yield port
+
+
+@contextlib.contextmanager
+def serving_packaged(
+    model: Path, *, slots: int, context_size: int, threads: int, log: Path, key: str
+) -> Generator[int]:
+    """As `serving`, of a wheel that is there already, with its own llama.cpp: no peer to be measured against."""
+    port = free_port()
+    sizes = ["--parallel", slots, "--ctx-size", context_size, "--threads", threads]
+    command = [sys.executable, "-P", PACKAGED, model, "--port", port, *sizes, "--api-key", key]
+    with running(command, port, log, {}):
+        yield port
+
+
+@contextlib.contextmanager
+def running(command: list[Any], port: int, log: Path, environment: dict[str, str]) -> Generator[None]:
     with log.open("wb") as out:
         process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=os.environ | environment
         )
     try:
         until(lambda: _is_ready(port, process, log), "llama-server is ready", START_S, poll_s=0.1)
-        yield port
+        yield
     finally:
         process.terminate()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_a_wrong_field_is_rejected_by_name(run: EngineRun) -> None:
     wrong = {
         "input": embed_job("a"),
         "input[1]": embed_job("b", "x", ""),
-        "dimensions": embed_job("c", "x", dimensions=7),
+        "dimensions": embed_job("c", "x", dimensions=100_000),
         "rms_epsilon": embed_job("d", "x", rms_epsilon=float("nan")),
     }
     for param, outcome in zip(wrong, run.finish(*wrong.values()), strict=True):
@@ -155,6 +156,29 @@ def test_a_wrong_field_is_rejected_by_name(run: EngineRun) -> None:
     [size] = {len(data) // 4 for data in run.finish(embed_job("e", "x"))[0].vectors}
     assert str(size) in run.outcomes["c"].rejected.message
     assert run.finish(embed_job("f", "x", dimensions=size))[0].vectors
+
+
+def test_a_shortened_vector_is_the_beginning_normalised_again(run: EngineRun) -> None:
+    whole = vectors(run.finish(embed_job("whole", *TEXTS))[0])
+    size = whole.shape[1]
+    ways: list[dict[str, Any]] = [{"dimensions": size}, {"dimensions": 7}, {"dimensions": 1}]
+    ways += [{"dimensions": 7, "normalization": "none"}, {"dimensions": 7, "normalization": "rms_norm"}]
+    jobs = [embed_job(str(number), *TEXTS, **way) for number, way in enumerate(ways)]
+    same, short, one, plain, rms = map(vectors, run.finish(*jobs))
+    assert_alike(same, whole)
+    assert np.all(np.linalg.norm(whole[:, :7], axis=1) < 0.99), "they have to be normalised again"
+    for found in (short, plain, rms):
+        assert_alike(found, whole[:, :7])
+    assert np.allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.mean(rms**2, axis=1), 1, atol=1e-3)
+    assert np.allclose(np.abs(one), 1)
+
+
+def test_a_shortened_job_goes_on(run: EngineRun) -> None:
+    [done] = run.finish(embed_job("a", "one", "two", dimensions=7, embedded=(3,), vector_size=7))
+    assert (len(done.vectors), len(done.vectors[0])) == (1, 28)
+    [other] = run.finish(embed_job("b", "one", "two", dimensions=7, embedded=(3,), vector_size=8))
+    assert other.rejected.code == "engine_failed"
 
 
 def test_generation_goes_on_in_every_step(run: EngineRun) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +25,7 @@ from paddler.payload import check_payload
 from paddler.wire.agent import Message, Sampling, decode_payload, encode_payload
 
 SEED = 7
+ROOT = Path(__file__).resolve().parents[2]
 HELLO = {"role": "user", "content": "hello"}
 BASE: dict[str, Any] = {"model": "m", "messages": [HELLO]}
 
@@ -152,6 +155,19 @@ def test_roles_and_text_parts() -> None:
 )
 def test_what_asks_for_nothing_is_accepted(field: str, value: Any) -> None:
     assert read(**{field: value}) == read()
+
+
+def test_what_has_no_effect_is_in_the_document() -> None:
+    """In the schema they stand below a comment of their own, up to the next empty line."""
+    source = (ROOT / "api/openai/schema.py").read_text()
+    fields = {
+        line.split(":")[0].strip()
+        for part in source.split("    # Accepted without effect.\n")[1:]
+        for line in part.split("\n\n")[0].splitlines()
+    }
+    document = (ROOT / "docs/sampling.md").read_text()
+    [told] = re.findall(r"^Four fields.*?have no effect:(.*?)\. So have", document, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`([a-z_]+)`", told)) == fields
 
 
 @pytest.mark.parametrize("field", [name for name in ChatRequest.__struct_fields__ if name not in ("model", "messages")])

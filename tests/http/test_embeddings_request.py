@@ -67,6 +67,13 @@ def test_what_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     assert param in refused.value.message
 
 
+@pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2, 3]]])
+def test_who_sends_tokens_is_told_how_to_send_text(tokens: list[Any]) -> None:
+    """LangChain does, unless it is told not to: docs/langchain.md."""
+    with pytest.raises(InvalidField, match=r"tokens are not supported.*`check_embedding_ctx_length=False`"):
+        read(input=tokens)
+
+
 def test_normalization_reaches_every_ticket() -> None:
     call = read(input=["a"] * 40, normalization="rms_norm", rms_epsilon=0.5)
     tickets = call.tickets(2, is_one=False)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from http_harness import HttpBalancer, NewAgent, chat, http_balancer
+from http_harness import HandAgent, HttpBalancer, NewAgent, chat, http_balancer
 from native_harness import following, management
 from paddler_client import ClientManagement
 from paddler_client.agent_controller_pool_snapshot import AgentControllerPoolSnapshot
@@ -54,6 +54,30 @@ async def test_health_and_metrics(client: ClientManagement, balancer: HttpBalanc
         assert (await operator.head("/health")).status_code == 200
         await request.finish()
         await asking
+
+
+async def test_health_is_of_all_pools(balancer: HttpBalancer, store: Store, new_agent: NewAgent) -> None:
+    await store.add_pool("other")
+    other = HandAgent(store, pool="other", slots=2)
+    await other.register()
+    headers = {"accept": "application/json"}
+    async with balancer.http() as http, balancer.http("management") as operator:
+        alone = (await operator.get("/health", headers=headers)).json()
+        assert (alone["status"], alone["slots_idle"], alone["agents"]) == ("ok", 2, 1)
+        mine = await new_agent(slots=1)
+        asking = asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi")))
+        request = await mine.take()
+        health = (await operator.get("/health", headers=headers)).json()
+        assert health == {
+            "status": "ok",
+            "slots_idle": 2,
+            "slots_processing": 1,
+            "requests_buffered": 0,
+            "agents": 2,
+        }
+        await request.finish()
+        await asking
+    await other.leave()
 
 
 async def test_health_without_a_slot(balancer: HttpBalancer) -> None:

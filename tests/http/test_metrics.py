@@ -148,9 +148,13 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
             "saved_bytes": 4096,
             "restored_tokens": 7,
             "issues": encode_issues((issue,)),
+            "prompt_tokens": 60,
+            "cached_tokens": 45,
         },
     )
-    await new_agent(slots=2, state="loading")
+    other = await new_agent(slots=2, state="loading")
+    told = {"prompt_tokens": 40, "cached_tokens": 5}
+    await other.pool.renew(other.agent_id, lease_ms=60_000, snapshot=told)
     async with balancer.http() as http:
         asking = [
             asyncio.create_task(
@@ -187,6 +191,7 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_agent_prefill_tokens_per_second"] == {("hand", "default"): 80}
         assert found["paddler_agent_saved_bytes"] == {("hand", "default"): 4096}
         assert found["paddler_agent_restored_tokens"] == {("hand", "default"): 7}
+        assert found["paddler_agent_cache_hit_ratio"] == {("hand", "default"): 0.5}
         assert found["paddler_agent_issues"] == {("hand", "default"): 1}
         assert found["paddler_agent_state"] == {
             ("hand", "default", "ready"): 1,

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
+from batch_harness import batch_worker
 from fleet_harness import Fleet
-from http_harness import HttpBalancer
+from http_harness import HttpBalancer, chat
 from npm_client import NpmClient, install
 from response_calls import create
 
@@ -49,6 +50,25 @@ async def test_a_chat_stream(npm: NpmClient, url: str) -> None:
 
 async def test_its_tool_runner(npm: NpmClient, url: str) -> None:
     assert await npm.run(url, "chatTools", say=f"[[say={CALL}]]") == {"text": "a fox", "asked": ["the wood"]}
+
+
+async def test_completions(npm: NpmClient, url: str) -> None:
+    told = await npm.run(url, "completions", prompt=f"[[say={SAY}]]")
+    assert told == {"text": SAY, "reason": "stop", "streamed": SAY}
+
+
+async def test_a_file_and_its_batch(npm: NpmClient, url: str, store: Store) -> None:
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": chat(f"[[say={name} {SAY}]]")}
+        for name in ("one", "two")
+    ]
+    async with batch_worker(store.url, store.prefix):
+        told = await npm.run(url, "batches", lines=lines)
+    assert (told["same"], told["deleted"], told["listed"]) == (True, True, [told["batch"]["id"]])
+    assert told["batch"]["status"] == "completed"
+    assert told["batch"]["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    said = {one["custom_id"]: one["response"]["body"]["choices"][0]["message"]["content"] for one in told["answers"]}
+    assert said == {name: f"{name} {SAY}" for name in ("one", "two")}
 
 
 async def test_a_stream_of_a_response(npm: NpmClient, url: str) -> None:

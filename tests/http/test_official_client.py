@@ -220,6 +220,9 @@ async def test_embeddings_in_both_forms(client: AsyncOpenAI, balancer: HttpBalan
     assert [one.embedding for one in plain.data] == [one.embedding for one in answer.data]
     one = await client.embeddings.create(model="default", input="a red fox", user="me")
     assert one.data[0].embedding == fox
+    short = await client.embeddings.create(model="default", input="a red fox", dimensions=3)
+    length = sum(number**2 for number in fox[:3]) ** 0.5
+    assert short.data[0].embedding == pytest.approx([number / length for number in fox[:3]])
     with balancer.openai_sync("openai") as sync:
         told = await asyncio.to_thread(lambda: sync.embeddings.create(model="default", input="a red fox"))
     assert told.data[0].embedding == fox
@@ -236,7 +239,7 @@ async def test_errors_of_embeddings_are_the_clients_own(client: AsyncOpenAI) -> 
     wrong: dict[str, Any] = {
         "input[1]": {"input": ["a", [1, 2]]},
         "input[20]": {"input": ["a"] * 20 + ["word " * 9000]},
-        "dimensions": {"input": "a", "dimensions": 7},
+        "dimensions": {"input": "a", "dimensions": 33},
     }
     for param, fields in wrong.items():
         with pytest.raises(BadRequestError) as bad:

@@ -410,7 +410,17 @@ async def test_settings_tell_where_things_are(browser: httpx.AsyncClient, balanc
         "redis_prefix": balancer.store.prefix,
         "is_local": True,
         "has_secret": False,
+        "file_flags": [],
     }
+
+
+def test_who_copies_the_command_is_told_which_files_it_needs() -> None:
+    """Those of the balancer are on its own machine, so the command can name none."""
+    assert joining_of("rediss://queue:6379/0", "paddler").file_flags == ()
+    files = "ssl_ca_certs=/run/ca&ssl_certfile=/run/cert&ssl_keyfile=/run/key&ssl_check_hostname=no"
+    told = joining_of(f"rediss://queue:6379/0?{files}", "paddler")
+    assert told.file_flags == ("--redis-tls-ca", "--redis-tls-cert", "--redis-tls-key")
+    assert told.redis_url == "rediss://queue:6379/0?ssl_check_hostname=no"
 
 
 @pytest.mark.parametrize(

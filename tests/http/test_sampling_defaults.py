@@ -170,16 +170,39 @@ async def test_of_many_that_come_first_none_goes_without(
         await asyncio.gather(*asking)
 
 
-async def test_embeddings_that_are_switched_off(balancer: HttpBalancer, agent: HandAgent, store: Store) -> None:
-    """As Paddler 4 says it, and on its own route alone."""
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        (
+            "/api/v1/generate_embedding_batch",
+            {"input_batch": [{"id": "a", "content": "b"}], "normalization_method": "L2"},
+            "Embedding generation is not enabled in the inference parameters",
+        ),
+        ("/v1/embeddings", {"model": "default", "input": ["a", "b"]}, '"code":"embeddings_off"'),
+    ],
+)
+async def test_embeddings_that_are_switched_off(
+    balancer: HttpBalancer, agent: HandAgent, store: Store, path: str, body: dict[str, Any], told: str
+) -> None:
+    """On Paddler 4's route as that says it. What has been asked waits for nobody."""
     await set_state(store, InferenceParameters(enable_embeddings=False))
-    batch = {"input_batch": [{"id": "a", "content": "b"}], "normalization_method": "L2"}
     async with balancer.http() as http:
-        answer = await http.post("/api/v1/generate_embedding_batch", json=batch)
-    assert (answer.status_code, answer.text) == (
-        501,
-        "Embedding generation is not enabled in the inference parameters",
-    )
+        answer = await http.post(path, json=body)
+    assert answer.status_code == 501
+    assert told in answer.text
+    assert await balancer.is_idle()
+
+
+async def test_ranking_goes_on_without_embeddings(balancer: HttpBalancer, new_agent: NewAgent, store: Store) -> None:
+    await set_state(store, InferenceParameters(enable_embeddings=False))
+    agent = await new_agent(slots=1, abilities="rerank")
+    async with balancer.http() as http:
+        body = {"model": "default", "query": "a", "documents": ["b"]}
+        asking = asyncio.create_task(http.post("/v1/rerank", json=body))
+        request = await agent.take()
+        await request.emit(Vectors((b"\x00\x00\x80\x3f",), (2,)))
+        await request.finish()
+        assert (await asking).json()["results"] == [{"index": 0, "relevance_score": 1.0}]
 
 
 async def test_how_many_documents_a_request_has(balancer: HttpBalancer, new_agent: NewAgent, store: Store) -> None:

@@ -54,7 +54,7 @@ async def test_gauges_of_the_fleet(store: Store, sink: UdpSink, new_balancer: Ne
     first = await report(statsd, sink)
     assert first.keys() == GAUGES
     assert set(sink.gauges) == {f"paddler.{name}" for name in GAUGES}
-    idle = {"slots_idle": 3, "slots_processing": 0, "slots_total": 3, "agents": 2, "demand": 0, "demand_batch": 0}
+    idle = {"slots_idle": 1, "slots_processing": 0, "slots_total": 3, "agents": 2, "demand": 0, "demand_batch": 0}
     assert first == idle | {"requests_buffered": 0, "requests_buffered_since_report": 0}
     async with balancer.http() as http:
         asking = [asyncio.create_task(http.post("/v1/chat/completions", json=chat("hi"))) for _ in range(3)]
@@ -66,7 +66,7 @@ async def test_gauges_of_the_fleet(store: Store, sink: UdpSink, new_balancer: Ne
         await wait_until(two_wait)
         busy = await report(statsd, sink)
         assert busy == idle | {
-            "slots_idle": 2,
+            "slots_idle": 0,
             "slots_processing": 1,
             "demand": 3,
             "requests_buffered": 2,
@@ -80,6 +80,25 @@ async def test_gauges_of_the_fleet(store: Store, sink: UdpSink, new_balancer: Ne
             requests.append(await agent.take())
         await requests[-1].finish()
         await asyncio.gather(*asking)
+    await statsd.close()
+
+
+async def test_an_idle_slot_is_one_that_a_request_could_get(
+    store: Store, sink: UdpSink, new_balancer: NewBalancer, new_agent: NewAgent
+) -> None:
+    balancer = await new_balancer()
+    drained, gone, _ = await new_agent(slots=4), await new_agent(slots=8), await new_agent(slots=1)
+    statsd = reporter(store, sink)
+    await statsd.run_lead_once()
+    assert (await report(statsd, sink))["slots_idle"] == 13
+    async with balancer.http("management") as http:
+        (await http.post(f"/api/v1/agent/{drained.agent_id}/drain")).raise_for_status()
+        # Its lease is over, and nobody has reaped it yet.
+        await store.redis.zadd(gone.pool.keys.agents(), {gone.agent_id: 1})
+        told = await report(statsd, sink)
+        health = (await http.get("/health", headers={"accept": "application/json"})).json()
+    assert (told["slots_idle"], told["slots_total"], told["agents"]) == (1, 13, 3)
+    assert health["slots_idle"] == told["slots_idle"]
     await statsd.close()
 
 

@@ -1,7 +1,8 @@
 // What the tests do with OpenAI's npm client. Arguments: the base URL, a case of `cases`, and what it takes as JSON.
 // Prints what came as JSON.
 import OpenAI from "openai";
-import { zodTextFormat } from "openai/helpers/zod";
+import { toFile } from "openai";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const [baseURL, name, given] = process.argv.slice(2);
@@ -13,6 +14,8 @@ async function collect(stream) {
   for await (const event of stream) events.push(event);
   return events;
 }
+
+const Fox = z.object({ name: z.string().max(20), legs: z.number().int().min(0).max(9) });
 
 const cases = {
   async chatStream({ say }) {
@@ -65,10 +68,40 @@ const cases = {
   },
 
   async responsesParse({ ask }) {
-    const Fox = z.object({ name: z.string().max(20), legs: z.number().int().min(0).max(9) });
     const text = { format: zodTextFormat(Fox, "fox") };
     const response = await client.responses.parse({ model, input: ask, text, max_output_tokens: 200 });
     return { parsed: response.output_parsed, status: response.status };
+  },
+
+  async chatParse({ ask }) {
+    const messages = [{ role: "user", content: ask }];
+    const response_format = zodResponseFormat(Fox, "fox");
+    const completion = await client.chat.completions.parse({ model, messages, response_format, max_tokens: 200 });
+    const [choice] = completion.choices;
+    return { parsed: choice.message.parsed, reason: choice.finish_reason };
+  },
+
+  async completions({ prompt }) {
+    const whole = await client.completions.create({ model, prompt, max_tokens: 200 });
+    const chunks = await collect(await client.completions.create({ model, prompt, max_tokens: 200, stream: true }));
+    const [choice] = whole.choices;
+    return { text: choice.text, reason: choice.finish_reason, streamed: chunks.map((one) => one.choices[0]?.text ?? "").join("") };
+  },
+
+  async batches({ lines }) {
+    const text = lines.map((line) => JSON.stringify(line)).join("\n");
+    const file = await client.files.create({ file: await toFile(Buffer.from(text), "in.jsonl"), purpose: "batch" });
+    const same = await (await client.files.content(file.id)).text();
+    let batch = await client.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" });
+    while (!["completed", "failed", "expired", "cancelled"].includes(batch.status)) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      batch = await client.batches.retrieve(batch.id);
+    }
+    const output = await (await client.files.content(batch.output_file_id)).text();
+    const listed = (await collect(client.batches.list({ limit: 1 }))).map((one) => one.id);
+    const { deleted } = await client.files.delete(file.id);
+    const answers = output.trim().split("\n").map((line) => JSON.parse(line));
+    return { same: same === text, batch, answers, listed, deleted };
   },
 
   async embeddings({ texts }) {

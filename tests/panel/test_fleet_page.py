@@ -85,7 +85,8 @@ def test_a_killed_agent_goes(screen: Screen, fleet: PanelFleet) -> None:
 
 
 def test_a_fleet_without_agents_teaches_how_to_get_one(new_screen: Callable[[str], Screen], tmp_path: Path) -> None:
-    fleet = PanelFleet(tmp_path, "--engine", "scripted", "--agents", "0")
+    """The command is run as it is copied, and serves the model that the desired state names: the starter model."""
+    fleet = PanelFleet(tmp_path, "--engine", "llama", "--agents", "0")
     try:
         fleet.wait_ready()
         screen = new_screen(fleet.panel_url)
@@ -93,9 +94,16 @@ def test_a_fleet_without_agents_teaches_how_to_get_one(new_screen: Callable[[str
         expect(page.get_by_role("heading", name="No agents yet")).to_be_visible()
         command = page.get_by_label("command that adds an agent", exact=True)
         expect(command).to_contain_text("paddler agent --slots 4")
+        expect(page.get_by_text("No model is set for this pool")).to_have_count(0)
         screen.shoot_all("fleet-empty")
-        fleet.start(*shlex.split(command.inner_text())[1:], "--engine", "scripted", "--name", "first")
-        expect(row(page, "first")).to_contain_text("ready")
+        card = page.get_by_role("region", name="No agents")
+        card.get_by_label("Name").fill("first")
+        card.get_by_label("Slots").fill("1")
+        expect(command).to_contain_text("--slots 1 --name first")
+        program, *arguments = shlex.split(command.inner_text())
+        assert program == "paddler"
+        fleet.start(*arguments)
+        expect(row(page, "first")).to_contain_text("ready", timeout=60_000)
         expect(page.get_by_role("heading", name="No agents yet")).to_have_count(0)
     finally:
         fleet.end()

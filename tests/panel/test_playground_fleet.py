@@ -48,6 +48,46 @@ def test_an_agent_dies_in_the_middle_and_the_answer_goes_on(screen: Screen, flee
             process.kill()
 
 
+def test_an_agent_goes_in_one_tab_and_the_stream_in_another_goes_on(screen: Screen, fleet: PanelFleet) -> None:
+    """Two tabs of a visitor: the feed of the first shows the agent go, the second hears its chat to the end."""
+    doomed = fleet.add_agent("doomed", "--pool", "spare")
+    fleet_page = screen.open("fleet")
+    box = fleet_page.locator(".agent-box", has_text="doomed")
+    expect(box).to_contain_text("ready")
+    other = Screen(screen.page.context, fleet.panel_url)
+    playground = Playground(other, fleet)
+    playground.set_up(max_tokens="200", ignore_eos="true")
+    playground.send("Tell me a long story about the sea.")
+    playground.begun()
+    doomed.kill()
+    expect(box).to_have_count(0)
+    expect(fleet_page.locator(".agent-box", has_text="agent-1")).to_contain_text("ready")
+    expect(playground.over()).to_contain_text("200 tokens")
+    assert playground.known()["state"] == "done"
+    assert words(playground.text.inner_text()) == words(playground.said())
+    assert other.problems == []
+
+
+def test_what_a_model_thinks_is_apart_from_what_it_answers(screen: Screen, fleet: PanelFleet) -> None:
+    """Folded away, and no part of the answer."""
+    thinker = fleet.add_agent("thinker", "--pool", "thinkers")
+    try:
+        playground = Playground(screen, fleet, "thinkers")
+        playground.send("[[think]] [[say=Is it the red one? I think so.</think>The *red* one.]]")
+        answer = playground.over()
+        thought = answer.locator("details", has_text="What it thought")
+        expect(playground.text.last).to_have_text("The red one.")
+        expect(thought).not_to_have_attribute("open", re.compile(".*"))
+        thought.locator("summary").click()
+        expect(thought).to_contain_text("Is it the red one? I think so.")
+        screen.shoot_all("playground-thought")
+        message = playground.known()["response"]["choices"][0]["message"]
+        assert message["reasoning_content"] == "Is it the red one? I think so."
+        assert message["content"] == "The *red* one."
+    finally:
+        thinker.kill()
+
+
 def test_without_an_agent_it_says_where_it_waits(screen: Screen, fleet: PanelFleet) -> None:
     first = fleet.add_agent("passing", "--pool", "later")
     playground = Playground(screen, fleet, "later")

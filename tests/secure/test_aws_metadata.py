@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import Any
+
 import pytest
 import rich_click as click
 from click.testing import CliRunner, Result
@@ -9,7 +13,7 @@ from fake_metadata import fake_metadata
 from secure_servers import free_port
 
 from paddler.aws_metadata import MetadataError, local_ipv4
-from paddler.settings import ADDRESS, Address, aws_options, option
+from paddler.settings import ADDRESS, AWS_VARIABLE, Address, aws_options, option
 
 CALLS = ["PUT /latest/api/token 200", "GET /latest/meta-data/local-ipv4 200"]
 
@@ -63,3 +67,42 @@ def test_what_is_asked_in_vain() -> None:
 
 def test_a_name_is_left_to_whoever_binds_it() -> None:
     assert run("--inference-addr", "localhost:8061").output == "localhost:8061 None\n"
+
+
+def all_commands() -> Iterator[tuple[str, click.Command]]:
+    """Subcommands as `probe balancer`."""
+    for one in entry_points(group="paddler.commands"):
+        command: click.Command = one.load()
+        yield one.name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{one.name} {name}", child) for name, child in command.commands.items())
+
+
+COMMANDS = dict(all_commands())
+ASKING = sorted(name for name, command in COMMANDS.items() if any(one.type is ADDRESS for one in command.params))
+
+
+def given(name: str, *flags: str) -> dict[str, Any]:
+    """What the process `paddler NAME` would be started with."""
+    return dict(COMMANDS[name].make_context(name, list(flags)).params)
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_every_command_with_an_address_asks_where_it_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By flag and by AWS's own variable: nobody on this machine answers at the default endpoint."""
+    params = [one for one in COMMANDS[name].params if one.type is ADDRESS]
+    # Of StatsD where there is one: a worker has no other.
+    param = next((one for one in params if one.name == "statsd_addr"), params[0])
+    flag, field = param.opts[0], str(param.name)
+    wanted = f"aws:metadata:local-ipv4:{9000 + len(name)}"
+    with fake_metadata("10.1.2.3") as server:
+        told = given(name, flag, wanted, "--aws-metadata-endpoint", server.url)[field]
+        assert told == Address("10.1.2.3", 9000 + len(name))
+        monkeypatch.setenv(AWS_VARIABLE, server.url)
+        monkeypatch.setenv(f"PADDLER_{field.upper()}", wanted)
+        assert given(name)[field] == told
+        assert server.calls == CALLS * 2
+
+
+def test_which_commands_these_are() -> None:
+    assert {"worker", "balancer", "up", "doctor", "probe balancer"} <= set(ASKING)

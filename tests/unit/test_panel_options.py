@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,6 +19,17 @@ def test_the_old_flag_means_the_default_address_and_says_what_to_say_instead() -
     assert [entry["log_level"] for entry in logged] == ["warning", "warning"]
     assert "--web-admin-panel-addr 127.0.0.1:8062" in logged[0]["event"]
     assert panel_address(None, is_dashboard_enabled=False) is None
+
+
+def test_paddler_up_takes_the_old_flag() -> None:
+    """Which has a panel without it: all that is to be seen here, before it fails to reach a Redis, is the warning."""
+    command = (sys.executable, "-P", "-m", "paddler", "up", "--management-dashboard-enable")
+    done = subprocess.run(
+        (*command, "--redis-url", "redis://127.0.0.1:1"), capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "--management-dashboard-enable is deprecated; say --web-admin-panel-addr 127.0.0.1:8062" in done.stderr
+    assert "cannot be used" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import structlog
 from paddler.clock import Clock
 from paddler.engine import Embedded, Event, Job, ModelError, Working
 from paddler.errors import EngineFailed
-from paddler.payload import check_dimensions, check_payload
+from paddler.payload import check_payload, vector_size
 from paddler.vectors import check_earlier_size, pack_vector
-from paddler.wire.agent import Encode, Rerank
+from paddler.wire.agent import Encode
 from paddler.wire.balancer import FinishReason
 from workers.agent.context import AttachedOptions, Context, Decoded
 from workers.agent.embed_task import Task, Text
@@ -170,9 +170,7 @@ class Embedder:
                 if not task.is_checked:
                     check_payload(task.payload)
                     check_pooled(self._pooling, task.payload)
-                    check_dimensions(task.payload, self._model.embedding_size)
-                    size = 1 if isinstance(task.payload, Rerank) else self._model.embedding_size
-                    check_earlier_size(task.job, size)
+                    check_earlier_size(task.job, vector_size(task.payload, self._model.embedding_size))
                     task.is_checked = True
                 while not task.is_prepared:
                     tokens = self._encoder.encode(task.payload, task.num_prepared, self._max_tokens)

@@ -23,7 +23,7 @@ from paddler.logs import get_logger
 from paddler.metrics.options import statsd_of, statsd_options
 from paddler.metrics.statsd import Statsd, StatsdSettings
 from paddler.presence import Presence
-from paddler.settings import Address, log_options, option, redis_options
+from paddler.settings import Address, aws_options, log_options, option, redis_options
 from paddler.store.client import COMMAND_TIMEOUT_S, TROUBLE, Store, connect, connection_pool
 from paddler.store.fitness import warn_of_faults
 from paddler.store.keys import upkeep_key
@@ -168,6 +168,7 @@ async def close_worker(worker: Worker) -> None:
 )
 @file_store_option
 @statsd_options
+@aws_options
 @log_options
 def command(
     *,

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from paddler.engine import Done, Embedded, Job
 from paddler.errors import EngineFailed, InvalidField
-from paddler.payload import check_dimensions
+from paddler.payload import vector_size
 from paddler.vectors import check_earlier_size, pack_vector
 from paddler.wire.agent import Embed, Encode
 from paddler.wire.balancer import FinishReason, Usage
@@ -64,8 +64,7 @@ async def encode(job: Job, payload: Encode, server: Server, client: UpstreamClie
         texts = payload.inputs[begin : begin + AT_ONCE]
         rows, num_tokens = await _rows(payload, texts, server, client)
         try:
-            check_dimensions(payload, len(rows[0]))
-            check_earlier_size(job, len(rows[0]))
+            check_earlier_size(job, vector_size(payload, len(rows[0])))
         except (InvalidField, EngineFailed) as error:
             raise Refused(error) from None
         shares = _split(num_tokens, texts)
@@ -79,9 +78,8 @@ async def _rows(
     payload: Encode, texts: Sequence[str], server: Server, client: UpstreamClient
 ) -> tuple[list[list[float]], int]:
     if isinstance(payload, Embed):
+        # Without `dimensions`, which many servers refuse or ignore: they are shortened here.
         body: dict[str, Any] = {"model": server.model, "input": list(texts), "encoding_format": "float"}
-        if payload.dimensions is not None:
-            body["dimensions"] = payload.dimensions
         told = _read(await client.post(EMBEDDINGS, body), Embeddings)
         found = {one.index: one.embedding for one in told.data}
     else:

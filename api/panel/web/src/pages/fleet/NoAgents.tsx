@@ -10,7 +10,6 @@ export function NoAgents() {
           buffer: start an agent and it takes them, in order. Start as many as you like, on as many machines.
         </p>
         <div class="narrow left"><AgentCommand /></div>
-        <p class="narrow small">It loads the model that the pool's desired state names, appears here at once, and is ready within seconds.</p>
       </Empty>
     </section>
   );

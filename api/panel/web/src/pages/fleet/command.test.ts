@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { agentCommand, checkName, checkSlots } from "./command";
 
-const joining = { redis_url: "redis://10.0.0.1:6379/0", redis_prefix: "paddler", is_local: false, has_secret: false };
+const joining = { redis_url: "redis://10.0.0.1:6379/0", redis_prefix: "paddler", is_local: false, has_secret: false, file_flags: [] };
 
 test("the command has what is not the default", () => {
   expect(agentCommand(joining, { name: "", slots: "4", pool: "default" })).toBe("paddler agent --slots 4 --redis-url redis://10.0.0.1:6379/0");

@@ -6,6 +6,8 @@ export interface Joining {
   /** Only the balancer's own machine reaches that. */
   is_local: boolean;
   has_secret: boolean;
+  /** Of files that the balancer has for TLS; the agent's machine needs its own. */
+  file_flags: readonly string[];
 }
 
 const DEFAULT_PREFIX = "paddler";
