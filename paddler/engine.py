@@ -203,8 +203,10 @@ class NoFreeSlot(RuntimeError):
 
 
 class ModelError(Exception):
-    """An engine cannot be built because its model cannot be served; the message says why, `kind` what sort of issue."""
+    """An engine cannot be built because its model cannot be served; the message says why, `kind` what sort of issue.
+    `path` is the file at fault, empty if that is the model."""
 
-    def __init__(self, message: str, *, kind: IssueKind = "ModelCannotBeLoaded") -> None:
+    def __init__(self, message: str, *, kind: IssueKind = "ModelCannotBeLoaded", path: str = "") -> None:
         super().__init__(message)
         self.kind: IssueKind = kind
+        self.path = path
