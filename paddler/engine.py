@@ -165,9 +165,22 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     issues: tuple[Issue, ...] = ()
 
 
+class Saved(Struct, frozen=True):
+    """What host memory holds of what has left the KV cache, and how many tokens have come back from there so far."""
+
+    num_bytes: int
+    num_tokens: int
+    num_restored: int
+
+
 class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
+
+    @property
+    def saved(self) -> Saved | None:
+        """None: nothing is saved. From any thread."""
+        ...
 
     @property
     def num_free_slots(self) -> int: ...

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import rich_click as click
 
@@ -77,7 +78,18 @@ def parse_adapter(text: str) -> LoraAdapter:
         return LoraAdapter(text)
 
 
-LAYERS, SHARES, ADAPTERS = _Layers(), _Shares(), _Adapters()
+class _Size(click.ParamType[int, str | int]):
+    name = "bytes|size"
+    _units: ClassVar = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip().lower())
+        if found is None:
+            self.fail(f"{value!r} is no size: give bytes, or a number such as 512MiB or 2GiB.", param, ctx)
+        return int(float(found[1]) * self._units[found[2]])
+
+
+LAYERS, SHARES, ADAPTERS, SIZE = _Layers(), _Shares(), _Adapters(), _Size()
 _CACHE = click.Choice(get_args(CacheType), case_sensitive=False)
 
 _OPTIONS = (
@@ -110,6 +122,7 @@ _OPTIONS = (
         help="Images are made smaller until no side is longer than so many pixels; by default 1024.",
     ),
     option("--context-shift", is_flag=True, default=None, help="Go on with the newer half of a context that is full."),
+    option("--kv-ram", type=SIZE, help="Host memory for what leaves the KV cache, such as 2GiB; by default none."),
 )
 NAMES = (
     "threads",
@@ -125,6 +138,7 @@ NAMES = (
     "multimodal_projection",
     "image_resize_to_fit",
     "context_shift",
+    "kv_ram",
 )
 
 

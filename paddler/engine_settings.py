@@ -44,6 +44,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     with `split_mode` `none` all is on `main_gpu`. `lora_adapters` change the weights for all requests alike. With
     `context_shift` a request that asks for more tokens than fit goes on with the newer half of its context.
 
+    `kv_ram` bytes of host memory take what leaves the KV cache and give it back to whom it serves; 0: it is forgotten.
+
     `multimodal_projection` is the file of the projection for images; None: they are refused. Images are made smaller
     until no side is longer than `image_resize_to_fit` pixels.
 
@@ -72,6 +74,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     pooling: PoolingName | None = None
     """None is the model's own, else the mean."""
     context_shift: bool = False
+    kv_ram: int = 0
     multimodal_projection: str | None = None
     image_resize_to_fit: int = 1024
     chat_template: str | None = None
@@ -90,6 +93,8 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
             )
         if self.n_gpu_layers < ALL_LAYERS:
             raise SettingError(f"`n_gpu_layers` is a number of layers, or -1 for all, not {self.n_gpu_layers}")
+        if self.kv_ram < 0:
+            raise SettingError(f"`kv_ram` is a number of bytes, 0 for none, not {self.kv_ram}")
         if self.main_gpu < 0:
             raise SettingError(f"`main_gpu` is the number of a GPU, counted from 0, not {self.main_gpu}")
         if not 1 <= self.image_resize_to_fit <= MAX_SIDE:

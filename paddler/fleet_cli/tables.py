@@ -68,6 +68,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         state += f", {lane.phase}" + (f" {lane.progress:.0%}" if lane.progress else "")
     if lane.is_draining and lane.state not in ("draining", "drained"):
         state += ", drained by an operator"
+    saves = lane.saved_tokens or lane.restored_tokens
     hit, speeds = lane.cache_hit_ratio, {"output": lane.rate, "prompts": lane.prefill}
     rows = {
         "name": lane.name,
@@ -80,6 +81,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         "context": f"{lane.context_size:,} tokens" if lane.context_size else "",
         "speed": ", ".join(f"{name} {speed:,.0f} tok/s" for name, speed in speeds.items() if speed is not None),
         "cache": "" if hit is None else f"{hit:.0%} of {lane.prompt_tokens:,} prompt tokens",
+        "host memory": f"{lane.saved_tokens:,} tokens saved, {lane.restored_tokens:,} came back" if saves else "",
         "lease": "over" if lane.is_lost else f"{duration(lane.lease_left_ms)} left",
         "process": f"{lane.pid} on {lane.host}" if lane.host else "",
         "version": ", ".join(filter(None, (lane.version, lane.build))),

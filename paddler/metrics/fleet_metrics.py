@@ -194,6 +194,17 @@ def _agents(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
         "What an agent computes of one prompt, as it has measured it.",
         lambda lane: lane.prefill,
     )
+    yield of_each(
+        "paddler_agent_saved_bytes",
+        "Host memory that an agent has filled with what left its KV cache (`--kv-ram`).",
+        lambda lane: lane.saved_bytes,
+    )
+    yield of_each("paddler_agent_saved_tokens", "Tokens that an agent has saved there.", lambda lane: lane.saved_tokens)
+    yield of_each(
+        "paddler_agent_restored_tokens",
+        "Tokens that have come back from there instead of being computed, since the agent's start.",
+        lambda lane: lane.restored_tokens,
+    )
     yield of_each("paddler_agent_issues", "What keeps an agent from serving its model.", lambda lane: len(lane.issues))
     family = GaugeMetricFamily(
         "paddler_agent_state", "Agents of a name that are in a state.", labels=("pool", "agent", "state")

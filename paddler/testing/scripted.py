@@ -105,6 +105,10 @@ class ScriptedEngine:
         self._cancelled: list[Job] = []
 
     @property
+    def saved(self) -> None:
+        return None
+
+    @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - len(self._started) - len(self._running)
 

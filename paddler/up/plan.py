@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     tensor_split: tuple[float, ...] | None = None
     lora_adapters: tuple[LoraAdapter, ...] | None = None
     context_shift: bool | None = None
+    kv_ram: int | None = None
     pooling: str | None = None
     multimodal_projection: str | None = None
     image_resize_to_fit: int | None = None

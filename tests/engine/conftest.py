@@ -85,6 +85,7 @@ def engines_over(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
         max_parked: int = 64,
         projection: Path | None = None,
         fit: int = 1024,
+        kv_ram: int = 0,
     ) -> LlamaEngine:
         settings = EngineSettings(
             model_path=str(model.path),
@@ -96,6 +97,7 @@ def engines_over(model: Model) -> Iterator[Callable[..., LlamaEngine]]:
             model_name="smollm2",
             multimodal_projection=None if projection is None else str(projection),
             image_resize_to_fit=fit,
+            kv_ram=kv_ram,
         )
         made.append(LlamaEngine(model, settings, SystemClock()))
         return made[-1]

@@ -141,7 +141,14 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
     await agent.pool.renew(
         agent.agent_id,
         lease_ms=60_000,
-        snapshot={"model": "tiny", "rate": 12.5, "prefill": 80, "issues": encode_issues((issue,))},
+        snapshot={
+            "model": "tiny",
+            "rate": 12.5,
+            "prefill": 80,
+            "saved_bytes": 4096,
+            "restored_tokens": 7,
+            "issues": encode_issues((issue,)),
+        },
     )
     await new_agent(slots=2, state="loading")
     async with balancer.http() as http:
@@ -178,6 +185,8 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_agent_slots"] == {("hand", "default"): 3}
         assert found["paddler_agent_slots_processing"] == {("hand", "default"): 1}
         assert found["paddler_agent_prefill_tokens_per_second"] == {("hand", "default"): 80}
+        assert found["paddler_agent_saved_bytes"] == {("hand", "default"): 4096}
+        assert found["paddler_agent_restored_tokens"] == {("hand", "default"): 7}
         assert found["paddler_agent_issues"] == {("hand", "default"): 1}
         assert found["paddler_agent_state"] == {
             ("hand", "default", "ready"): 1,

@@ -17,6 +17,7 @@ from paddler.clock import SystemClock
 from paddler.engine import ModelError
 from workers.agent.crew import Crew
 from workers.agent.llama import LogitArray, Model, Options, Pooling, forget_problems, lib, pointer_to, problems
+from workers.agent.saved_states import State
 from workers.agent.tokens import TokenArray
 
 _UBATCH = 512
@@ -210,6 +211,30 @@ class Context:
     def copy(self, source: int, target: int, end: int) -> None:
         """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def save(self, sequence: int, start: int, end: int, scratch: int) -> State | None:
+        """The state of the cells of a sequence from position `start` to `end`, as bytes for `restore`; `scratch` is an
+        empty sequence. None when llama.cpp does not give it."""
+        lib.llama_memory_seq_cp(self._memory, sequence, scratch, start, end)
+        state = np.empty(lib.llama_state_seq_get_size(self._pointer, scratch), np.uint8)
+        size: int = lib.llama_state_seq_get_data(
+            self._pointer, pointer_to(state, ctypes.c_uint8), state.nbytes, scratch
+        )
+        self.remove(scratch)
+        return state if size == state.nbytes else None
+
+    def restore(self, sequence: int, state: State, start: int, end: int, scratch: int) -> bool:
+        """Give the sequence, which ends at position `start`, the cells from there to `end` of a saved state. It takes
+        room for all of that for a moment. False: llama.cpp refuses it, and the sequence is as it was."""
+        size: int = lib.llama_state_seq_set_data(
+            self._pointer, pointer_to(state, ctypes.c_uint8), state.nbytes, scratch
+        )
+        first, last = self.extent(scratch)
+        is_whole = size == state.nbytes and 0 <= first <= start and last >= end - 1
+        if is_whole:
+            lib.llama_memory_seq_cp(self._memory, scratch, sequence, start, end)
+        self.remove(scratch)
+        return is_whole
 
     def extent(self, sequence: int) -> tuple[int, int]:
         """First and last position of a sequence whose cells are all there, (-1, -1) for an empty one."""

@@ -100,6 +100,10 @@ class EmbeddingEngine:
         self._rejected: list[Event] = []
 
     @property
+    def saved(self) -> None:
+        return None
+
+    @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - self._embedder.num_jobs - self._answerer.num_jobs - len(self._rejected)
 

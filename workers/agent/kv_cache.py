@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from paddler.engine import Retained
 from workers.agent.context import Context
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
+from workers.agent.saved_states import BLOCK, Kept, Part, SavedStates, State
 from workers.agent.scheduler import MIN_PREFILL_TOKENS
 from workers.agent.sequence import Sequence
 from workers.agent.tokens import num_common
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 MIN_WAIT_TOKENS = 64
 """Fewer common tokens are not worth waiting for whoever computes them already: his next step takes about as long. Who
 has waited stays for all but the last `MIN_PREFILL_TOKENS`."""
+MIN_RESTORED = 32
+"""Fewer saved tokens are not worth the room of a block: computing them takes a step, as the rest of a prompt does."""
 NO_TOKEN = -1
 EVICT_TOKENS = 256
 """At least so many cells are taken from a parked sequence at once, so that it is not told about in every step."""
@@ -32,15 +35,30 @@ EVICT_TOKENS = 256
 class KvCache:
     """Sequence ids of one context: at most `max_parked` hold ended sequences, the others are for running ones.
 
-    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked."""
+    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked. `saved` takes what is
+    evicted, and gives it back; the context has a sequence more for that then."""
 
-    def __init__(self, context: Context, *, num_running: int, max_parked: int, can_share: bool) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        num_running: int,
+        max_parked: int,
+        can_share: bool,
+        saved: SavedStates | None = None,
+    ) -> None:
         self._context = context
         self._can_share = can_share
         self._max_parked = max_parked if can_share else 0
+        self._saved = saved
+        self._scratch = num_running + max_parked
+        self.num_restored = 0
+        """Tokens that were taken back from `saved` so far."""
         self._free = list(range(num_running + max_parked))
         self._tree = PrefixCache()
         self._request_ids: dict[int, str] = {}
+        self._totals: dict[int, int] = {}
+        """Of parked ones: the tokens of their conversation, whatever of it has been evicted."""
         self._newest: dict[str, int] = {}
         """By request id: a request that comes back has two sequences for a while, and its older one is not told of."""
 
@@ -76,7 +94,8 @@ class KvCache:
                 work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
             elif self._can_share:
                 match = self._match(sequence)
-                work.num_cached = match.num_tokens
+                parts = self._reach(sequence, match.num_tokens)
+                work.num_cached = parts[-1].end if parts else match.num_tokens
                 num_ahead = max((_num_worth_waiting(one, sequence) for one in ahead), default=0)
                 work.is_held = num_ahead > 0
                 work.num_shared = num_ahead or charges.charge(match.node, match.num_tokens)
@@ -85,8 +104,9 @@ class KvCache:
             if work.num_pending > 1:
                 ahead.append(sequence)
 
-    def admit(self, sequence: Sequence) -> None:
-        """Give the sequence the cells of the longest beginning that is there, computing and copying nothing."""
+    def admit(self, sequence: Sequence, num_cells: int) -> list[Retained]:
+        """Give the sequence the cells of the longest beginning that is there, computing and copying nothing, and behind
+        them what was saved, if that fits into `num_cells`."""
         work = sequence.work
         match = Match()
         if self._can_share:
@@ -99,8 +119,68 @@ class KvCache:
                 self._context.remove(work.key)
                 match = Match()
         self._tree.add(work.key, sequence.scope, sequence.tokens, match)
-        work.num_cached, work.is_admitted, work.is_held = match.num_tokens, True, False
-        sequence.num_reused = match.num_tokens
+        events = self._restore(sequence, num_cells)
+        work.num_cached, work.is_admitted, work.is_held = self._tree.length(work.key), True, False
+        sequence.num_reused = work.num_cached
+        return events
+
+    def _reach(self, sequence: Sequence, start: int) -> list[Part]:
+        """What was saved and leads on from there, if it is worth it."""
+        if self._saved is None:
+            return []
+        wanted = sequence.tokens[: sequence.work.num_total - 1]
+        parts = self._saved.reach(sequence.scope, wanted, start)
+        return parts if parts and parts[-1].end - start >= MIN_RESTORED else []
+
+    def _restore(self, sequence: Sequence, num_cells: int) -> list[Retained]:
+        key = sequence.work.key
+        at = self._tree.length(key)
+        parts = self._reach(sequence, at)
+        if self._saved is None or not parts:
+            return []
+        # For a moment a block has cells of its own for what is there already, or not wanted.
+        num_room = parts[-1].end - at + BLOCK
+        events = self.make_room(num_room, num_cells)
+        if self._tree.num_cells + num_room > num_cells:
+            return events
+        taken: list[Part] = []
+        for part in parts:
+            state = part.block.state
+            if state is None or not self._context.restore(key, state, at, part.end, self._scratch):
+                log.warning("a saved state was refused: its tokens are computed", start=at, end=part.end)
+                events += self._told(self._saved.drop(sequence.scope, part.block))
+                break
+            self._tree.grow(key, part.end - at)
+            self.num_restored += part.end - at
+            at = part.end
+            taken.append(part)
+        self._saved.used(sequence.scope, taken)
+        return events
+
+    def _save(self, key: int, start: int) -> list[Kept]:
+        """What of the parked sequence is about to leave: the positions from `start` on."""
+        tokens = self._tree.tokens(key)
+        is_text = tokens >= 0
+        if not is_text.all():
+            # An image, or what was moved: nobody finds that again.
+            tokens = tokens[: int(is_text.argmin())]
+        if self._saved is None or len(tokens) <= start:
+            return []
+
+        def read(first: int, end: int) -> State | None:
+            return self._context.save(key, first, end, self._scratch)
+
+        request_id = self._request_ids[key]
+        return self._saved.put(self._tree.scope(key), tokens, start, request_id, self._totals[key], read)
+
+    def _told(self, kept: list[Kept]) -> list[Retained]:
+        """Of a request that is in the cache, too, what is more."""
+        events: list[Retained] = []
+        for one in kept:
+            newest = self._newest.get(one.request_id)
+            num_tokens = one.num_tokens if newest is None else max(one.num_tokens, self._tree.length(newest))
+            events.append(Retained(one.request_id, num_tokens, max(one.num_total, num_tokens)))
+        return events
 
     def _match(self, sequence: Sequence) -> Match:
         # The last token is computed in any case: its logits are wanted.
@@ -142,9 +222,10 @@ class KvCache:
             self._context.remove(key, num_tokens)
             self._tree.cut(key, num_tokens)
         self._tree.park(key)
+        self._totals[key] = num_total
         events = [Retained(sequence.job.request_id, num_tokens, num_total)]
         for other in self._tree.covered(key):
-            events += self._evict(other)
+            events += self._evict(other, saves=False)
         while len(self._tree.parked) > self._max_parked:
             events += self._evict(self._tree.parked[0])
         return events
@@ -193,26 +274,28 @@ class KvCache:
         sequence.work.num_cached = 0
 
     def _cut(self, key: int, num_kept: int) -> list[Retained]:
-        num_total = self._tree.length(key)
+        num_gone = self._tree.length(key) - num_kept
+        kept = self._save(key, num_kept)
         self._context.remove(key, num_kept)
         self._tree.cut(key, num_kept)
-        log.debug("evicted a part", sequence=key, num_tokens=num_total - num_kept, num_parked=self.num_parked)
-        return self._tell(key, num_kept, num_total)
+        log.debug("evicted a part", sequence=key, num_tokens=num_gone, num_parked=self.num_parked)
+        return self._tell(key, num_kept, self._totals[key]) + self._told(kept)
 
-    def _evict(self, key: int) -> list[Retained]:
+    def _evict(self, key: int, *, saves: bool = True) -> list[Retained]:
         num_total = self._tree.length(key)
+        kept = self._save(key, 0) if saves and key in self._tree.parked else []
         self._context.remove(key)
         self._tree.remove(key)
         self._free.append(key)
         log.debug("evicted", sequence=key, num_tokens=num_total, num_parked=self.num_parked)
-        events = self._tell(key, 0, num_total)
+        events = self._tell(key, 0, self._totals.pop(key, num_total))
         request_id = self._request_ids.pop(key)
         if self._newest.get(request_id) == key:
             del self._newest[request_id]
             for older, its_request in self._request_ids.items():
                 if its_request == request_id:
                     self._newest[request_id] = older
-        return events
+        return events + self._told(kept)
 
     def _tell(self, key: int, num_tokens: int, num_total: int) -> list[Retained]:
         request_id = self._request_ids[key]

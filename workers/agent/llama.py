@@ -141,6 +141,8 @@ class Model:
         """A token's state depends on those before it alone: it can generate, and an input can be computed in parts."""
         self.is_cuttable: bool = not (lib.llama_model_is_recurrent(pointer) or lib.llama_model_is_hybrid(pointer))
         """Its memory has a cell for every token, so that a part of a sequence can be kept or given away."""
+        self.has_window: bool = lib.llama_model_n_swa(pointer) > 0
+        """Some layers look back over a window only, and give away the cells that have left it."""
         self.context_length: int = lib.llama_model_n_ctx_train(pointer)
         self.embedding_size: int = lib.llama_model_n_embd_out(pointer)
         self.own_pooling = _pooling(self.metadata)

@@ -6,7 +6,7 @@ import structlog
 
 from paddler.clock import Clock
 from paddler.cores import num_usable_cores
-from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted
+from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted, Saved
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Embed, Generate, Rerank
@@ -17,13 +17,14 @@ from workers.agent.context import Context, Decoded
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.facts import engine_info
 from workers.agent.kv_cache import KvCache
-from workers.agent.limits import check_limits
+from workers.agent.limits import can_save_states, check_limits
 from workers.agent.llama import Model, max_sequences
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import PromptEncoder, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.rendering import local_time
+from workers.agent.saved_states import SavedStates
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.shifting import check_can_shift, num_kept
@@ -51,10 +52,12 @@ class LlamaEngine:
         num_threads = num_usable_cores() if settings.threads is None else settings.threads
         has_gpu, projection = settings.n_gpu_layers != 0, settings.multimodal_projection
         projector = open_projector(projection, model, num_threads=num_threads, uses_gpu=has_gpu)
-        max_parked = min(settings.max_parked, max_sequences() - settings.slots) if model.is_cuttable else 0
+        saves = can_save_states(model, settings)
+        most = max_sequences() - settings.slots - saves
+        max_parked = min(settings.max_parked, most) if model.is_cuttable else 0
         self._context = Context(
             model,
-            num_sequences=settings.slots + max_parked,
+            num_sequences=settings.slots + max_parked + saves,
             context_size=settings.context_size,
             max_batch=min(settings.n_batch, settings.context_size),
             num_threads=num_threads,
@@ -90,13 +93,25 @@ class LlamaEngine:
             token_s=token_s,
             options=options,
         )
-        self._kv = KvCache(self._context, num_running=settings.slots, max_parked=max_parked, can_share=can_share)
+        self._saved = SavedStates(settings.kv_ram) if saves and can_share else None
+        self._kv = KvCache(
+            self._context,
+            num_running=settings.slots,
+            max_parked=max_parked,
+            can_share=can_share,
+            saved=self._saved,
+        )
         self._started: dict[int, tuple[Job, Generate]] = {}
         self._sequences: dict[int, Sequence] = {}
         """Both by sequence id, the oldest first; the prompts of the former are not tokenised yet."""
         self._cancelled: set[int] = set()
         self._signs = SignsOfLife()
         self.num_preempted, self._has_computed = 0, False
+
+    @property
+    def saved(self) -> Saved | None:
+        states = self._saved
+        return None if states is None else Saved(states.num_bytes, states.num_tokens, self._kv.num_restored)
 
     @property
     def num_free_slots(self) -> int:
@@ -178,7 +193,7 @@ class LlamaEngine:
         for key in plan.preempted:
             self._preempt(key, events)
         for key in plan.admitted:
-            self._kv.admit(self._sequences[key])
+            events += self._kv.admit(self._sequences[key], self._scheduler.num_cells)
         if not plan.chunks:
             return events
         events += self._kv.make_room(sum(chunk.num_tokens for chunk in plan.chunks), self._scheduler.num_cells)

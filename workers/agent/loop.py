@@ -38,7 +38,7 @@ from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
 from workers.agent.standing import Standing
-from workers.agent.telling import tell
+from workers.agent.telling import saved_fields, tell
 from workers.agent.template_trials import TemplateTrials
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class AgentLoop:
 
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
-        now, measured = self._clock.monotonic(), self._observer.snapshot()
+        now, measured = self._clock.monotonic(), {**self._observer.snapshot(), **saved_fields(self.engine.engine.saved)}
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
         self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()

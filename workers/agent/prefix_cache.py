@@ -5,13 +5,14 @@ happen to hold the same tokens: siblings may begin alike, where two sequences ha
 those are two sets of cells. So the number of tokens in the tree is the number of cells in use.
 
 Sequences have integer keys. One is *running* from `add` to `park` and *parked* from then on to `remove`. Sequences of
-different scopes never meet. Every node is resident today; one whose cells were saved elsewhere would be a node too.
+different scopes never meet. Every node is resident; what was saved when it left is in `saved_states.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 from msgspec import Struct
 
 from workers.agent.tokens import TokenArray, num_common
@@ -75,6 +76,13 @@ class PrefixCache:
     def leaf(self, key: int) -> Node | None:
         """Where the sequence ends; None when it is not here."""
         return self._leaves.get(key)
+
+    def tokens(self, key: int) -> TokenArray:
+        """What the sequence holds; a view."""
+        return self._buffers[key][: self.length(key)] if key in self._leaves else np.empty(0, np.int32)
+
+    def scope(self, key: int) -> str:
+        return self._scopes[key]
 
     def length(self, key: int) -> int:
         return self._leaves[key].end if key in self._leaves else 0

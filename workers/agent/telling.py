@@ -7,6 +7,7 @@ from typing import assert_never
 
 import msgspec
 
+from paddler.engine import Saved
 from paddler.jobs.enquiry import answer
 from paddler.store.scripts import PoolScripts
 from paddler.wire.agent import Ask
@@ -22,3 +23,14 @@ async def tell(pool: PoolScripts, ask: Ask, *, metadata: Mapping[str, str] | Non
         case _:
             assert_never(ask.what)
     await answer(pool, ask.question_id, msgspec.json.encode(told))
+
+
+def saved_fields(saved: Saved | None) -> Mapping[str, int]:
+    """Of an agent's hash; none where nothing is saved."""
+    if saved is None:
+        return {}
+    return {
+        "saved_bytes": saved.num_bytes,
+        "saved_tokens": saved.num_tokens,
+        "restored_tokens": saved.num_restored,
+    }

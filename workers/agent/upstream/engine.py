@@ -139,6 +139,10 @@ class UpstreamEngine:
         return structs.replace(self._info, slots_usable=condition.num_slots, issues=condition.issues)
 
     @property
+    def saved(self) -> None:
+        return None
+
+    @property
     def num_free_slots(self) -> int:
         return self._info.slots_total - len(self._jobs)
 

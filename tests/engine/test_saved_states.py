@@ -1,0 +1,226 @@
+"""Host memory behind the KV cache: what left the cache comes back instead of being computed, and says the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from paddler.engine import Job, Retained
+from paddler.testing.engine_run import EngineRun, Outcome, make_job
+from workers.agent.context import Context, Decoded
+from workers.agent.llama import LogitArray, Model
+from workers.agent.llama_engine import LlamaEngine
+from workers.agent.saved_states import BLOCK, SavedStates, State
+
+MakeLlama = Callable[..., LlamaEngine]
+PLENTY = 1 << 30
+WORDS = ("red", "fox", "tree", "river", "stone", "cloud", "bird", "house", "road", "light", "song", "rain", "door")
+
+
+def story(seed: int, num_words: int) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=num_words))
+
+
+def of_tenant(scope: str, job: Job) -> Job:
+    return replace(job, payload=replace(job.payload, cache_scope=scope))
+
+
+class Counted:
+    """An engine, and how many tokens it computes."""
+
+    def __init__(self, engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.run, self.engine, self.num_computed = EngineRun(engine), engine, 0
+        decode = engine._context.decode
+
+        def counted() -> Decoded:
+            self.num_computed += engine._context.batch.size
+            return decode()
+
+        monkeypatch.setattr(engine._context, "decode", counted)
+
+    def finish(self, job: Job) -> tuple[int, Outcome]:
+        before = self.num_computed
+        [outcome] = self.run.finish(job)
+        return self.num_computed - before, outcome
+
+
+def check_books(engine: LlamaEngine) -> None:
+    tree, context = engine._kv._tree, engine._context
+    for key in range(engine.info.slots_total + engine.info.max_parked + 1):
+        assert context.extent(key) == ((0, tree.length(key) - 1) if tree.length(key) else (-1, -1))
+    assert engine._kv.num_cells <= engine._scheduler.num_cells
+
+
+@pytest.fixture
+def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that never ends by itself."""
+    monkeypatch.setattr(model, "end_tokens", frozenset[int]())
+
+
+@pytest.mark.usefixtures("endless")
+def test_what_was_evicted_comes_back(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(make_llama(kv_ram=PLENTY, context_size=1024), monkeypatch)
+    first, begun = counted.finish(make_job("a", story(1, 600), max_tokens=8))
+    counted.finish(make_job("b", story(2, 700), max_tokens=8))
+    check_books(counted.engine)
+    again, outcome = counted.finish(make_job("c", story(1, 600), max_tokens=8))
+    assert first > 600
+    assert again == 8, "the last token of the prompt, and seven of the answer"
+    assert outcome.ids[0] == begun.ids[0]
+    assert outcome.done.usage.cached_tokens == begun.done.usage.prompt_tokens - 1
+    check_books(counted.engine)
+
+
+@pytest.mark.usefixtures("endless")
+def test_random_conversations_say_what_they_would_without(make_llama: MakeLlama) -> None:
+    """Each turn is also given to an engine that never had any of it. Cells lie in another order, in which attention
+    adds: of four layers that moves a logarithm by up to 0.2, also where nothing is restored."""
+    engine = make_llama(kv_ram=PLENTY, context_size=640, n_batch=48, slots=2)
+    saving = EngineRun(engine)
+    plain = EngineRun(make_llama(context_size=640, n_batch=48, max_parked=0, slots=1))
+    chosen, texts = random.Random(7), [story(seed, 120) for seed in range(4)]
+    for turn in range(16):
+        at = chosen.randrange(len(texts))
+        if len(texts[at]) > 1400:
+            texts[at] = story(100 + turn, 120)
+        [here] = saving.finish(make_job(f"s{turn}", texts[at], max_tokens=2, logprobs=0))
+        [there] = plain.finish(make_job(f"p{turn}", texts[at], max_tokens=2, logprobs=0))
+        assert here.ids[0] == there.ids[0]
+        assert here.logprobs[0].logprob == pytest.approx(there.logprobs[0].logprob, abs=0.5)
+        texts[at] += here.text + " " + story(1000 + turn, 30)
+        check_books(engine)
+    assert engine._kv.num_restored > 200
+
+
+def test_a_restored_state_has_the_same_bits(model: Model) -> None:
+    """In blocks, into another context of the model, and not all of the last one."""
+    tokens = np.array(model.tokenize(story(1, 400)), np.int32)[: BLOCK + 141]
+    one, other = (Context(model, num_sequences=3, context_size=1024, max_batch=48, num_threads=1) for _ in range(2))
+
+    def compute(context: Context, start: int, end: int) -> LogitArray:
+        for at in range(start, end, 40):
+            context.batch.clear()
+            context.batch.add(tokens[at : min(at + 40, end)], at, 0, wants_logits=True)
+            assert context.decode() is Decoded.OK
+        return context.logits()[0].copy()
+
+    compute(one, 0, BLOCK + 140)
+    states = [one.save(0, *block, 2) for block in ((0, BLOCK), (BLOCK, BLOCK + 140))]
+    expected = compute(one, BLOCK + 140, BLOCK + 141)
+    assert states[0] is not None
+    assert states[1] is not None
+    assert other.restore(0, states[0], 0, BLOCK, 2)
+    assert other.restore(0, states[1], BLOCK, BLOCK + 120, 2)
+    assert other.extent(0) == (0, BLOCK + 119)
+    assert other.extent(2) == (-1, -1)
+    compute(other, BLOCK + 120, BLOCK + 140)
+    assert (compute(other, BLOCK + 140, BLOCK + 141) == expected).all()
+    one.close()
+    other.close()
+
+
+@pytest.mark.usefixtures("endless")
+def test_no_other_scope_gets_it(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(make_llama(kv_ram=PLENTY, context_size=1024), monkeypatch)
+    counted.finish(of_tenant("acme", make_job("a", story(1, 600), max_tokens=2)))
+    counted.finish(make_job("b", story(2, 700), max_tokens=2))
+    num_computed, outcome = counted.finish(of_tenant("other", make_job("c", story(1, 600), max_tokens=2)))
+    assert num_computed > 600
+    assert outcome.done.usage.cached_tokens == 0
+
+
+@pytest.mark.usefixtures("endless")
+def test_what_is_told_of_a_request(make_llama: MakeLlama) -> None:
+    """Routers go on taking it for held while it is saved, and hear when it is not any more."""
+    a_block = 4 * 2 * 192 * 2 * BLOCK
+    engine = make_llama(kv_ram=int(6.2 * a_block))
+    run, held, saved = EngineRun(engine), dict[str, tuple[int, int]](), engine._saved
+    assert saved is not None
+
+    def finish(name: str, seed: int) -> None:
+        run.start(make_job(name, story(seed, 700), max_tokens=2))
+        while run.engine.num_free_slots < run.engine.info.slots_total:
+            for event in run.engine.step():
+                if isinstance(event, Retained):
+                    held[event.request_id] = (event.num_tokens, event.num_total)
+
+    finish("a", 1)
+    finish("b", 2)
+    assert held["a"][0] == held["a"][1] > 600, "evicted, but saved"
+    assert 0 < saved.num_bytes <= saved.max_bytes
+    for seed in range(3, 7):
+        finish(str(seed), seed)
+    assert held["a"][0] == 0
+    assert saved.num_bytes <= saved.max_bytes
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_state_that_is_refused_is_computed(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(make_llama(kv_ram=PLENTY, context_size=1024), monkeypatch)
+    _, begun = counted.finish(make_job("a", story(1, 600), max_tokens=2))
+    counted.finish(make_job("b", story(2, 700), max_tokens=2))
+    saved = counted.engine._saved
+    assert saved is not None
+    [(_, first), *_] = saved._used.values()
+    while first.parent is not None and first.parent.parent is not None:
+        first = first.parent
+    assert first.state is not None
+    first.state = first.state[:-64]
+    num_computed, outcome = counted.finish(make_job("c", story(1, 600), max_tokens=2))
+    assert num_computed > 500
+    assert outcome.ids[0] == begun.ids[0]
+    check_books(counted.engine)
+
+
+class TestBooks:
+    """The bookkeeping alone: states are as many bytes as they have tokens."""
+
+    @staticmethod
+    def read(start: int, end: int) -> State | None:
+        return np.zeros(end - start, np.uint8)
+
+    def test_a_common_beginning_is_kept_once(self) -> None:
+        saved = SavedStates(10_000)
+        common = np.arange(2 * BLOCK, dtype=np.int32)
+        one, other = (np.concatenate([common, np.full(100, n, np.int32)]) for n in (7, 8))
+        saved.put("", one, 0, "one", 612, self.read)
+        saved.put("", other, 0, "other", 612, self.read)
+        assert saved.num_bytes == saved.num_tokens == 2 * BLOCK + 200
+        assert [part.end for part in saved.reach("", other, 0)] == [BLOCK, 2 * BLOCK, 612]
+        assert [part.end for part in saved.reach("", one[:300], 10)] == [BLOCK, 300]
+        assert saved.reach("elsewhere", one, 0) == []
+
+    def test_an_end_grows_into_a_block(self) -> None:
+        saved, tokens = SavedStates(10_000), np.arange(400, dtype=np.int32)
+        saved.put("", tokens[:100], 0, "a", 100, self.read)
+        told = saved.put("", tokens, 0, "b", 400, self.read)
+        assert saved.num_bytes == 400
+        assert {one.request_id: one.num_tokens for one in told} == {"a": 0, "b": 400}
+
+    def test_what_is_not_there_ends_it(self) -> None:
+        saved, tokens = SavedStates(10_000), np.arange(600, dtype=np.int32)
+        saved.put("", tokens, BLOCK, "a", 600, self.read)
+        assert saved.reach("", tokens, 0) == []
+        assert [part.end for part in saved.reach("", tokens, BLOCK)] == [2 * BLOCK, 600]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_bounds_and_owners_hold(self, seed: int) -> None:
+        chosen, saved, held = random.Random(seed), SavedStates(3_000), dict[str, int]()
+        conversations = [np.array(chosen.choices(range(3), k=900), np.int32) for _ in range(4)]
+        for _ in range(200):
+            tokens = chosen.choice(conversations)[: chosen.randrange(20, 900)]
+            if chosen.random() < 0.3:
+                saved.used("", saved.reach("", tokens, 0))
+                continue
+            name = str(chosen.randrange(40))
+            for one in saved.put("", tokens, chosen.choice((0, 0, 200)), name, len(tokens), self.read):
+                held[one.request_id] = one.num_tokens
+            blocks = [block for _, block in saved._used.values()]
+            assert saved.num_bytes == sum(block.num_bytes for block in blocks) <= 3_000
+            assert saved.num_tokens == sum(len(block.tokens) for block in blocks if block.state is not None)
+            owners = {owner: block.end for block in blocks for owner in block.owners}
+            assert owners == {name: num for name, num in held.items() if num}
