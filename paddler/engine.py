@@ -144,7 +144,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     `facts` None: there is no model. `vocabulary` and `weights` as in `wire.balancer.Opened`.
 
     `slots_usable` and `issues` may change while an engine runs, and are asked for with every renewal of the lease: how
-    many slots may be used now (None: all of them), and what keeps it from serving with the others."""
+    many slots may be used now (None: all of them), and what keeps it from serving, with the others or all that is
+    asked."""
 
     model: str
     slots_total: int

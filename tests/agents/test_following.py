@@ -14,6 +14,7 @@ from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway
 from paddler.presence import processes
+from paddler.store.turn_keys import losses_key
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
@@ -189,6 +190,21 @@ async def test_what_cannot_be_loaded_costs_one_try_and_the_old_one_comes_back(fo
     assert loads == ["light", "heavy", "light"]
     await following.put(following.model("other"))
     await agent.serves("other", 3)
+
+
+async def test_where_one_was_lost_over_a_state_the_others_wait_and_say_so(following: FollowingFleet) -> None:
+    """A file that kills whoever loads it must not take down agent after agent."""
+    await following.put(following.model("m1"))
+    agent = following.agent()
+    await agent.serves("m1", 1)
+    turns = following.fleet.store.turns("default")
+    assert await turns.turn("lost", agent_id="", slots=SLOTS, lease_ms=1, version=2)
+    await following.put(following.model("m2"))
+    told = await agent.is_told(state="ready", state_application_status="AttemptedAndRetrying", applied_version=1)
+    assert "lost while changing to version 2" in told["issues"]
+    await turns.redis.hset(losses_key(following.fleet.pool.keys), "until", 0)
+    told = await agent.serves("m2", 2)
+    assert told["issues"] == "[]"
 
 
 async def test_what_needs_no_reload_is_applied_at_once(following: FollowingFleet) -> None:
