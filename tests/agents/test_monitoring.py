@@ -6,8 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from paddler.clock import SystemClock
-from paddler.engine import EngineInfo
-from paddler.issues import Issue, issue_of
+from paddler.issues import issue_of
 from paddler.jobs.overview import Overview
 from paddler.store.client import Store
 from paddler.testing.scripted import ScriptedEngine
@@ -17,20 +16,15 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_what_is_wrong_with_an_engine_that_serves_is_told_and_taken_back(store: Store) -> None:
-    class Limited(ScriptedEngine):
-        told: tuple[Issue, ...] = (issue_of("UnableToFindChatTemplate", "there is none", "m.gguf", waits=True),)
-
-        @property
-        def info(self) -> EngineInfo:
-            return replace(super().info, issues=self.told)
-
-    engine = Limited(slots=2)
+    engine = ScriptedEngine(slots=2)
+    wrong = issue_of("UnableToFindChatTemplate", "there is none", "m.gguf", waits=True)
+    engine.info = replace(engine.info, issues=(wrong,))
     agent = AgentLoop(store, store.pool("default"), engine, SystemClock(), name="test", snapshot={}, lease_ms=60_000)
     await agent.register()
     await agent.run_renew_once()
     [lane] = (await Overview(store).pool("default")).lanes
     assert (lane.state, lane.num_idle, [one.kind for one in lane.issues]) == ("ready", 2, ["UnableToFindChatTemplate"])
-    engine.told = ()
+    engine.info = replace(engine.info, issues=())
     await agent.run_renew_once()
     [lane] = (await Overview(store).pool("default")).lanes
     assert lane.issues == ()

@@ -1,5 +1,5 @@
-"""Tiny models of random weights whose memory is no plain KV cache: a sliding window, a recurrent state, and both kinds of
-layers in turn. Their tokenizer is SmolLM2's."""
+"""Tiny models of random weights whose memory is no plain KV cache: a sliding window, a recurrent state, and layers with
+cells and layers with a state in turn. Their tokenizer is SmolLM2's."""
 
 from __future__ import annotations
 
