@@ -7,17 +7,23 @@ import threading
 from pathlib import Path
 
 import pytest
+from broken_models import projection_that_kills
 from following_harness import SLOTS, FollowingFleet, scripted
+from story_harness import Command
+from tiny_vision import write_projector
 
-from paddler.desired.schema import ChatTemplate, InferenceParameters
+from paddler.desired.schema import ChatTemplate, GivenModel, InferenceParameters
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway
+from paddler.jobs.overview import Lane, Overview
+from paddler.jobs.reaping import reap_agent
 from paddler.presence import processes
 from paddler.store.turn_keys import losses_key
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
+from paddler.up.starter import find_starter
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Opened, Tokens
 
@@ -167,6 +173,40 @@ async def test_a_state_that_cannot_be_had_leaves_the_model_that_serves(following
     assert (await tell(gateway, story("still"))).is_done
     (following.folder / "bad.gguf").write_bytes(b"GGUF after all")
     await agent.serves("bad", 2)
+
+
+@pytest.mark.timeout(180)
+async def test_a_projection_that_kills_llama_cpp_costs_nobody_the_model_that_serves(
+    following: FollowingFleet, tmp_path: Path
+) -> None:
+    """The real process: it has never more than looked at it, in another one."""
+    fleet, model = following.fleet, GivenModel(LocalToAgent=str(find_starter()))
+    small = InferenceParameters(context_size=256)
+    bad = projection_that_kills(write_projector(tmp_path / "good.gguf"), tmp_path / "bad.gguf")
+    await following.put(model, inference_parameters=small)
+    where = ("--redis-url", fleet.url, "--redis-prefix", fleet.prefix, "--slots", "1", "--threads", "1")
+    process = Command(tmp_path / "agent.log", "agent", *where)
+    try:
+
+        async def lane(version: int, *kinds: str) -> Lane | None:
+            assert process.is_running, process.text
+            [one] = (await Overview(fleet.store).pool("default")).lanes or [None]
+            told = one is not None and one.desired_version == version and tuple(i.kind for i in one.issues) == kinds
+            return one if told and one is not None and one.state == "ready" else None
+
+        before = await wait_until(lambda: lane(1), timeout_s=60, what="it serves")
+        projection = GivenModel(LocalToAgent=str(bad))
+        await following.put(model, inference_parameters=small, multimodal_projection=projection)
+        after = await wait_until(
+            lambda: lane(2, "MultimodalProjectionCannotBeLoaded"), timeout_s=90, what="it says what is wrong"
+        )
+        assert (after.agent, after.pid) == (before.agent, before.pid)
+        assert after.issues[0].model_path == str(bad)
+        assert "goes on serving" in after.issues[0].action
+    finally:
+        process.kill()
+        for agent in await fleet.pool.redis.zrange(fleet.pool.keys.agents(), 0, -1):
+            await reap_agent(fleet.pool, agent.decode(), is_leaving=True)
 
 
 async def test_what_cannot_be_loaded_costs_one_try_and_the_old_one_comes_back(following: FollowingFleet) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import Struct
 from queue_calls import LEASE, NOW, random_source
@@ -120,7 +122,7 @@ async def test_a_version_that_cost_a_holder_waits_longer_and_longer(pool: PoolSc
     async def ask_for(agent: str, version: int, now: float, *, at_once: bool = False) -> bool:
         for one in "bcd":
             await enter(pool, one, now=now)
-        told = {"agent_id": agent, "slots": 4, "lease_ms": LEASE, "version": version}
+        told: dict[str, Any] = {"agent_id": agent, "slots": 4, "lease_ms": LEASE, "version": version}
         return await turns.turn(f"of-{agent}", at_once=at_once, now_ms=now, **told)
 
     assert await ask_for("a", 7, NOW)
@@ -139,8 +141,8 @@ async def test_a_version_that_cost_a_holder_waits_longer_and_longer(pool: PoolSc
 async def test_pauses_double_up_to_a_bound_and_end_with_one_who_comes_through(
     pool: PoolScripts, turns: TurnScripts
 ) -> None:
-    now, pauses = NOW, list[float]()
-    told = {"agent_id": "", "slots": 4, "lease_ms": LEASE, "version": 7}
+    now, pauses = float(NOW), list[float]()
+    told: dict[str, Any] = {"agent_id": "", "slots": 4, "lease_ms": LEASE, "version": 7}
     for number in range(7):
         assert await turns.turn(f"{number}", now_ms=now, **told)
         now += LEASE + 1
