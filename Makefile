@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup panel run test test-full lint format bench-engine bench-http bench-panel bench-queue bench-routing chaos clean
+.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-panel bench-queue bench-routing chaos clean docs
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -41,6 +41,10 @@ format: setup ## let ruff rewrite what it can
 bench-engine: setup ## the engine beside the bare llama_decode loop; ARGS=--http: the fleet beside llama-server; --prefix
 	@$(BIN)/python -m tests.bench.engine $(ARGS)
 
+bench-fleet: setup ## a fleet beside llama-servers behind nginx, by `paddler bench`; ARGS="--rate 1" or ARGS=--smoke
+	@.ci/test-packages nginx
+	@$(BIN)/python -m tests.bench.fleet $(ARGS)
+
 bench-http: setup ## a balancer beside a plain ASGI stream and LiteLLM's proxy; ARGS="--quick" or ARGS="--no-litellm"
 	@$(BIN)/python -m tests.bench.http_cost $(ARGS)
 
@@ -56,6 +60,9 @@ bench-routing: setup ## the routing policy beside the field's, simulated; ARGS="
 chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; ARGS="--mode always --seed 7"
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
+docs: setup ## the documentation's site, into site/: docs/, and the reference made of the code
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
 clean: ## remove .venv, caches and built packages
-	rm -rf .venv .cache dist api/panel/dist api/panel/web/node_modules .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .cache dist site api/panel/dist api/panel/web/node_modules .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -32,16 +32,25 @@ class Hosts:
     loopback names and addresses, while `ring` needs no key. A name that begins with a dot stands for all names that end
     so, and for the one without it. Ports are not looked at: a tunnel changes them."""
 
-    def __init__(self, app: ASGIApp, ring: KeyRing | None, names: Iterable[str], *, is_native: bool = False) -> None:
-        """`ring` None never needs a key. `is_native`: paths below `/api/v1/` are for clients of Paddler 4, which read
-        texts."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        ring: KeyRing | None,
+        names: Iterable[str],
+        *,
+        free: frozenset[str] = frozenset(),
+        is_native: bool = False,
+    ) -> None:
+        """`ring` None never needs a key. `free` are paths that answer under any name. `is_native`: paths below
+        `/api/v1/` are for clients of Paddler 4, which read texts."""
         self._app = app
         self._ring = ring
         self._names = [name.lower().rstrip(".") for name in names]
+        self._free = free
         self._is_native = is_native
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._ring is None or not self._ring.needs_key:
+        if (self._ring is None or not self._ring.needs_key) and scope["path"] not in self._free:
             for value in _hosts_of(scope):
                 if not is_known_host(value, self._names):
                     try:
@@ -58,7 +67,8 @@ class Hosts:
         host = value.decode("latin-1")[:MAX_TOLD]
         raise HostNotAllowed(
             f"This service is not known as {host!r}. While there are no API keys it answers to addresses, localhost "
-            f"and names that {ALLOWED_HOST} of the balancer has, lest a page in a browser gives itself out for it.",
+            f"and names that {ALLOWED_HOST} of the balancer has, lest a page in a browser gives itself out for it. "
+            "Call it by one of these, or make keys with `paddler keys create`.",
             param="Host",
         )
 
@@ -77,12 +87,13 @@ def guard_hosts(
     *,
     ring: KeyRing | None,
     own: str = "localhost",
+    free: frozenset[str] = frozenset(),
     is_native: bool = False,
 ) -> Litestar:
     """Puts `Hosts` around the whole application, where `is_guarded`. `own` is the host of its own flag."""
     allowed = tuple(allowed)
     if is_guarded(listener, allowed):
-        app.asgi_handler = Hosts(app.asgi_handler, ring, (own, *allowed), is_native=is_native)
+        app.asgi_handler = Hosts(app.asgi_handler, ring, (own, *allowed), free=free, is_native=is_native)
     return app
 
 

@@ -4,7 +4,10 @@ A pipe holds 64 KiB. When nobody reads it the next write waits, and with it, in 
 stream of every client: a log must not hold up what it tells of. So lines are written by a thread; what finds its queue
 full is dropped and counted, and that is told in its place, before the next line that finds room.
 
-    writer = LineWriter(2, told=lambda num: f"{num} lines were dropped")
+What cannot be written, as the disk is full or the reader has gone, is dropped as well and ends nothing. There is no
+other place to say so: `num_dropped` is for metrics, and the first line that can be written again has one before it.
+
+    writer = LineWriter(2, told=lambda num, why: f"{num} lines were dropped ({why})")
     writer.put("a line")
 """
 
@@ -24,17 +27,20 @@ END_S = 1.0
 
 
 class LineWriter:
-    """To a file descriptor. `told` makes the line that says how many were dropped since the last one that said so. From
-    any thread."""
+    """To a file descriptor. `told` makes the line that says how many were dropped since the last one that said so, and
+    what the operating system said of the last that could not be written; None if all found no room. From any thread."""
 
-    def __init__(self, fd: int, told: Callable[[int], str], *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, fd: int, told: Callable[[int, str | None], str], *, max_bytes: int = MAX_BYTES) -> None:
         self.num_dropped = 0
         self._fd = fd
         self._told = told
         self._max_bytes = max_bytes
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        """Lines, and of how many that were dropped each tells: 0, but for those of `told`."""
         self._num_bytes = 0
         self._num_untold = 0
+        self._why: str | None = None
+        self._is_torn = False
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write_loop, name="log", daemon=True)
@@ -50,7 +56,7 @@ class LineWriter:
                 return
             if self._num_untold:
                 self._tell()
-            self._waiting.append(data)
+            self._waiting.append((data, 0))
             self._num_bytes += len(data)
             self._changed.notify_all()
 
@@ -73,33 +79,37 @@ class LineWriter:
                     if self._is_closed:
                         return
                     self._changed.wait()
-                data = self._waiting[0]
-            is_written = self._write(data)
+                data, num_told = self._waiting[0]
+            why = self._write(data)
             with self._changed:
                 self._waiting.popleft()
                 self._num_bytes -= len(data)
-                if not is_written:
-                    self.num_dropped += 1
+                if why is not None:
+                    self._why = why
+                    self.num_dropped += 0 if num_told else 1
+                    self._num_untold += num_told or 1
                 elif self._num_untold and not self._waiting:
                     self._tell()  # nobody may log again
                 self._changed.notify_all()
 
     def _tell(self) -> None:
         """Behind what waits, which came before the lines that were dropped."""
-        note = f"{self._told(self._num_untold)}\n".encode("utf-8", "backslashreplace")
-        self._num_untold = 0
-        self._waiting.append(note)
+        note = f"{self._told(self._num_untold, self._why)}\n".encode("utf-8", "backslashreplace")
+        self._waiting.append((note, self._num_untold))
+        self._num_untold, self._why = 0, None
         self._num_bytes += len(note)
 
-    def _write(self, data: bytes) -> bool:
-        """False when nobody will read it any more."""
-        rest = memoryview(data)
+    def _write(self, data: bytes) -> str | None:
+        """Why it cannot be written; a part of it may have been, behind which the next line begins on one of its own."""
+        rest = memoryview(b"\n" + data if self._is_torn else data)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # whoever started us has made it so
                 with contextlib.suppress(OSError, ValueError):
                     select.select([], [self._fd], [])
-            except OSError:
-                return False
-        return True
+            except OSError as error:
+                self._is_torn = len(rest) < len(data)
+                return error.strerror or type(error).__name__
+        self._is_torn = False
+        return None

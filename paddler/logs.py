@@ -132,6 +132,12 @@ def flush() -> None:
         handler.flush()
 
 
+def num_dropped() -> int:
+    """Lines of this process's log that nobody can read: there was no room for them, or they could not be written."""
+    handlers = logging.getLogger().handlers
+    return sum(handler.writer.num_dropped for handler in handlers if isinstance(handler, ThreadedHandler))
+
+
 def _new_handler(out: TextIO, formatter: logging.Formatter) -> logging.Handler:
     """Python itself flushes and closes handlers as it ends."""
     try:
@@ -139,10 +145,14 @@ def _new_handler(out: TextIO, formatter: logging.Formatter) -> logging.Handler:
     except (OSError, ValueError):  # a stream of a test
         return logging.StreamHandler(out)
 
-    def told(num: int) -> str:
-        message = "lines of the log were dropped, as nobody read them"
+    def told(num: int, why: str | None) -> str:
+        message = (
+            f"lines of the log were dropped, as {'nobody read them' if why is None else 'they could not be written'}"
+        )
         record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None)
         record.__dict__["lines"] = num
+        if why is not None:
+            record.__dict__["error"] = why
         return formatter.format(record)
 
     return ThreadedHandler(LineWriter(fd, told))

@@ -38,7 +38,7 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class Presence:
-    """`kind` is `balancer`, `agent` or `worker`."""
+    """`kind` is `balancer`, `agent`, `worker` or `autoscaler`."""
 
     def __init__(self, store: Store, clock: Clock, kind: str, name: str = "") -> None:
         self._store = store

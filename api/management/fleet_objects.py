@@ -16,7 +16,8 @@ class RequestObject(Struct, frozen=True, kw_only=True):
     """A request that has not ended. `position` is how many are served before it if no KV cache matters; `served_as` the
     class as which it waits, above its own after promotion. `waited_ms` ends when an agent first begins it.
     `prompt_tokens` are an estimate; `tokens` what its agent told last, up to 10 s ago. `model` as the client called
-    it, else the agent's."""
+    it, else the agent's. `opens` is how often an agent has begun it, `deaths` how many of these were lost; `attempt`
+    is the fence, which also grows when it comes back."""
 
     id: str
     pool: str
@@ -29,6 +30,7 @@ class RequestObject(Struct, frozen=True, kw_only=True):
     agent: str | None
     agent_name: str | None
     attempt: int
+    opens: int
     deaths: int
     accepted_at_ms: float
     waited_ms: int
@@ -62,7 +64,8 @@ class RequestError(Struct, frozen=True):
 
 class RequestTimeline(Struct, frozen=True, kw_only=True):
     """A request by its id, until ten minutes after its end. `tokens` are those of its output so far; `cached_tokens` of
-    the prompt were in the agent's cache. `estimated_wait_ms` is by the pool's measured rate."""
+    the prompt were in the agent's cache. `estimated_wait_ms` is by the pool's measured rate. `opens` and `attempt` as
+    in the list."""
 
     id: str
     pool: str
@@ -76,6 +79,7 @@ class RequestTimeline(Struct, frozen=True, kw_only=True):
     agent: str | None
     agent_name: str | None
     attempt: int
+    opens: int
     deaths: int
     start_deadline_at_ms: float | None
     prompt_tokens: int

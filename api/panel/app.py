@@ -48,8 +48,6 @@ class Panel:
         *,
         management: Litestar,
         inference: Litestar,
-        hosts: Sequence[str],
-        looks_at_host: bool,
         is_tls: bool,
         limits: Sequence[LimitObject] = (),
         services: Sequence[ServiceObject] = (),
@@ -57,8 +55,8 @@ class Panel:
         pages: ASGIApp | None = None,
         agent_redis_url: str | None = None,
     ) -> None:
-        """`management` and `inference` have no gate of their own. `looks_at_host`: as `is_guarded` of `api/hosts.py`
-        says. `limits` and `services` are what the page of settings shows. `ring` None lets everybody in."""
+        """`management` and `inference` have no gate of their own. `limits` and `services` are what the page of settings
+        shows. `ring` None lets everybody in."""
         watch = FleetWatch(store, clock, max_age_s=FRESH_S)
         history = History(store)
         sessions = None if ring is None else Sessions(store, ring, clock)
@@ -82,9 +80,7 @@ class Panel:
             around=Around(errors=ERRORS, error_body=ErrorAnswer),
         )
         data = Data(self.app.asgi_handler, management, inference)
-        self.app.asgi_handler = Guard(
-            pages or Pages(), data, data.has, ring, sessions, hosts=hosts, looks_at_host=looks_at_host
-        )
+        self.app.asgi_handler = Guard(pages or Pages(), data, data.has, ring, sessions)
 
     def start(self) -> None:
         self._keeper.start()

@@ -8,26 +8,22 @@
 
 A session may do all that its key's holder may, requests to models included: whoever may make keys could make one for
 that. What changes something needs the header `x-paddler-panel` unless a key was sent with it, and no other origin's.
-While there is no key and only this machine can reach the address, the `Host` must be one that no page of another origin
-can have been given for it.
+Which names may be called while there is no key is `api/hosts.py`'s, as at every other address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.access.caller import Caller, remember_caller
 from api.access.gate import FREE, presented_key
 from api.access.refusals import refuse
 from api.cors import SAFE, is_same_origin
-from api.hosts import is_known_host, needs_key
-from api.panel.headers import SECURITY, WRITES, session_id
+from api.panel.headers import WRITES, session_id
 from api.panel.sessions import Sessions, check
-from paddler.errors import Forbidden, HostNotAllowed, PaddlerError, QueueUnavailable, Unauthorized
-from paddler.host_options import ALLOWED_HOST
+from paddler.errors import Forbidden, PaddlerError, QueueUnavailable, Unauthorized
 from paddler.store.client import TROUBLE
 from paddler.tenants.account import Account
 from paddler.tenants.ring import KeyRing
@@ -45,53 +41,27 @@ def session_of(scope: Any) -> str | None:
 
 class Guard:
     def __init__(
-        self,
-        pages: ASGIApp,
-        data: ASGIApp,
-        is_data: Any,
-        ring: KeyRing | None,
-        sessions: Sessions | None,
-        *,
-        hosts: Sequence[str],
-        looks_at_host: bool,
+        self, pages: ASGIApp, data: ASGIApp, is_data: Any, ring: KeyRing | None, sessions: Sessions | None
     ) -> None:
-        """`data` answers the paths for which `is_data`, `pages` all others. `hosts` are names it is known by beside
-        those of the loopback interface, where it `looks_at_host`. `ring` None lets everybody in."""
+        """`data` answers the paths for which `is_data`, `pages` all others. `ring` None lets everybody in."""
         self._pages = pages
         self._data = data
         self._is_data = is_data
         self._ring = ring
         self._sessions = sessions
-        self._hosts = [name.lower() for name in hosts]
-        self._looks_at_host = looks_at_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        send = _with_security(send)
         path: str = scope["path"]
+        if not self._is_data(path):
+            await self._pages(scope, receive, send)
+            return
         try:
-            await self._check_host(scope)
-            if not self._is_data(path):
-                await self._pages(scope, receive, send)
-                return
             if path not in FREE:
                 await self._let_in(scope, path)
         except PaddlerError as error:
             await refuse(scope, send, error, is_native=False)
             return
         await self._data(scope, receive, send)
-
-    async def _check_host(self, scope: Any) -> None:
-        """Raises `HostNotAllowed`, `QueueUnavailable`."""
-        if not self._looks_at_host or scope["path"] in FREE:
-            return
-        host = dict(scope["headers"]).get(b"host", b"")
-        if not is_known_host(host, self._hosts) and not await needs_key(self._ring):
-            raise HostNotAllowed(
-                f"The panel is open to whoever reaches it and was called as {host.decode('latin-1')[:100]!r}. Call it "
-                f"by its address or a name that {ALLOWED_HOST} of the balancer has, or make API keys with "
-                "`paddler keys create NAME --scope management`.",
-                param="Host",
-            )
 
     async def _let_in(self, scope: Any, path: str) -> None:
         headers = dict(scope["headers"])
@@ -134,15 +104,3 @@ def _check_origin(headers: dict[bytes, bytes]) -> None:
     origin = headers.get(b"origin")
     if WRITES not in headers or (origin is not None and not is_same_origin(origin, headers)):
         raise Forbidden(f"What changes something is to have the header {WRITES.decode()}, and to come from the panel.")
-
-
-def _with_security(send: Send) -> Send:
-    names = {name for name, _ in SECURITY}
-
-    async def send_with_headers(event: Message) -> None:
-        if event["type"] == "http.response.start":
-            kept = [header for header in event["headers"] if header[0] not in names]
-            event = {"type": "http.response.start", "status": event["status"], "headers": [*kept, *SECURITY]}
-        await send(event)
-
-    return send_with_headers

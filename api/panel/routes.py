@@ -43,8 +43,8 @@ def login_routes(ring: KeyRing | None, sessions: Sessions | None, *, is_tls: boo
 
     def with_cookie(request: AnyRequest, told: Me, value: str) -> ASGIResponse:
         answer = json_answer(told)
-        host = dict(request.scope["headers"]).get(b"host", b"")
-        answer.headers.add("set-cookie", session_cookie(host, value, is_tls=is_tls))
+        headers = dict(request.scope["headers"])
+        answer.headers.add("set-cookie", session_cookie(headers, value, is_tls=is_tls))
         return answer
 
     @get("/panel/api/me", operation=ME)

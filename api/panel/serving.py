@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 from litestar.types import ASGIApp
 
-from api.hosts import is_guarded
+from api.access.gate import FREE
+from api.hosts import guard_hosts
 from api.inference.app import create_inference_app
 from api.keepalive import Keepalive
 from api.management.app import create_management_app
 from api.panel.app import Panel
+from api.panel.headers import be_strict
 from api.panel.objects import LimitObject, ServiceObject
 from paddler.batches.shelf import Shelf
 from paddler.clock import Clock
@@ -43,15 +45,13 @@ def create_panel(
 ) -> Panel:
     """Its gate stands before the handlers of the other services, which have none of their own here."""
     stopping: asyncio.Event = gateway.stopping
-    return Panel(
+    panel = Panel(
         store,
         stopping,
         clock,
         max_body,
         management=create_management_app(store, stopping, clock, max_body, metrics, agent_redis_url=agent_redis_url),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
-        hosts=(own_host, *hosts),
-        looks_at_host=is_guarded(listener, hosts),
         is_tls=is_tls,
         limits=limits,
         services=services,
@@ -59,3 +59,6 @@ def create_panel(
         pages=pages,
         agent_redis_url=agent_redis_url,
     )
+    guard_hosts(panel.app, listener, hosts, ring=ring, own=own_host, free=FREE)
+    be_strict(panel.app)
+    return panel

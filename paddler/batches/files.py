@@ -15,11 +15,15 @@ from paddler.errors import BodyTooLarge, Conflict, FileElsewhere, FileNotFound, 
 from paddler.ids import new_file_id
 from paddler.store.client import TROUBLE, Store
 from paddler.store.keys import FileKeys
+from paddler.store.tenant_keys import TenantKeys
 from paddler.tenants.records import ANONYMOUS
 
 MAX_FILE = 200 * 1024 * 1024
 MAX_STORED = 2 * 1024**3
 MAX_FILES = 10_000
+TURN_MS = 10_000
+TURN_POLL_S = 0.02
+"""Uploads of a tenant with a bound are made whole one after the other; who has died in it holds up the next so long."""
 UPLOAD_S = 3600
 """How long an upload may take, without its being whole."""
 LIFETIME_S = 30 * 86_400
@@ -51,6 +55,7 @@ class Files:
         self.contents = contents
         self.max_file = max_file
         self._max_stored = max_stored
+        self._store = store
         self._redis = store.redis
         self._keys = FileKeys(store.prefix)
         self._index = Index(store.redis, self._keys.files(), self._keys.file, decode_file)
@@ -88,7 +93,27 @@ class Files:
 
     async def finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
         """Raises `FileNotFound` when the upload has taken too long, `StorageFull` and `TenantStorageFull` when others
-        have had its room meanwhile, `QueueUnavailable`."""
+        have had its room meanwhile, `QueueUnavailable`. Of two that together have no room one is kept."""
+        async with self._turn(upload):
+            return await self._finish(upload, filename=filename, purpose=purpose, lifetime_s=lifetime_s)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, upload: Upload) -> AsyncGenerator[None]:
+        """Alone of its tenant's, where these have a bound: each then sees what those before it hold."""
+        if upload.bound is None:
+            yield
+            return
+        key, lead = TenantKeys(self._store.prefix, upload.tenant).finishing(), self._store.leases.lead
+        with told_as_unavailable():
+            while not await lead(key, upload.file_id, lease_ms=TURN_MS):
+                await self._clock.sleep(TURN_POLL_S)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(*TROUBLE):
+                await lead(key, upload.file_id, lease_ms=0)
+
+    async def _finish(self, upload: Upload, *, filename: str, purpose: Purpose, lifetime_s: int) -> FileRecord:
         await self._look(upload)
         upload.check(upload.num_bytes)
         created_at = int(self._clock.wall())
@@ -112,9 +137,9 @@ class Files:
         return record
 
     async def _check_quota(self, upload: Upload, record: FileRecord, bound: Bound) -> None:
-        """Once it can be seen: of two uploads that both had room each sees the other by now, so that no more is kept
-        than may be. Raises `TenantStorageFull`, `QueueUnavailable`; not that there are as many files as may be, as the
-        last of them is one of these."""
+        """Once it can be seen: if its turn was over before it had got so far, another upload may have had the same
+        room, and outputs of batches take no turns. Raises `TenantStorageFull`, `QueueUnavailable`; not that there are
+        as many files as may be, as the last of them is one of these."""
         await self._measure(upload)
         if upload.own > bound.most:
             with told_as_unavailable():

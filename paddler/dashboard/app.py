@@ -3,6 +3,7 @@ balancer."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -30,7 +31,7 @@ TOLD_S = 6.0
 class Dashboard(App[None]):
     """`management` is closed by whoever opened it."""
 
-    CSS_PATH = "style.tcss"
+    CSS_PATH = Path(__file__).with_name("style.tcss")  # a relative one would be looked for beside a subclass
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "show('agents')", "Agents", show=False),

@@ -10,6 +10,7 @@ from rich.text import Text
 from paddler.dashboard import text
 from paddler.dashboard.columns import state_of, state_of_request
 from paddler.dashboard.objects import Agent, IssueDetail, Request, Timeline
+from paddler.telling import begun
 
 GAUGE = 20
 
@@ -54,7 +55,7 @@ def request_details(request: Request, timeline: Timeline | None, trouble: str) -
         "tenant": timeline.tenant,
         "model": timeline.model,
         "agent": text.joined((timeline.agent_name, timeline.agent), " "),
-        "attempt": f"{timeline.attempt}, {timeline.deaths} agents lost" if timeline.deaths else str(timeline.attempt),
+        "begun": begun(timeline.opens, timeline.deaths),
         "prompt": f"{timeline.prompt_tokens:,} tokens{_cached(timeline)}",
         "output": f"{timeline.tokens:,} tokens",
         "error": f"{timeline.error.code}: {timeline.error.message}" if timeline.error else "",

@@ -19,11 +19,11 @@ class Heading(Static):
         width = self.size.width
         text = Text(no_wrap=True, overflow="crop")
         text.append_text(_first(picture, where, now, width)).append("\n")
-        numbers = words.summary(picture.pool, picture.waiting, has_worker=picture.has_worker)
+        numbers = words.summary(picture)
         text.append(fit(numbers, width)).append("\n")
         text.append_text(_sparklines(picture, width)).append("\n")
         text.append_text(_tabs(picture, is_requests=is_requests, filter_text=filter_text))
-        self.update(text)
+        self.update(text, layout=False)  # as high as before: nothing else moves
 
 
 def _first(picture: Picture, where: str, now: float, width: int) -> Text:

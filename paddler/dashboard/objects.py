@@ -140,7 +140,8 @@ class RequestError(Struct, frozen=True):
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
-    """One request, until ten minutes after its end."""
+    """One request, until ten minutes after its end. `opens` is how often an agent has begun it, `deaths` how many of
+    these were lost."""
 
     id: str
     state: str
@@ -152,7 +153,7 @@ class Timeline(Struct, frozen=True, kw_only=True):
     estimated_wait_ms: int | None = None
     agent: str | None = None
     agent_name: str | None = None
-    attempt: int = 0
+    opens: int = 0
     deaths: int = 0
     prompt_tokens: int = 0
     cached_tokens: int | None = None

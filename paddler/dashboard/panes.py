@@ -37,6 +37,7 @@ class Table(Vertical):
         super().__init__(id=id)
         self.rows = rows
         self.message = Static(classes="message", markup=False)
+        self._said: str | None = None
 
     def compose(self) -> ComposeResult:
         yield self.rows.header
@@ -44,7 +45,10 @@ class Table(Vertical):
         yield self.rows
 
     def say(self, text: str) -> None:
-        """In place of rows; empty for nothing."""
+        """In place of rows; empty for nothing. Other words are a new layout of the whole screen, the same ones none."""
+        if text == self._said:
+            return
+        self._said = text
         self.message.display = bool(text)
         self.rows.header.display = not text
         self.message.update(text)

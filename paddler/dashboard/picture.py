@@ -128,6 +128,12 @@ class Picture:
         """What the agents that have work compute, by their own measuring."""
         return sum(agent.tokens_per_second or 0.0 for agent in self.agents if agent.slots_processing)
 
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Those that work, and all of them: of the agents, since the pool is asked for only once a second and would for
+        so long say something else than the table."""
+        return sum(one.slots_processing for one in self.agents), sum(one.slots_total for one in self.agents)
+
     def updated_s(self, agent: Agent, now: float) -> float | None:
         """Seconds since an agent was last heard of; None when nobody has said."""
         at = self._updated.get(agent.id)

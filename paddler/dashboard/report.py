@@ -98,7 +98,7 @@ async def watch(management: Management, where: str, pool_name: str, clock: Clock
 def blocks(picture: Picture, now: float, width: int) -> Iterator[RenderableType]:
     """The table of agents, with the pool in numbers above it and their issues below."""
     waiting = f"waiting {picture.waiting}"
-    numbers = words.summary(picture.pool, picture.waiting, has_worker=picture.has_worker)
+    numbers = words.summary(picture)
     yield Text(f"pool {picture.pool_name}  {waiting}  {numbers}")
     yield Text("")
     if not picture.agents:

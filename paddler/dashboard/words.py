@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from paddler.dashboard import text
-from paddler.dashboard.objects import Agent, AgentOrder, CancelAnswer, Pool, Request
-from paddler.dashboard.picture import Trouble
+from paddler.dashboard.objects import Agent, AgentOrder, CancelAnswer, Request
+from paddler.dashboard.picture import Picture, Trouble
 
 
 def waiting_for_news(where: str) -> str:
@@ -75,18 +75,20 @@ def cancelled(answer: CancelAnswer) -> str:
     return ends.get(answer.outcome, "It had ended already.")
 
 
-def summary(pool: Pool | None, waiting: int | None, *, has_worker: bool) -> str:
+def summary(picture: Picture) -> str:
     """The pool in numbers."""
+    pool = picture.pool
     if pool is None:
         return ""
-    parts = [f"slots {pool.slots_processing}/{pool.slots_total} busy", f"demand {pool.demand}"]
+    processing, total = picture.slots
+    parts = [f"slots {processing}/{total} busy", f"demand {pool.demand}"]
     if pool.demand_batch:
         parts.append(f"batch {pool.demand_batch}")
-    if pool.oldest_wait_ms is not None and waiting:
+    if pool.oldest_wait_ms is not None and picture.waiting:
         parts.append(f"oldest wait {text.short(pool.oldest_wait_ms)}")
     if pool.dead_letters:
         parts.append(f"dead {pool.dead_letters}")
-    if not has_worker:
+    if not picture.has_worker:
         parts.append("NO WORKER")
     return "  ".join(parts)
 

@@ -34,7 +34,7 @@ class _PasswordFile(click.ParamType[tuple[Role, str], str]):
     "passwords",
     type=_PasswordFile(),
     multiple=True,
-    help="The password of agent, balancer, worker, operator or admin; printed is its hash. Repeatable.",
+    help="The password of agent, balancer, worker, operator, autoscale or admin; printed is its hash. Repeatable.",
 )
 def command(*, pools: tuple[str, ...], redis_prefix: str, passwords: tuple[tuple[Role, str], ...]) -> None:
     """Print the users of an ACL file with what each kind of process needs, and no more.

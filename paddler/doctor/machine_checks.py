@@ -23,7 +23,7 @@ FEATURES = {
 }
 """What llama.cpp calls it, and what a CPU must have for it."""
 
-REBUILD = "build llama.cpp for this CPU: docs/engine.md names the flags, `make setup` chooses them"
+REBUILD = "build llama.cpp for this CPU: docs/installation.md names the flags, `make setup` chooses them"
 PORT_TIMEOUT_S = 2.0
 MIB = 2**20
 _ASK = """
@@ -62,7 +62,10 @@ def cpu_build(cpuinfo: str | None = None, told: tuple[int, str] | None = None) -
 def _feature(name: str, has: bool, is_built: bool) -> Finding | None:
     if is_built and not has:
         return fail("cpu", f"llama.cpp is built for {name}, which this CPU has not: agents will crash", REBUILD)
-    if has and not is_built and name == "AMX_INT8":
+    if name == "AMX_INT8" and is_built:
+        said = "llama.cpp is built with AMX, as it is without CMAKE_ARGS: by gcc, it ends at the first decode"
+        return warn("cpu", said, "build it anew with -DGGML_NATIVE=OFF: docs/installation.md")
+    if name == "AMX_INT8" and has:
         return ok("cpu", "has AMX, which is left out on purpose: gcc's code for it crashes (llama.cpp PR 26954)")
     if has and not is_built:
         return warn("cpu", f"this CPU has {name}, and llama.cpp is built without it: it could be faster", REBUILD)

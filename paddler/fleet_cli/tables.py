@@ -14,6 +14,7 @@ from paddler.jobs.overview import PoolQueue
 from paddler.jobs.request_list import Listed
 from paddler.jobs.timeline import Timeline
 from paddler.queue_cli.tables import duration, issue_block, lanes_table
+from paddler.telling import begun
 
 
 def _table(*columns: str, right: tuple[str, ...] = (), folded: tuple[str, ...] = ()) -> Table:
@@ -136,7 +137,7 @@ def request_block(one: Timeline) -> Iterator[RenderableType]:
         "tenant": status.tenant,
         "agent": " ".join(filter(None, (one.agent_name, one.agent))),
         "model": one.model or "",
-        "attempt": f"{status.attempt}, {status.deaths} agents lost" if status.deaths else str(status.attempt),
+        "begun": begun(status.opens, status.deaths),
         "prompt": f"{one.prompt_tokens:,} tokens{cached}",
         "output": f"{status.route.num_tokens:,} tokens",
         "error": f"{status.error.code}: {status.error.message}" if status.error else "",

@@ -10,7 +10,7 @@ UNFINISHED = frozenset({b"waiting", b"assigned", b"running"})
 
 FIELDS = (
     *("state", "class", "queue", "score", "tenant", "agent", "attempt", "deaths", "accepted", "started", "tokens"),
-    *("background", "cancel", "label", "ended", "prompt_tokens", "completion_tokens", "cached_tokens"),
+    *("background", "cancel", "label", "ended", "prompt_tokens", "completion_tokens", "cached_tokens", "opens"),
 )
 
 RowState = Literal["waiting", "assigned", "running", "done", "failed", "cancelled"]
@@ -36,6 +36,7 @@ class BoardRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str | None = None
     agent_name: str | None = None
     attempt: int = 0
+    opens: int = 0
     deaths: int = 0
     accepted_at_ms: int
     started_at_ms: int | None = None
@@ -72,6 +73,10 @@ class Row:
     def has(self, name: str) -> bool:
         return self._told[name] is not None
 
+    @property
+    def opens(self) -> int:
+        return self.number("opens") or int(self.has("started"))
+
 
 def waiting_or_given(
     request_id: str,
@@ -99,6 +104,7 @@ def waiting_or_given(
         agent=agent or None,
         agent_name=name or None,
         attempt=row.number("attempt") or 0,
+        opens=row.opens,
         deaths=row.number("deaths") or 0,
         accepted_at_ms=row.number("accepted") or 0,
         started_at_ms=row.number("started"),
@@ -121,6 +127,7 @@ def ended(before: BoardRow, row: Row) -> BoardRow:
         agent=row.text("agent") or None,
         agent_name=before.agent_name,
         attempt=row.number("attempt") or 0,
+        opens=row.opens,
         deaths=row.number("deaths") or 0,
         accepted_at_ms=before.accepted_at_ms,
         started_at_ms=row.number("started"),

@@ -25,7 +25,7 @@ LANES_AT_ONCE = 32
 
 _FIELDS = (
     *("state", "class", "tenant", "agent", "attempt", "deaths", "accepted", "delivered", "started", "tokens"),
-    *("background", "cancel", "label"),
+    *("background", "cancel", "label", "opens"),
 )
 
 _ENTRY = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
@@ -46,6 +46,7 @@ class Listed(Struct, frozen=True, kw_only=True):
     tenant: str
     position: int | None
     attempt: int
+    opens: int
     deaths: int
     agent: str | None
     agent_name: str | None
@@ -226,7 +227,7 @@ def _passes(row: list[Any], where: Filter) -> bool:
 
 def _row(entry: _Entry, row: list[Any], known: dict[str, _Told], now: float) -> Listed:
     state, request_class, tenant, agent, attempt, deaths, accepted, delivered, started, tokens = row[:10]
-    background, cancel, label = row[10:]
+    background, cancel, label, opens = row[10:]
     told = known.get(agent.decode()) if agent else None
     is_waiting = state == b"waiting"
     begun = float(started or delivered or now)
@@ -239,6 +240,7 @@ def _row(entry: _Entry, row: list[Any], known: dict[str, _Told], now: float) -> 
         tenant=tenant.decode(),
         position=entry.position if is_waiting else None,
         attempt=int(attempt or 0),
+        opens=int(opens or bool(started)),
         deaths=int(deaths or 0),
         agent=agent.decode() if agent else None,
         agent_name=told.name if told else None,

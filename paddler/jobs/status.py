@@ -39,6 +39,7 @@ class RequestStatus(Struct, frozen=True, kw_only=True):
     is_background: bool
     is_cancelling: bool
     attempt: int
+    opens: int
     deaths: int
     accepted_ms: float
     started_ms: float | None
@@ -100,6 +101,7 @@ async def read_status(store: Store, views: FleetView, clock: Clock, request_id: 
         is_background="background" in fields,
         is_cancelling="cancel" in fields and "ended" not in fields,
         attempt=int(fields["attempt"]),
+        opens=int(fields.get("opens", "started" in fields)),
         deaths=int(fields.get("deaths", 0)),
         accepted_ms=float(fields["accepted"]),
         started_ms=float(fields["started"]) if "started" in fields else None,

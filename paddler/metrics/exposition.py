@@ -6,9 +6,9 @@ import platform
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from paddler import __version__
+from paddler import __version__, logs
 from paddler.metrics.fleet import FleetReading
 from paddler.metrics.fleet_metrics import FleetCollector
 from paddler.metrics.requests import RequestMetrics
@@ -33,12 +33,20 @@ class _Build:
         return [info]
 
 
+class _Log:
+    def collect(self) -> list[CounterMetricFamily]:
+        name = "paddler_log_lines_dropped"
+        what = "Lines of this process's log that were dropped, as nobody read them or they could not be written."
+        return [CounterMetricFamily(name, what, value=logs.num_dropped())]
+
+
 def render(requests: RequestMetrics, reading: FleetReading | None, *, with_process: bool = True) -> bytes:
     """`reading` None: the fleet is not asked about."""
     registry = CollectorRegistry()
     if with_process:
         registry.register(_Build())
         ProcessCollector(registry=registry)
+        registry.register(_Log())
         registry.register(requests)
     if reading is not None:
         registry.register(FleetCollector(reading))

@@ -24,100 +24,104 @@ class Role(StrEnum):
     BALANCER = "balancer"
     WORKER = "worker"
     OPERATOR = "operator"
+    AUTOSCALE = "autoscale"
     ADMIN = "admin"
 
 
-ROLES = (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR)
+ROLES = (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR, Role.AUTOSCALE)
 """The order of the columns below."""
 
 POOL_KEYS: Mapping[str, str] = {
-    "buffer": "rw rw rw r",
-    "order": "rw rw rw r",
-    "age": "rw rw rw r",
-    "lane": "rw rw rw r",
-    "demand": "rw rw rw r",
-    "demand_batch": "rw rw rw r",
-    "agents": "rw rw rw r",
-    "agent": "rw rw rw r",
-    "starting": "rw - - -",
-    "free": "rw rw rw r",
-    "request": "rw rw rw r",
-    "payload": "rw rw rw -",
-    "journal": "rw rw rw -",
-    "watchers": "rw rw rw -",
-    "deadlines": "rw rw rw r",
-    "vtime": "rw rw rw r",
-    "tag": "rw rw rw r",
-    "promoted": "rw rw rw r",
-    "queued": "rw rw rw r",
-    "aside": "rw rw rw r",
-    "backlog": "rw rw rw r",
-    "holders": "rw rw rw r",
-    "held": "rw rw rw r",
-    "preempted": "rw rw rw r",
-    "idempotency": "- rw rw -",
-    "response": "w rw rw -",
-    "kept": "rw rw rw r",
-    "kept_by_age": "rw rw rw r",
-    "balancers": "- rw rw r",
-    "marked": "rw rw rw r",
-    "counters": "rw rw rw r",
-    "models": "rw rw rw r",
-    "served": "rw rw rw r",
-    "dead": "rw rw rw r",
+    "buffer": "rw rw rw r rw",
+    "order": "rw rw rw r rw",
+    "age": "rw rw rw r rw",
+    "lane": "rw rw rw r rw",
+    "demand": "rw rw rw r rw",
+    "demand_batch": "rw rw rw r rw",
+    "agents": "rw rw rw r rw",
+    "agent": "rw rw rw r rw",
+    "starting": "rw - - - -",
+    "free": "rw rw rw r rw",
+    "request": "rw rw rw r rw",
+    "payload": "rw rw rw - w",
+    "journal": "rw rw rw - rw",
+    "watchers": "rw rw rw - rw",
+    "deadlines": "rw rw rw r rw",
+    "vtime": "rw rw rw r rw",
+    "tag": "rw rw rw r rw",
+    "promoted": "rw rw rw r rw",
+    "queued": "rw rw rw r rw",
+    "aside": "rw rw rw r rw",
+    "backlog": "rw rw rw r rw",
+    "holders": "rw rw rw r rw",
+    "held": "rw rw rw r rw",
+    "preempted": "rw rw rw r rw",
+    "idempotency": "- rw rw - -",
+    "response": "w rw rw - w",
+    "kept": "rw rw rw r rw",
+    "kept_by_age": "rw rw rw r rw",
+    "balancers": "- rw rw r -",
+    "marked": "rw rw rw r rw",
+    "counters": "rw rw rw r rw",
+    "models": "rw rw rw r rw",
+    "served": "rw rw rw r rw",
+    "dead": "rw rw rw r rw",
 }
-"""Builders of `PoolKeys`: what agent, balancer, worker and operator do with their keys."""
+"""Builders of `PoolKeys`: what agent, balancer, worker, operator and autoscaler do with their keys. The last drains
+agents, which gives to others what those have not begun."""
 
 POOL_SUFFIXES: Mapping[str, str] = {
-    ":desired": "r rw r r",
-    ":desired:history": "- rw r r",
-    ":turns": "rw - - r",
-    ":answer:*": "w rw - -",
-    ":drained:*": "rw rw rw r",
-    ":used": "rw rw rw -",
+    ":desired": "r rw r r r",
+    ":desired:history": "- rw r r -",
+    ":turns": "rw - - r -",
+    ":answer:*": "w rw - - -",
+    ":drained:*": "rw rw rw r rw",
+    ":used": "rw rw rw - rw",
+    ":autoscale": "- - - r rw",
+    ":autoscale:lease": "- - - r rw",
 }
 """Keys of a pool that modules of their own build (`desired_keys.py`, ...): the end of them, in the same columns."""
 
 SUFFIXES: Mapping[str, str] = {
-    ":keys": "- rw r -",
-    ":tenants": "- rw rw r",
-    ":tenant:{*}": "- rw rw -",  # what a function is called with
-    ":tenant:{*}:*": "- rw rw -",
-    ":tenant:{*}:usage:*": "- rw rw r",
-    ":statsd:{*}:*": "- rw rw -",
-    ":panel:session:*": "- rw - -",
-    ":panel:history": "- rw - -",
-    ":panel:{history}:sampler": "- rw - -",
+    ":keys": "- rw r - -",
+    ":tenants": "- rw rw r -",
+    ":tenant:{*}": "- rw rw - -",  # what a function is called with
+    ":tenant:{*}:*": "- rw rw - -",
+    ":tenant:{*}:usage:*": "- rw rw r -",
+    ":statsd:{*}:*": "- rw rw - -",
+    ":panel:session:*": "- rw - - -",
+    ":panel:history": "- rw - - -",
+    ":panel:{history}:sampler": "- rw - - -",
 }
 """The same for keys below the prefix, of no pool."""
 
 POOL_CHANNELS = (":control:*", ":desired:changed")
 
 FILE_KEYS: Mapping[str, str] = {
-    "files": "- rw rw r",
-    "file": "- rw rw r",
-    "chunk": "- rw rw -",
-    "batches": "- rw rw r",
-    "batch": "- rw rw r",
-    "done": "- rw rw r",
-    "holder": "- rw rw r",
-    "open_batches": "- rw rw r",
+    "files": "- rw rw r -",
+    "file": "- rw rw r -",
+    "chunk": "- rw rw - -",
+    "batches": "- rw rw r -",
+    "batch": "- rw rw r -",
+    "done": "- rw rw r -",
+    "holder": "- rw rw r -",
+    "open_batches": "- rw rw r -",
 }
 """Builders of `FileKeys`, in the same columns."""
 
 
 def _other_keys(prefix: str) -> Iterator[tuple[str, str]]:
     """Patterns of the keys that belong to no pool, in the same columns."""
-    yield pools_key(prefix), "rw rw rw r"
-    yield worker_key(prefix), "- r rw r"
-    yield process_key(prefix, "*"), "w rw w r"
-    yield upkeep_key(prefix), "- - rw r"
-    yield batch_jobs_key(prefix), "- rw rw r"
-    yield f"{upkeep_key(prefix)}:health-check", "- - rw -"
-    yield f"{batch_jobs_key(prefix)}:health-check", "- - rw -"
-    yield "arq:abort", "- - rw -"  # one for all that use arq in this Redis
+    yield pools_key(prefix), "rw rw rw r -"
+    yield worker_key(prefix), "- r rw r -"
+    yield process_key(prefix, "*"), "w rw w r w"
+    yield upkeep_key(prefix), "- - rw r -"
+    yield batch_jobs_key(prefix), "- rw rw r -"
+    yield f"{upkeep_key(prefix)}:health-check", "- - rw - -"
+    yield f"{batch_jobs_key(prefix)}:health-check", "- - rw - -"
+    yield "arq:abort", "- - rw - -"  # one for all that use arq in this Redis
     for kind in ("job", "in-progress", "retry", "result"):
-        yield f"arq:{kind}:{prefix}:*", "- rw rw -"
+        yield f"arq:{kind}:{prefix}:*", "- rw rw - -"
     own = FileKeys(prefix)
     for name, access in FILE_KEYS.items():
         yield _pattern(own, name), access
@@ -146,6 +150,7 @@ _COMMANDS: Mapping[Role, Sequence[str]] = {
         *("dbsize", "scan", "srandmember", "zscan"),
     ),
     Role.OPERATOR: ("function|list", "scan"),
+    Role.AUTOSCALE: ("fcall", "publish", "xread"),
 }
 
 
@@ -171,7 +176,7 @@ def key_patterns(role: Role, prefix: str, pool: str = "*") -> list[str]:
     keys = PoolKeys(prefix, pool)
     column = ROLES.index(role)
     rows = [
-        (keys.base, "rw rw rw -"),  # what a function is called with
+        (keys.base, "rw rw rw - rw"),  # what a function is called with
         *((_pattern(keys, name), access) for name, access in POOL_KEYS.items()),
         *((keys.base + end, access) for end, access in POOL_SUFFIXES.items()),
         *((prefix + end, access) for end, access in SUFFIXES.items()),
@@ -208,7 +213,7 @@ def acl_file(prefix: str, pools: Sequence[str], passwords: Mapping[Role, str] | 
     agents = [acl_user(Role.AGENT, prefix, pool, known.get(Role.AGENT)) for pool in pools]
     others = [
         acl_user(role, prefix, password=known.get(role))
-        for role in (Role.BALANCER, Role.WORKER, Role.OPERATOR, Role.ADMIN)
+        for role in (Role.BALANCER, Role.WORKER, Role.OPERATOR, Role.AUTOSCALE, Role.ADMIN)
     ]
     return "\n".join(["user default off", *agents, *others, ""])
 

@@ -5,9 +5,9 @@ A script declares the pool's base as its only key and builds the rest from it; `
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
 Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
-that change their model, `drain_keys.py` about what operators ask of agents; what belongs
-to tenants and not to pools (API keys, limits, usage) is in `tenant_keys.py`, of processes in `process_keys.py`,
-of what is reported of the fleet in `metrics_keys.py`.
+that change their model, `drain_keys.py` about what operators ask of agents, `autoscale_keys.py` about who starts them;
+what belongs to tenants and not to pools (API keys, limits, usage) is in `tenant_keys.py`, of processes in
+`process_keys.py`, of what is reported of the fleet in `metrics_keys.py`.
 
 `demand` and `demand:batch` are a public interface: autoscalers read their `XLEN`.
 """
@@ -170,8 +170,8 @@ class PoolKeys:
         return f"{self.base}:free"
 
     def request(self, request_id: str) -> str:
-        """hash · state, fence (attempt, agent), deaths and how many of the last were fruitless, score, times, usage,
-        label, for how long it is kept · all scripts · TTL at the end."""
+        """hash · state, fence (attempt, agent), opens, deaths and how many of the last were fruitless, score, times,
+        usage, label, for how long it is kept · all scripts · TTL at the end."""
         return f"{self.base}:request:{request_id}"
 
     def payload(self, request_id: str) -> str:

@@ -69,3 +69,8 @@ class TenantKeys:
         """hash · pool -> the last entry of its `used` stream that was accounted here: what makes that happen once ·
         account · TTL as `usage`, renewed."""
         return f"{self.base}:accounted"
+
+    def finishing(self) -> str:
+        """string · the upload that is made whole, for a tenant whose bytes are bounded · `lead` writes · TTL the lease,
+        deleted before."""
+        return f"{self.base}:finishing"

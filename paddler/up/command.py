@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import rich_click as click
+from click.core import ParameterSource
 
 from paddler import logs
 from paddler.clock import Clock, SystemClock
@@ -32,6 +33,7 @@ from paddler.settings import (
     REDIS_URL,
     Address,
     aws_options,
+    current_context,
     insecure_option,
     log_options,
     option,
@@ -44,16 +46,18 @@ from paddler.tenants.keys import ApiKeys
 from paddler.tls_options import tls_files, tls_options
 from paddler.tracing.options import otlp_option
 from paddler.up import valkey
+from paddler.up.agents import AGENT_COUNT
 from paddler.up.output import Output
 from paddler.up.plan import Settings, child_environment, paddler_specs, without_password
 from paddler.up.ports import settle_addresses
 from paddler.up.problems import CannotStart
-from paddler.up.ready import ready_message, wait_for_agent, wait_for_balancer
+from paddler.up.ready import is_process, ready_message, wait_for_agent, wait_for_balancer
 from paddler.up.runner import Runner
 from paddler.up.seed import seed
 from paddler.up.starter import find_starter
 from paddler.up.supervisor import Spec
 
+FIRST_WAIT_MS = 60_000
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True, path_type=Path)
 
 
@@ -65,7 +69,18 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
     "SmolLM2-135M-Instruct.",
 )
 @option("--model-name", help="The name clients may give as `model`; by default the GGUF's own.")
-@option("--agents", type=click.IntRange(0, 64), default=1, help="How many agents to start; 0 to add them by hand.")
+@option(
+    "--agents",
+    type=AGENT_COUNT,
+    default="1",
+    help="How many agents to start, 0 to add them by hand; or 0..2, and they come and go with the requests.",
+)
+@option(
+    "--cooldown",
+    type=click.IntRange(min=0),
+    default=30_000,
+    help="With such a range: milliseconds for which nobody must have needed an agent before it ends.",
+)
 @option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
 @option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
 @engine_options
@@ -105,6 +120,9 @@ def command(**given: Any) -> None:
     given["state_dir"] = given["state_dir"] or default_state_dir(os.environ)
     logs.configure("up", given["log_level"], given["log_format"])
     settings = Settings(**given)
+    if settings.agents.most and not settings.agents.least and _is_default("buffered_request_timeout"):
+        # The first request waits for a model to be loaded.
+        settings = msgspec.structs.replace(settings, buffered_request_timeout=FIRST_WAIT_MS)
     tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca, SystemClock().wall())
     try:
         failure = asyncio.run(run(settings, os.environ, SystemClock()))
@@ -112,6 +130,10 @@ def command(**given: Any) -> None:
         raise click.ClickException(str(error)) from None
     if failure is not None:
         sys.exit(1)
+
+
+def _is_default(name: str) -> bool:
+    return current_context().get_parameter_source(name) is ParameterSource.DEFAULT
 
 
 async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) -> str | None:
@@ -176,8 +198,14 @@ async def _announce(
     abilities: list[str] = []
     store = connect(redis_url, settings.redis_prefix)
     try:
-        if settings.agents:
-            abilities = await wait_for_agent(store, lambda: runner.pids, clock, output.say)
+        if settings.agents.least:
+            # An autoscaler's agents are no children of ours.
+            has_children = settings.agents.most is None
+
+            def is_ours(pid: int) -> bool:
+                return pid in runner.pids.values() if has_children else is_process(pid)
+
+            abilities = await wait_for_agent(store, is_ours, clock, output.say)
         has_keys = await _has_keys(store, clock)
     finally:
         await store.close()

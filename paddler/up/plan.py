@@ -15,10 +15,14 @@ from paddler.desired.database import MEMORY, StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.host_options import host_flags
 from paddler.settings import ENV_PREFIX, Address, env_name
+from paddler.up.agents import AgentCount
 from paddler.up.supervisor import Spec
 
 AGENT_GRACE_MS = 1000
 """What an agent may finish when everything stops; shorter than a stage of stopping. The rest stays in the queue."""
+
+AGENT_STOP_MS = 1300
+"""Then an autoscaler kills an agent, before it is killed itself at the end of a stage."""
 
 AGENTS_OWN = ("--cache-dir", "--download-token-file", "--hf-token-file")
 """Flags of an agent that `paddler up` does not have; their variables reach it."""
@@ -33,7 +37,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model: Path | None
     model_name: str | None
     engine: str
-    agents: int
+    agents: AgentCount
     slots: int
     context_size: int | None
     threads: int | None
@@ -70,6 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     statsd_prefix: str = "paddler"
     statsd_reporting_interval: int = 10_000
     otlp_endpoint: str | None = None
+    cooldown: int = 30_000
     log_level: str
     log_format: str
 
@@ -108,12 +113,13 @@ def paddler_specs(settings: Settings, *, awaits: str | None) -> list[Spec]:
     # There is no other balancer to resume at, and what is left would be computed for nobody at the next start.
     balancer += ["--cancel-on-stop", *reporting, *flags(otlp_endpoint=settings.otlp_endpoint)]
     specs = [Spec(name="balancer", command=_paddler("balancer", *balancer, *shared), awaits=awaits, stop_stage=0)]
-    for name in agent_names(settings.agents):
-        agent = agent_flags(settings, name) + flags(
-            grace=AGENT_GRACE_MS, on_model_error=None if settings.follows else "exit"
-        )
-        command = _paddler("agent", *agent, *shared)
+    own = flags(grace=AGENT_GRACE_MS, on_model_error=None if settings.follows else "exit")
+    for name in agent_names(settings.agents.fixed):
+        command = _paddler("agent", *agent_flags(settings, name), *own, *shared)
         specs.append(Spec(name=name, command=command, awaits=awaits, stop_stage=1, may_end=True))
+    if settings.agents.most is not None:
+        command = _paddler("autoscale", *_scaling_flags(settings), *shared, "--", *_serving_flags(settings), *own)
+        specs.append(Spec(name="autoscale", command=command, awaits=awaits, stop_stage=1))
     specs.append(Spec(name="worker", command=_paddler("worker", *reporting, *shared), awaits=awaits, stop_stage=1))
     return specs
 
@@ -132,15 +138,31 @@ def agent_names(num_agents: int) -> list[str]:
 
 def agent_flags(settings: Settings, name: str) -> list[str]:
     """What makes an agent one of this fleet, apart from the Redis."""
+    return [*flags(name=name, slots=settings.slots), *_serving_flags(settings)]
+
+
+def _serving_flags(settings: Settings) -> list[str]:
     return flags(
-        name=name,
-        slots=settings.slots,
         engine=settings.engine,
         model=settings.model,
         model_name=settings.model_name,
         context_size=settings.context_size,
         otlp_endpoint=settings.otlp_endpoint,
         **{name: getattr(settings, name) for name in engine_flags.NAMES},
+    )
+
+
+def _scaling_flags(settings: Settings) -> list[str]:
+    """Its agents are called as those of a fixed number, and end with it in whatever way it ends."""
+    count = settings.agents
+    return flags(
+        min=count.least,
+        max=count.most,
+        slots=settings.slots,
+        cooldown=settings.cooldown,
+        stop_timeout=AGENT_STOP_MS,
+        on_death="end",
+        agent_name="agent",
     )
 
 

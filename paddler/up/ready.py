@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from paddler.clock import Clock
 from paddler.settings import DEFAULT_POOL, env_name
@@ -61,10 +62,21 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
+def is_process(pid: int) -> bool:
+    """Whether there is one of this id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 async def wait_for_agent(
-    store: Store, pids: Callable[[], Mapping[str, int]], clock: Clock, remind: Callable[[str], None]
+    store: Store, is_ours: Callable[[int], bool], clock: Clock, remind: Callable[[str], None]
 ) -> list[str]:
-    """Return once an agent among our children has registered, once its model is loaded: what it can do.
+    """Return once an agent of ours, as its process id tells, has registered, once its model is loaded: what it can do.
 
     By process id, because the queue of an earlier run may still name its agents, and one that is busy from the start
     (requests waited for it) is not among the free ones. `remind` is called now and then while it takes long.
@@ -73,17 +85,17 @@ async def wait_for_agent(
     next_reminder = clock.monotonic() + REMIND_S
     wants_none = False
     while True:
-        ours = {str(pid).encode() for name, pid in pids().items() if name.startswith("agent-")}
         try:
             found: list[bytes] = await store.redis.zrange(keys.agents(), 0, -1)  # pyright: ignore[reportUnknownMemberType]  # untyped arguments
             for agent in found:
                 fields: list[bytes | None] = await store.redis.hmget(
                     keys.agent(agent.decode()), ["pid", "state", "abilities", "state_application_status"]
                 )  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType, reportUnknownMemberType]  # typed as sync or async
-                if fields[0] in ours and fields[1] == b"ready":
+                if not is_ours(int(fields[0] or 0)):
+                    continue
+                if fields[1] == b"ready":
                     return (fields[2] or b"").decode().split()
-                if fields[0] in ours:
-                    wants_none = (fields[1], fields[3]) == (b"waiting", b"Applied")
+                wants_none = (fields[1], fields[3]) == (b"waiting", b"Applied")
         except TROUBLE:
             pass  # Redis is starting again, and its supervisor says so
         if clock.monotonic() > next_reminder:
@@ -113,7 +125,11 @@ def ready_message(
     }
     table = "\n".join(f"  {name:<11} {value}" for name, value in rows.items())
     curl = curl_command(settings, abilities, has_keys=has_keys)
-    body = f"Try it:\n\n{curl}" if settings.agents else _add_agent(settings, redis_url, program, curl)
+    body = f"Try it:\n\n{curl}"
+    if settings.agents.most is not None:
+        body = f"{_describe_scaling(settings)}\n\n{body}"
+    elif not settings.agents.fixed:
+        body = _add_agent(settings, redis_url, program, curl)
     kept = "" if settings.redis_url else " Background requests are kept."
     stop = f"Stop with Ctrl-C.{kept}"
     return f"\n{RULE}\nPaddler is up after {seconds:.1f} s.\n\n{table}\n\n{body}\n\n{stop}\n{RULE}\n"
@@ -148,8 +164,16 @@ def _add_agent(settings: Settings, redis_url: str, program: str, curl: str) -> s
     )
 
 
+def _describe_scaling(settings: Settings) -> str:
+    wait, idle = settings.buffered_request_timeout / 1000, settings.cooldown / 1000
+    begins = "A request starts an agent when there are too few slots"
+    if not settings.agents.least:
+        begins = f"There is no agent: the first request starts one, and waits up to {wait:g} s for it"
+    return f"{begins}. Agents that nobody has needed for {idle:g} s end."
+
+
 def _describe_agents(settings: Settings) -> str:
-    if not settings.agents:
+    if not settings.agents.fixed and settings.agents.most is None:
         return "none"
     model = settings.model.name if settings.model else f"the {settings.engine} engine"
     if settings.follows:

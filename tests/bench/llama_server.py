@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "llama-server"
 PACKAGE = "llama-cpp-python"
 OFF = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_APP", "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI")
-START_S = 60.0
+START_S = 120.0
 
 
 def find_binary() -> Path:

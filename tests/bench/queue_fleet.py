@@ -24,7 +24,7 @@ from tests.bench.queue_client import Load, Measured
 
 CLIENT = Path(__file__).with_name("queue_client.py")
 PREFIX = "bench"
-START_S = 30.0
+START_S = 120.0
 STOP_S = 10.0
 NO_LIMIT_MS = 3_600_000
 

@@ -12,9 +12,10 @@ from paddler.dashboard import text
 from paddler.dashboard.columns import AGENTS, REQUESTS, fitted, state_of
 from paddler.dashboard.details import agent_details
 from paddler.dashboard.filtering import AgentFilter, RequestFilter
-from paddler.dashboard.objects import Agent, Request
+from paddler.dashboard.objects import Agent, Pool, Request
 from paddler.dashboard.picture import Picture
 from paddler.dashboard.samples import Samples
+from paddler.dashboard.words import summary
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,15 @@ def test_a_picture_knows_when_each_agent_was_heard_of() -> None:
     picture.agents_told([two], 23.0)
     picture.agents_told([one, two], 24.0)
     assert picture.updated_s(one, 24.0) == 0.0
+
+
+def test_the_heading_has_the_slots_of_the_table() -> None:
+    """An agent is told at once, the pool's numbers are a second old."""
+    picture = Picture("default")
+    picture.pool_told(Pool(name="default", demand=3))
+    assert summary(picture) == "slots 0/0 busy  demand 3"
+    picture.agents_told([Agent(id="1", slots_total=2, slots_processing=1), Agent(id="2", slots_total=4)], 1.0)
+    assert summary(picture) == "slots 1/6 busy  demand 3"
 
 
 def test_a_picture_is_in_trouble_while_any_source_is() -> None:

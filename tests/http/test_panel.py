@@ -240,6 +240,9 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
         refused = await browser.get(path, headers=rebound)
         assert refused.status_code == 421
         assert "evil.example" in refused.text
+        assert refused.headers["x-frame-options"] == "DENY"
+    for path in ("/health", "/ready", "/openapi.json"):
+        assert (await browser.get(path, headers=rebound)).status_code == 200, "probes have names of their own"
     await balancer.new_key("operator", "management")
     # Its pages have no session: the cookie is of another host.
     assert (await browser.get("/", headers=rebound)).status_code == 200
@@ -247,8 +250,27 @@ async def test_a_name_that_was_pointed_here_is_refused(browser: httpx.AsyncClien
 
 
 def test_a_cookie_under_tls_is_sent_by_tls_alone() -> None:
-    assert "Secure" in session_cookie(b"panel.example", "x", is_tls=True).split("; ")
-    assert session_cookie(b"panel.example", "x", is_tls=True).startswith("paddler_panel=x;")
+    headers = {b"host": b"panel.example"}
+    assert "Secure" in session_cookie(headers, "x", is_tls=True).split("; ")
+    assert session_cookie(headers, "x", is_tls=True).startswith("paddler_panel=x;")
+
+
+async def test_behind_a_proxy_that_ends_tls_the_page_says_so(
+    browser: httpx.AsyncClient, balancer: HttpBalancer
+) -> None:
+    new = await balancer.new_key("operator", "management")
+
+    async def cookie(origin: str, path: str = "/panel/api/login", **more: str) -> str:
+        headers = {**WRITE, "host": "panel.example", "origin": origin, **more}
+        answer = await browser.post(path, json={"key": new.secret}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.headers["set-cookie"]
+
+    assert "; Secure" in await cookie("https://panel.example")
+    assert "; Secure" in await cookie("https://panel.example", "/panel/api/logout")
+    assert "; Secure" not in await cookie("http://panel.example", **{"x-forwarded-proto": "https"})
+    foreign = {**WRITE, "host": "panel.example", "origin": "https://evil.example"}
+    assert (await browser.post("/panel/api/login", json={"key": new.secret}, headers=foreign)).status_code == 403
 
 
 class Live:

@@ -249,8 +249,9 @@ def test_a_cancelled_response_ends_incomplete() -> None:
 def status(state: str, **fields: Any) -> dict[str, Any]:
     known: dict[str, Any] = {
         "request_id": ID, "state": state, "request_class": "normal", "tenant": "t", "is_background": True,
-        "is_cancelling": False, "attempt": 1, "deaths": 0, "accepted_ms": 1.0, "started_ms": None, "ended_ms": None,
-        "start_deadline_ms": None, "label": encode_label(LABEL), "route": Route(), "tokens": tuple(frames_of("hi")),
+        "is_cancelling": False, "attempt": 1, "opens": 1, "deaths": 0, "accepted_ms": 1.0, "started_ms": None,
+        "ended_ms": None, "start_deadline_ms": None, "label": encode_label(LABEL), "route": Route(),
+        "tokens": tuple(frames_of("hi")),
     }  # fmt: skip
     return json.loads(render_status(RequestStatus(**known | fields)))
 

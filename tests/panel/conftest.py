@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from lacking import lacks
-from panel_harness import WIDE, PanelFleet, Screen
+from panel_harness import PROXIED, WIDE, Keys, PanelFleet, Screen
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 DIST = Path(__file__).resolve().parents[2] / "api" / "panel" / "dist" / "index.html"
@@ -39,8 +39,10 @@ def browser() -> Iterator[Browser]:
     if binary is None:
         lacks("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
+        arguments = [f"--host-resolver-rules=MAP {PROXIED} 127.0.0.1"]
         # Chromium's sandbox does not run as root.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        if os.geteuid() == 0:
+            arguments.append("--no-sandbox")
         browser = playwright.chromium.launch(executable_path=binary, args=arguments)
         yield browser
         browser.close()
@@ -53,7 +55,9 @@ def new_screen(browser: Browser) -> Iterator[Callable[[str], Screen]]:
     screens: list[Screen] = []
 
     def build(url: str) -> Screen:
-        context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, locale="en-GB")
+        context = browser.new_context(
+            viewport={"width": WIDE[0], "height": WIDE[1]}, locale="en-GB", ignore_https_errors=url.startswith("https:")
+        )
         contexts.append(context)
         screens.append(Screen(context, url))
         return screens[-1]
@@ -67,3 +71,10 @@ def new_screen(browser: Browser) -> Iterator[Callable[[str], Screen]]:
 @pytest.fixture
 def screen(new_screen: Callable[[str], Screen], fleet: PanelFleet) -> Screen:
     return new_screen(fleet.panel_url)
+
+
+@pytest.fixture
+def keys(fleet: PanelFleet) -> Iterator[Keys]:
+    keys = Keys(fleet)
+    yield keys
+    keys.forget()

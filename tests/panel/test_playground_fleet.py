@@ -36,7 +36,8 @@ def test_an_agent_dies_in_the_middle_and_the_answer_goes_on(screen: Screen, flee
         answer = playground.begun()
         name = answer.locator("dd", has_text=re.compile("^(left|right)$")).inner_text()
         agents[name].kill()
-        expect(playground.over()).to_contain_text(f"handed over from {name}")
+        expect(playground.over()).to_contain_text("Handed over")
+        expect(playground.answer).to_contain_text(f"from {name}")
         other = "left" if name == "right" else "right"
         expect(answer.locator("dd", has_text=re.compile(f"^{other}$"))).to_be_visible()
         expect(answer).to_contain_text("200 tokens")

@@ -164,7 +164,7 @@ async def test_requests(paddler: Command, pool: PoolScripts) -> None:
 
     _, text = await paddler("requests", "show", running)
     told = words(text)
-    for part in ("state running", "output 2 tokens", "accepted", "delivered", "opened", "first token"):
+    for part in ("state running", "begun once", "output 2 tokens", "accepted", "delivered", "opened", "first token"):
         assert part in told
     _, text = await paddler("requests", "show", "--json", running)
     shown = json.loads(text)

@@ -57,8 +57,8 @@ async def test_after_every_look_it_is_what_the_list_of_requests_says(
     async def look() -> None:
         await board.look()
         found = (await listing.page("default", Filter(), limit=500)).requests
-        assert {one.id: (one.state, one.agent, one.attempt) for one in found} == {
-            row.id: (row.state, row.agent, row.attempt) for row in board.rows.values()
+        assert {one.id: (one.state, one.agent, one.opens) for one in found} == {
+            row.id: (row.state, row.agent, row.opens) for row in board.rows.values()
         }
         assert [one.id for one in found if one.state == "waiting"] == in_line(board)
 

@@ -63,6 +63,7 @@ async def test_a_requeued_letter_lives_again_under_its_id(pool: PoolScripts) -> 
     assert await letters(pool) == []
     assert (await pool.redis.xlen(pool.keys.demand()), await counter(pool, "requeued")) == (1, 1)
     assert await pool.redis.exists(pool.keys.journal(dead)) == 0
+    assert await pool.redis.hmget(pool.keys.request(dead), "opens", "deaths") == [None, None]
     assert await pool.redis.ttl(pool.keys.payload(dead)) == -1
     late = Emission(dead, 5, 0, b"of its former life")
     assert (await pool.emit("a2", [late], now_ms=NOW))[0].disposition is Disposition.FENCED

@@ -10,6 +10,7 @@ from queue_calls import NOW, begin, finish, leave, submit, take
 
 from paddler.clock import SystemClock
 from paddler.errors import RequestNotFound
+from paddler.jobs.board import RequestBoard
 from paddler.jobs.endings import CANCELLED_FRAME
 from paddler.jobs.fleet_view import FleetView
 from paddler.jobs.request_list import CHUNK, MAX_LOOKED, Filter, Listed, RequestList
@@ -18,7 +19,7 @@ from paddler.store.client import Store
 from paddler.store.keys import PoolKeys
 from paddler.store.results import Emission
 from paddler.store.scripts import PoolScripts
-from paddler.wire.balancer import Tokens, encode_frame
+from paddler.wire.balancer import Opened, Tokens, encode_frame
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +191,35 @@ async def test_the_times_of_a_request(store: Store, pool: PoolScripts) -> None:
     await leave(pool, "b")
     with pytest.raises(RequestNotFound):
         await events("default." + "x" * 22)
+
+
+async def test_it_tells_how_often_an_agent_began_a_request(store: Store, pool: PoolScripts) -> None:
+    """The fence also grows when a request comes back, and when it is given to an agent that never begins it."""
+    clock = SystemClock()
+    views, listing = FleetView(store, clock), RequestList(store)
+    board = RequestBoard(store, "default", lambda label: label.decode())
+    request_id, _ = await submit(pool, now=0)
+
+    async def told() -> tuple[int, int]:
+        await board.look()
+        (one,) = await all_pages(listing, 2)
+        status = (await read_timeline(store, views, clock, request_id)).status
+        assert one.opens == status.opens == board.rows[request_id].opens
+        return one.attempt, one.opens
+
+    assert await told() == (0, 0)
+    await register(pool, "a")
+    await take(pool, "a")
+    assert await told() == (1, 0)
+    await leave(pool, "a")
+    for name, attempt, opens in (("b", 3, 1), ("c", 5, 2)):
+        await register(pool, name)
+        await take(pool, name)
+        await begin(pool, name, request_id, attempt, now=0)
+        await pool.open(name, request_id, attempt, encode_frame(Opened(name, attempt)), now_ms=0)
+        assert await told() == (attempt, opens), "repeated, opening changes nothing"
+        await leave(pool, name)
+        assert await told() == (attempt + 1, opens)
+    await cancel_all(pool, request_id)
+    await board.look()
+    assert board.ended[request_id].opens == 2

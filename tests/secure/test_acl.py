@@ -19,6 +19,7 @@ from paddler.store import acl
 from paddler.store.acl import (
     FILE_KEYS,
     POOL_KEYS,
+    ROLES,
     Role,
     acl_file,
     acl_user,
@@ -41,7 +42,7 @@ def test_every_key_stands_in_a_table(keys: type, table: dict[str, str]) -> None:
     """Who adds a key says here who may read and write it."""
     builders = {name for name, _ in inspect.getmembers(keys, inspect.isfunction) if not name.startswith("_")}
     assert builders - NO_KEYS == set(table)
-    assert all(set(row.split()) <= {"r", "w", "rw", "-"} and len(row.split()) == 4 for row in table.values())
+    assert all(set(row.split()) <= {"r", "w", "rw", "-"} and len(row.split()) == len(ROLES) for row in table.values())
 
 
 def _built(module: ModuleType) -> Iterator[str]:
@@ -108,7 +109,7 @@ def test_passwords_are_printed_as_hashes(tmp_path: Path) -> None:
     lines = CliRunner().invoke(command, flags).output.splitlines()
     assert [line.split()[1] for line in lines] == [
         *("default", "paddler-agent-chat", "paddler-agent-embed", "paddler-balancer", "paddler-worker"),
-        *("paddler-operator", "paddler-admin"),
+        *("paddler-operator", "paddler-autoscale", "paddler-admin"),
     ]
     assert "very secret" not in str(lines)
     assert " #b3bc49e0d2e4ba0a" not in lines[1]
@@ -125,7 +126,7 @@ def admin(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A server with our users, as the file has them."""
     server: RedisServer = request.getfixturevalue(request.param)
     client = redis.Redis.from_url(server.url)
-    users = [(Role.AGENT, "default"), *((role, "*") for role in (Role.BALANCER, Role.WORKER, Role.OPERATOR))]
+    users = [(Role.AGENT, "default"), *((role, "*") for role in ROLES if role is not Role.AGENT)]
     for role, pool in users:
         client.execute_command("ACL", "SETUSER", *acl_user(role, DEFAULT_PREFIX, pool).split()[1:])
     yield client
@@ -134,9 +135,7 @@ def admin(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     client.close()
 
 
-AGENT, BALANCER, WORKER, OPERATOR = (
-    user_name(role, "default") for role in (Role.AGENT, Role.BALANCER, Role.WORKER, Role.OPERATOR)
-)
+AGENT, BALANCER, WORKER, OPERATOR, AUTOSCALE = (user_name(role, "default") for role in ROLES)
 POOL, OTHER = PoolKeys(DEFAULT_PREFIX, "default"), PoolKeys(DEFAULT_PREFIX, "other")
 TENANT = TenantKeys(DEFAULT_PREFIX, "alice")
 
@@ -166,6 +165,10 @@ def may(admin: redis.Redis, user: str, *call: str) -> bool:
         (WORKER, ("SCAN", "0")),
         (OPERATOR, ("HGETALL", POOL.request("r"))),
         (OPERATOR, ("XLEN", POOL.demand())),
+        (OPERATOR, ("GET", f"{POOL.base}:autoscale")),
+        (AUTOSCALE, ("XREAD", "BLOCK", "1", "STREAMS", POOL.demand(), POOL.demand_batch(), "0-0", "0-0")),
+        (AUTOSCALE, ("FCALL", "f", "1", f"{POOL.base}:autoscale:lease")),
+        (AUTOSCALE, ("FCALL", "f", "1", POOL.base)),
     ],
 )
 def test_what_each_may_do(admin: redis.Redis, user: str, call: tuple[str, ...]) -> None:
@@ -208,6 +211,13 @@ def test_what_each_may_do(admin: redis.Redis, user: str, call: tuple[str, ...]) 
         (OPERATOR, ("HSET", POOL.request("r"), "state", "done")),
         (OPERATOR, ("FCALL", "f", "1", POOL.base)),
         (OPERATOR, ("SUBSCRIBE", f"{DEFAULT_PREFIX}:inbox:b")),
+        (AUTOSCALE, ("FUNCTION", "LOAD", "x")),
+        (AUTOSCALE, ("GET", POOL.payload("r"))),
+        (AUTOSCALE, ("HGETALL", f"{DEFAULT_PREFIX}:keys")),
+        (AUTOSCALE, ("FCALL", "f", "1", TENANT.base)),
+        (AUTOSCALE, ("HSET", f"{POOL.base}:desired", "state", "{}")),
+        (AUTOSCALE, ("SUBSCRIBE", f"{DEFAULT_PREFIX}:inbox:b")),
+        (BALANCER, ("SET", f"{POOL.base}:autoscale", "{}")),
     ],
 )
 def test_what_each_may_not_do(admin: redis.Redis, user: str, call: tuple[str, ...]) -> None:

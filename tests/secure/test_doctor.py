@@ -256,6 +256,7 @@ def _levels(found: list[Finding]) -> list[tuple[str, Level]]:
         ("sse2", "AVX2 = 1", Level.FAIL),
         ("avx2 avx512f avx512cd avx512vl avx512dq avx512bw", "AVX2 = 1", Level.WARN),
         ("avx2 amx_int8", "AVX2 = 1", Level.OK),
+        ("avx2 amx_int8", "AVX2 = 1 | AMX_INT8 = 1", Level.WARN),
     ],
 )
 def test_the_build_and_the_cpu(flags: str, built: str, level: Level | None) -> None:

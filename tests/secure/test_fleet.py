@@ -243,3 +243,19 @@ async def test_an_agent_before_anything_else_says_what_it_waits_for(fleet: Secur
     fleet.start(Role.WORKER, "--lease", "1000")
     await agent.logged("registered")
     assert set(fleet.denied()) == {"paddler-agent-default command function|load"}
+
+
+async def test_nor_does_an_autoscaler(fleet: SecureFleet, client: AsyncOpenAI) -> None:
+    """It sees that a request waits, starts an agent, drains it and lets it end; the agent is a user of its own."""
+    agents = ("--", *SCRIPTED, *fleet.access(Role.AGENT)[4:])
+    scaler = fleet.start(Role.AUTOSCALE, "--max", "1", "--slots", "2", "--cooldown", "200", *agents)
+    await scaler.logged("acts for the pool")
+    assert (await Told().ask(client, "ten words: [[10]]")).finish_reasons
+    await scaler.logged("stopped")
+    operator = fleet.access(Role.OPERATOR)
+    shown = await asyncio.to_thread(fleet.run, "autoscale", "--status", "--json", *operator)
+    assert json.loads(shown.stdout)["is_acting"], shown.stderr
+    scaler.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(scaler.process.wait, 20) == 0
+    assert fleet.denied() == []
+    assert "no permissions" not in fleet.log().lower()

@@ -146,7 +146,9 @@ def container_run(kind: str, container: Json, config: Mapping[str, str]) -> Run 
 def parsed(run: Run) -> dict[str, Any]:
     """The values that the command gets. Fails for a command, a flag or a variable that there is not, and for a value
     that it does not take."""
-    command, arguments = _command(run.arguments)
+    command, arguments = find_command(run.arguments)
+    is_whole = not isinstance(command, click.Group) or command.invoke_without_command
+    assert is_whole, f"{run.where}: `paddler {command.name}` needs a subcommand"
     ours = {name: value for name, value in run.environment.items() if name.startswith(ENV_PREFIX)}
     variables = {parameter.envvar: parameter.name for parameter in command.params if isinstance(parameter.envvar, str)}
     unknown = sorted(set(ours) - set(variables))
@@ -163,20 +165,22 @@ def parsed(run: Run) -> dict[str, Any]:
 def parsed_check(command: Sequence[str], run: Run) -> None:
     """A health check: one of `paddler probe`, with flags that there are. It has the environment of its container."""
     assert command[0] == PADDLER, command
-    leaf, arguments = _command(list(command[1:]))
+    leaf, arguments = find_command(list(command[1:]))
     known = {parameter.envvar for parameter in leaf.params}
     with _environment({name: value for name, value in run.environment.items() if name in known}):
         leaf.make_context(leaf.name, arguments)
     assert command[1] == "probe"
 
 
-def _command(arguments: list[str]) -> tuple[click.Command, list[str]]:
-    """Down the groups, as click goes."""
+def find_command(arguments: list[str]) -> tuple[click.Command, list[str]]:
+    """Down the groups, as click goes, past their own flags. Raises `click.UsageError` for what there is not."""
     command: click.Command = cli
-    while isinstance(command, click.Group) and (arguments or not command.invoke_without_command):
-        assert arguments, f"`paddler {command.name}` needs a subcommand"
+    while isinstance(command, click.Group):
         with click.Context(command) as context:
-            _, found, arguments = command.resolve_command(context, arguments)
+            _, rest, _ = command.make_parser(context).parse_args(list(arguments))
+            if not rest:
+                break
+            _, found, arguments = command.resolve_command(context, rest)
         assert found is not None
         command = found
     return command, arguments

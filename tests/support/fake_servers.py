@@ -1,5 +1,6 @@
-"""vLLM and Ollama as they are on the wire, without either: vLLM for CPUs is gigabytes of packages, which no test should
-bring along, and Ollama is no package at all. Every answer is written after their own code and documents.
+"""vLLM and Ollama as they are on the wire, without either: vLLM for CPUs wants builds of PyTorch that the
+package index does not have, and Ollama is no package at all. Every answer is written after their own code and
+documents.
 
 - vLLM: `engine/protocol.py`, `chat_completion/serving.py` and `completion/serving.py` of `vllm/entrypoints/openai`; its
   documents "OpenAI-Compatible Server" and "Production Metrics".

@@ -28,8 +28,12 @@ PATIENCE_MS = 30_000
 WIDE = (1280, 800)
 NARROW = (390, 844)
 
-NO_ANSWER = re.compile(r"Failed to load resource|net::ERR_")
-"""What a browser itself writes to the console about a request that was refused or met no balancer."""
+PROXIED = "panel.example"
+"""A name by which the browser reaches this machine, and that no balancer knows as its own."""
+
+NO_ANSWER = re.compile(r"Failed to load resource|net::ERR_|Cross-Origin-Opener-Policy header has been ignored")
+"""What a browser itself writes to the console about a request that was refused or met no balancer, and about a header
+that it heeds by HTTPS and by this machine's own names alone."""
 
 
 class PanelFleet(Up):
@@ -92,6 +96,29 @@ class PanelFleet(Up):
             process.kill()
             process.wait()
         super().end()
+
+
+class Keys:
+    """Those of a test; none is left after it."""
+
+    def __init__(self, fleet: PanelFleet) -> None:
+        self._fleet = fleet
+        self.ids: list[str] = []
+
+    def create(self, *flags: str) -> str:
+        told = json.loads(self._fleet.run("keys", "create", "panel", *flags, "--json"))
+        self.ids.append(told["id"])
+        return told["secret"]
+
+    def revoke(self) -> None:
+        for key_id in self.ids:
+            self._fleet.run("keys", "revoke", key_id)
+
+    def forget(self) -> None:
+        self.revoke()
+        for key_id in self.ids:
+            self._fleet.run("keys", "forget", key_id)
+        self.ids.clear()
 
 
 class Screen:

@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "SECURITY.md",
     *(
         path
         for top in ("paddler", "api", "workers", "docs")
@@ -21,12 +23,31 @@ DOCUMENTS = [
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {
     *("--cacert", "--help", "--randomly-seed"),
+    *("--appendonly", "--dbfilename", "--dir", "--maxmemory-policy", "--rdb"),
+    *("--statsd", "--web"),
+    *("--alarm-name", "--comparison-operator", "--dimensions", "--evaluation-periods", "--metric-name", "--namespace"),
+    *("--period", "--statistic", "--threshold", "--treat-missing-data"),
+    *(
+        "--find-links",
+        "--force",
+        "--no-cache-dir",
+        "--no-isolation",
+        "--overrides",
+        "--pip-args",
+        "--reinstall-package",
+        "--wheel",
+    ),
     *("--build", "--build-arg", "--detach", "--format", "--from-file", "--output", "--rm", "--scale", "--target"),
 }
 
 
+THEIRS = "docs/migrating-from-llama-server.md"
+"""Its tables have another program's flags and routes in their first column."""
+
+
 def text(name: str) -> str:
-    return (ROOT / name).read_text()
+    found = (ROOT / name).read_text()
+    return re.sub(r"^\|[^|]*\|", "|", found, flags=re.MULTILINE) if name == THEIRS else found
 
 
 def source() -> str:
@@ -56,6 +77,12 @@ def test_flags_and_variables_are_real(name: str) -> None:
     assert [flag for flag in sorted(flags) if flag not in known] == []
     variables = {name.removeprefix("PADDLER_") for name in re.findall(r"PADDLER_[A-Z_]+", text(name))}
     assert [name for name in sorted(variables) if f"--{name.lower().replace('_', '-')}" not in known] == []
+
+
+@pytest.mark.parametrize(("name", "top"), [("ARCHITECTURE.md", "paddler"), ("CONTRIBUTING.md", "tests")])
+def test_every_folder_is_told_of(name: str, top: str) -> None:
+    folders = {path.name for path in (ROOT / top).iterdir() if path.is_dir() and path.name[0] not in "._"}
+    assert {one for one in folders - {"support"} if f"`{top}/{one}`" not in text(name)} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,7 +18,7 @@ from paddler.store.scripts import PRELUDE
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINES = 500
-SOURCES = ("paddler", "api", "workers", "tests", "docker", ".ci")
+SOURCES = ("paddler", "api", "workers", "tests", "website", "docker", ".ci")
 LUA = sorted((ROOT / "paddler/store").rglob("*.lua"))
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 

@@ -44,8 +44,8 @@ def pipe() -> Iterator[Pipe]:
     made.close()
 
 
-def told(num: int) -> str:
-    return f"{num} dropped"
+def told(num: int, why: str | None) -> str:
+    return f"{num} dropped" if why is None else f"{num} dropped: {why}"
 
 
 def put_all(writer: LineWriter) -> None:
@@ -105,6 +105,63 @@ async def test_a_reader_that_is_gone(pipe: Pipe) -> None:
     assert writer.flush(30)
     assert writer.num_dropped == LINES
     writer.close()
+
+
+async def test_a_disk_that_is_full_for_a_while(pipe: Pipe) -> None:
+    """Nobody could be told then; the first line that can be written again says what is missing, once."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        writer = LineWriter(full.fileno(), told)
+        for number in range(3):
+            writer.put(f"lost {number}")
+            assert writer.flush(30)
+        assert writer.num_dropped == 3
+        os.dup2(pipe.sink, full.fileno())
+        writer.put("again")
+        writer.put("and again")
+        assert writer.flush(30)
+        expected = b"3 dropped: No space left on device\nagain\nand again\n"
+        assert os.read(pipe.source, 1000) == expected
+        assert writer.num_dropped == 3
+        writer.close()
+
+
+async def test_a_line_that_was_written_in_part(pipe: Pipe) -> None:
+    """Its reader leaves in the middle of it; who reads next finds whole lines."""
+    writer = LineWriter(pipe.sink, told)
+    writer.put("x" * 1_000_000)
+    assert os.read(pipe.source, 10) == b"x" * 10
+    other = Pipe()
+    pipe.close(pipe.source)
+    assert writer.flush(30)
+    os.dup2(other.sink, pipe.sink)
+    writer.put("again")
+    assert writer.flush(30)
+    assert os.read(other.source, 1000) == b"\n1 dropped: Broken pipe\nagain\n"
+    writer.close()
+    other.close()
+
+
+def test_metrics_count_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from paddler import logs
+    from paddler.metrics.exposition import render
+    from paddler.metrics.requests import RequestMetrics
+
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full))
+        logs.configure("balancer", "info", "json")
+        try:
+            logs.get_logger("test").info("hello")
+            logs.flush()
+            assert logs.num_dropped() == 1
+            assert "\npaddler_log_lines_dropped_total 1.0\n" in render(RequestMetrics(), None).decode()
+        finally:
+            (handler,) = root.handlers
+            root.handlers[:] = handlers
+            handler.close()
+            root.setLevel(level)
+            logging.captureWarnings(capture=False)
 
 
 async def test_a_line_longer_than_the_queue(pipe: Pipe) -> None:

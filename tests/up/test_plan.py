@@ -14,6 +14,7 @@ from paddler import cli
 from paddler.desired.database import StateDatabase
 from paddler.engine_settings import LoraAdapter
 from paddler.settings import DEFAULT_REDIS_PREFIX, Address
+from paddler.up.agents import AgentCount
 from paddler.up.plan import AGENTS_OWN, Settings, child_environment, flags, paddler_specs, without_password
 from paddler.up.ready import agent_command, curl_command, ready_message
 from workers.agent.fetch.flags import fetch_options
@@ -25,7 +26,7 @@ SETTINGS = Settings(
     model=None,
     model_name="tiny",
     engine="scripted",
-    agents=2,
+    agents=AgentCount(2),
     slots=3,
     context_size=2048,
     threads=2,
@@ -137,8 +138,60 @@ def test_the_balancer_stops_first_and_all_wait_for_the_server() -> None:
 
 
 def test_no_agent() -> None:
-    names = [spec.name for spec in paddler_specs(msgspec.structs.replace(SETTINGS, agents=0), awaits=None)]
+    names = [spec.name for spec in paddler_specs(msgspec.structs.replace(SETTINGS, agents=AgentCount(0)), awaits=None)]
     assert names == ["balancer", "worker"]
+
+
+def test_a_range_of_agents_is_an_autoscalers() -> None:
+    """What makes an agent one of this fleet reaches it by way of the autoscaler, all but name and slots."""
+    ranged = msgspec.structs.replace(SETTINGS, agents=AgentCount(0, 2), cooldown=7000)
+    specs = {spec.name: spec for spec in paddler_specs(ranged, awaits="valkey")}
+    assert list(specs) == ["balancer", "autoscale", "worker"]
+    given = parsed(specs["autoscale"].command)
+    wanted = {"least": 0, "most": 2, "slots": 3, "cooldown": 7000, "on_death": "end", "agent_name": "agent"}
+    assert given.items() >= {**wanted, "redis_prefix": "paddler", "log_level": "debug", "log_format": "json"}.items()
+    own = given["agent_flags"]
+    assert isinstance(own, tuple)
+    agent = parsed(["paddler", "agent", "--name", "agent-1", "--slots", "3", *own])
+    fixed = parsed(paddler_specs(SETTINGS, awaits=None)[1].command)
+    assert {name: value for name, value in fixed.items() if agent[name] != value} == {
+        "log_level": "debug",
+        "log_format": "json",
+    }
+    message = ready_message(ranged, "unix:///s?db=0", "paddler", 1.0)
+    assert "0 to 2 with 3 slots each" in message
+    assert (
+        "the first request starts one, and waits up to 4 s for it. Agents that nobody has needed for 7 s end."
+        in message
+    )
+    one = msgspec.structs.replace(ranged, agents=AgentCount(1, 2))
+    assert "A request starts an agent when there are too few slots." in ready_message(one, "unix:///s", "paddler", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("0", AgentCount(0)), ("64", AgentCount(64)), ("0..2", AgentCount(0, 2)), ("2..2", AgentCount(2, 2))],
+)
+def test_how_many_agents(text: str, count: AgentCount) -> None:
+    assert AgentCount.parse(text) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *(
+            (text, "neither a number of agents")
+            for text in ("", "two", "-1", "1...2", "1..", "..2", "1-2", "٣", "1..2..3")
+        ),
+        ("65", "at most 64"),
+        ("0..65", "at most 64"),
+        ("2..1", "the second number is the most"),
+        ("0..0", "the second number is the most"),
+    ],
+)
+def test_what_is_no_number_of_agents_is_explained(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        AgentCount.parse(text)
 
 
 def test_our_own_variables_do_not_reach_the_children_twice() -> None:
@@ -177,7 +230,7 @@ def test_flags() -> None:
 
 
 def test_the_command_that_adds_an_agent_is_one_that_the_agent_accepts() -> None:
-    settings = msgspec.structs.replace(SETTINGS, agents=0, model_name="two words", redis_prefix="p")
+    settings = msgspec.structs.replace(SETTINGS, agents=AgentCount(0), model_name="two words", redis_prefix="p")
     line = agent_command(settings, "unix:///s?db=0", "paddler")
     given = parsed(shlex.split(line))
     assert given["model_name"] == "two words"

@@ -20,7 +20,7 @@ async def test_why_it_takes_long(store: Store, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ready, "REMIND_S", 0.05)
     keys, reminders = store.pool("default").keys, list[str]()
     agent, pid = keys.agent("agent-a"), 4242
-    waiting = asyncio.create_task(wait_for_agent(store, lambda: {"agent-1": pid}, SystemClock(), reminders.append))
+    waiting = asyncio.create_task(wait_for_agent(store, lambda found: found == pid, SystemClock(), reminders.append))
     await wait_until(lambda: SLOW in reminders, what="it takes long")
     await store.redis.zadd(keys.agents(), {"agent-a": 1e15})
     await store.redis.hset(agent, mapping={"pid": pid, "state": "waiting", "state_application_status": "Applied"})

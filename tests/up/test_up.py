@@ -125,3 +125,23 @@ async def test_an_unreachable_redis_is_said(tmp_path: Path) -> None:
     text = words(up)
     assert "--redis-url redis://:***@127.0.0.1:1/0 cannot be used:" in text
     assert "secret" not in up.log
+
+
+async def test_a_range_of_agents_ends_with_everything_else(tmp_path: Path) -> None:
+    """They are children of the autoscaler: Ctrl-C ends them, and so does a kill of `paddler up`."""
+    async with paddler_up(tmp_path, "--agents", "1..2") as up:
+        assert up.pids().keys() == {"valkey", "balancer", "autoscale", "worker"}
+        assert "1 to 2 with 4 slots each" in up.shown
+        assert paste(up.curl)["object"] == "chat.completion"
+        left = descendants(up.process.pid)
+        assert len(left) == 5
+        up.process.send_signal(signal.SIGINT)
+        assert up.process.wait(STOP_S) == 0
+        assert not any(map(is_alive, left))
+        assert "killing" not in up.log
+    (tmp_path / "out").unlink()
+    async with paddler_up(tmp_path, "--agents", "1..2") as up:
+        left = descendants(up.process.pid)
+        assert len(left) == 5
+        up.process.kill()
+        await wait_until(lambda: not any(map(is_alive, left)), timeout_s=STOP_S, what="no orphan")

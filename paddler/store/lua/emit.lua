@@ -16,6 +16,7 @@ for at = 3, #ARGV, 4 do
         -- Redis has forgotten that it was opened (step 12).
         redis.call('HSET', request_key(id), 'state', 'running', 'opened', attempt, 'opened_at', offset, 'started', now,
           'deadline', 0)
+        redis.call('HINCRBY', request_key(id), 'opens', 1)
       end
       length = offset + #frames
       -- A suspect has survived its first new frame: the lane is open to others again.

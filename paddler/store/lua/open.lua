@@ -11,6 +11,7 @@ if tonumber(opened or '0') ~= attempt then
   length = append(id, frame)
   redis.call('HSET', key, 'state', 'running', 'opened', attempt, 'opened_at', length, 'started', started or now,
     'deadline', 0)
+  redis.call('HINCRBY', key, 'opens', 1)
 end
 local journal = frame
 if length ~= #frame then journal = redis.call('GET', journal_key(id)) end

@@ -17,7 +17,7 @@ redis.call('XDEL', DEAD, letter)
 redis.call('DEL', journal_key(id), watchers_key(id))
 redis.call('PERSIST', key)
 redis.call('PERSIST', payload_key(id))
-redis.call('HDEL', key, 'deaths', 'fruitless', 'opened', 'started', 'delivered', 'ended', 'agent', 'cancel', 'avoid', 'suitor',
+redis.call('HDEL', key, 'deaths', 'fruitless', 'opened', 'opens', 'started', 'delivered', 'ended', 'agent', 'cancel', 'avoid', 'suitor',
   'orphaned', 'abandoned', 'since', 'first', 'returned', 'returns', 'prompt_tokens', 'completion_tokens', 'cached_tokens')
 local start, score = charge(class, tenant, cost, tonumber(fields[4]))
 local entry = redis.call('XADD', demand_key(class), '*', 'id', id)

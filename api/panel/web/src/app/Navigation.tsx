@@ -34,7 +34,8 @@ export function Navigation() {
 }
 
 function LiveState() {
-  const { state } = connection.value;
-  const said = { connecting: "Connecting", online: "Live", offline: "Offline" }[state];
-  return <div class={state === "offline" ? "live-state off" : "live-state"}><i />{said}{me.value?.name ? ` as ${me.value.name}` : ""}</div>;
+  const now = connection.value;
+  const state = now.state === "offline" && now.trouble.isRefusal ? "refused" : now.state;
+  const said = { connecting: "Connecting", online: "Live", offline: "Offline", refused: "Refused" }[state];
+  return <div class={now.state === "offline" ? "live-state off" : "live-state"}><i />{said}{me.value?.name ? ` as ${me.value.name}` : ""}</div>;
 }

@@ -14,4 +14,12 @@ test("colours follow the system until somebody chooses, and again after", async 
   setTheme("system");
   expect(document.documentElement.dataset.theme).toBe("dark");
   expect(localStorage.getItem("paddler.theme")).toBeNull();
+
+  localStorage.setItem("paddler.theme", "dark"); // as another tab does
+  window.dispatchEvent(new StorageEvent("storage", { key: "paddler.theme" }));
+  onChange?.({ matches: false });
+  expect(document.documentElement.dataset.theme).toBe("dark");
+  localStorage.clear();
+  window.dispatchEvent(new StorageEvent("storage", { key: null }));
+  expect(document.documentElement.dataset.theme).toBe("light");
 });

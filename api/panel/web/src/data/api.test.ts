@@ -23,6 +23,8 @@ test("an error in plain words is those words, an empty one says its number", asy
   expect((await failure()).message).toBe("waited too long");
   answer(500, "");
   expect((await failure()).message).toContain("500");
+  answer(502, "<html><h1>Bad Gateway</h1></html>", { "content-type": "text/html" });
+  expect((await failure()).message).toBe("The balancer has answered with 502.");
 });
 
 test("401 shows the login page", async () => {

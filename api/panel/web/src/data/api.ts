@@ -57,7 +57,8 @@ export async function readError(response: Response): Promise<ApiError> {
   const retry = Number(response.headers.get("retry-after") ?? NaN);
   const retryAfter = Number.isFinite(retry) ? retry : null;
   const told = envelope(text);
-  if (told === null) return new ApiError(text.trim() || `The balancer has answered with ${response.status}.`, response.status, null, null, retryAfter);
+  const isPage = response.headers.get("content-type")?.startsWith("text/html"); // a proxy's own, for people
+  if (told === null) return new ApiError((!isPage && text.trim()) || `The balancer has answered with ${response.status}.`, response.status, null, null, retryAfter);
   return new ApiError(told.message, response.status, told.code ?? null, told.param ?? null, retryAfter);
 }
 

@@ -3,10 +3,11 @@ import { call, needsLogin } from "./api";
 import { apply, collection, type Change } from "./collections";
 import { merged } from "./history";
 import { follow } from "./sse";
+import { troubleOf, type Trouble } from "./trouble";
 import type { Agent, Pool, Sample, System } from "./types";
 
-/** `connecting` is before the first message; `offline` says since when, and when the next try is. */
-export type Connection = { state: "connecting" } | { state: "online" } | { state: "offline"; since: number; retryAt: number };
+/** `connecting` is before the first message; `offline` says since when, why, and when the next try is. */
+export type Connection = { state: "connecting" } | { state: "online" } | { state: "offline"; since: number; retryAt: number; trouble: Trouble };
 
 export const connection = signal<Connection>({ state: "connecting" });
 export const isOnline = computed(() => connection.value.state === "online");
@@ -82,10 +83,11 @@ export function startLive(): () => void {
     while (!stopped) {
       current = new AbortController();
       const controller = current;
+      let ended: unknown;
       try {
         await listen(controller, () => { failures = 0; });
-      } catch {
-        // The states below say all there is to say.
+      } catch (error) {
+        ended = error;
       }
       if (stopped || needsLogin.value) return;
       if (controller.signal.aborted && controller.signal.reason === "topics") continue;
@@ -97,7 +99,12 @@ export function startLive(): () => void {
       }
       const wait = retryAfterMs(failures++);
       const before = connection.peek();
-      connection.value = { state: "offline", since: before.state === "offline" ? before.since : Date.now(), retryAt: Date.now() + wait };
+      connection.value = {
+        state: "offline",
+        since: before.state === "offline" ? before.since : Date.now(),
+        retryAt: Date.now() + wait,
+        trouble: troubleOf(ended),
+      };
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, wait);
         retryNow = () => { clearTimeout(timer); resolve(); };

@@ -21,9 +21,9 @@ export function Facts({ answer }: { answer: Answer }) {
       )}
       {agent !== null && <Fact name="Agent" title={answer.requestId ?? undefined}>{agent}</Fact>}
       {attempt !== null && attempt > 1 && (
-        <Fact name="Attempt">
+        <Fact name="Handed over">
           <Badge tone="info" title="An agent was lost or left; another went on where it was">
-            {attempt}{answer.handedOverFrom.length > 0 && `, handed over from ${answer.handedOverFrom.join(", ")}`}
+            {answer.handedOverFrom.length > 0 ? `from ${answer.handedOverFrom.join(", ")}` : "before its first word"}
           </Badge>
         </Fact>
       )}

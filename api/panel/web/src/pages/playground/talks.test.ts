@@ -3,6 +3,7 @@ import type { Net } from "./follow";
 import { ask, emptySetup, newAnswer, newConversation } from "./history";
 import { type Conversation, chosen } from "./model";
 import { memoryShelf } from "./shelf";
+import type { Tabs, Word } from "./tabs";
 import { Talks } from "./talks";
 
 function says(text: string): Net & { bodies: { messages: unknown[] }[] } {
@@ -123,4 +124,97 @@ test("a new name is kept before anything else can happen to the page", async () 
   talks.rename(id, "Mine");
   await new Promise((resolve) => setTimeout(resolve, 20));
   expect((await shelf.load())[0]?.title).toBe("Mine");
+});
+
+/** Two tabs of one browser, the second opened before or after something has happened in the first. */
+function browser() {
+  const shelf = memoryShelf();
+  const hearing: ((word: Word) => void)[] = [];
+  const said: Word["kind"][] = [];
+  const tabs = (): Tabs => {
+    let own: (word: Word) => void = () => undefined;
+    return {
+      say: (word) => {
+        said.push(word.kind);
+        hearing.filter((one) => one !== own).forEach((one) => queueMicrotask(() => one(structuredClone(word))));
+      },
+      hear: (listener) => { own = listener; hearing.push(listener); },
+    };
+  };
+  return { said, open: (net: Net) => new Talks(shelf, net, tabs()), close: () => hearing.shift() };
+}
+
+/** Time that goes by, and answers that come when they are let. */
+function slow(text: string) {
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => { release = resolve; });
+  const net = says(text);
+  const sent: string[] = [];
+  return {
+    ...net,
+    sent,
+    release,
+    sleep: (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms / 100)), // a hundred times as fast
+    fetch: async (path: string, init: RequestInit) => {
+      sent.push(path);
+      await held;
+      return net.fetch(path, init);
+    },
+  };
+}
+
+async function until(fact: () => boolean): Promise<void> {
+  while (!fact()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+const titles = (talks: Talks) => talks.all.value.map(({ title }) => title);
+
+test("what one tab does to a conversation the other one shows", async () => {
+  const { open } = browser();
+  const [one, other] = [open(says("Hi.")), open(says("x"))];
+  await Promise.all([one.load(), other.load()]);
+  const { id } = one.begin("m");
+  await one.ask(id, "hello", []);
+  await until(() => titles(other).includes("hello") && !other.isRunning(id));
+  expect(lastText(other.all.value[0] as Conversation)).toBe("Hi.");
+  other.rename(id, "Mine");
+  await until(() => titles(one).includes("Mine"));
+  await one.remove(id);
+  await until(() => other.all.value.length === 0);
+});
+
+test("an answer is followed by one tab, whichever asks for it; the others can stop it", async () => {
+  const { open, said } = browser();
+  const [first, second] = [slow("Hi."), slow("x")];
+  const one = open(first);
+  await one.load();
+  const { id } = one.begin("m");
+  await one.ask(id, "hello", []);
+  await until(() => said.includes("kept"));
+  const other = open(second);
+  await other.load();
+  expect(other.isRunning(id)).toBe(true);
+  await other.ask(id, "and this?", []);
+  await until(() => said.filter((kind) => kind === "mine").length > 1);
+  expect(second.sent).toEqual([]);
+  expect(lastText(other.all.value[0] as Conversation)).toBe("");
+  other.stop(id);
+  first.release();
+  await until(() => !other.isRunning(id));
+  expect(other.all.value[0]?.turns).toHaveLength(2);
+});
+
+test("an answer whose tab is gone goes on in another", async () => {
+  const { open, close } = browser();
+  const [first, second] = [slow("never"), slow("lo")];
+  const [one, other] = [open(first), open(second)];
+  await Promise.all([one.load(), other.load()]);
+  const { id } = one.begin("m");
+  await one.ask(id, "hello", []);
+  await until(() => other.isRunning(id));
+  close();
+  await until(() => !other.isRunning(id));
+  // Nothing had come of it that could be gone on with.
+  const last = other.all.value[0]?.turns.at(-1);
+  expect(last?.role === "assistant" && chosen(last).error?.code).toBe("interrupted");
 });

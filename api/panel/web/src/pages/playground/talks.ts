@@ -23,10 +23,14 @@ import { paced } from "./paced";
 import { POLL_MS, type Progress, noteProgress } from "./progress";
 import { requestOf } from "./request";
 import type { Shelf } from "./shelf";
+import type { Tabs, Word } from "./tabs";
 
 const KEEP_EVERY_MS = 1000;
 /** For so long after its end, or without a word of it, the queue may still know a request. */
 const KNOWN_FOR_MS = 10 * 60_000;
+/** Another tab that follows an answer says so within this. */
+const SAID_WITHIN_MS = 300;
+const LOOK_AGAIN_MS = 3000;
 
 export class Talks {
   readonly all = signal<readonly Conversation[]>([]);
@@ -35,13 +39,18 @@ export class Talks {
   /** Set when the browser does not keep what is written here. */
   readonly trouble = signal<string | null>(null);
   readonly isLoaded = signal(false);
-  private readonly running = new Map<string, Following>();
+  private readonly running = new Map<string, { following: Following; answers: readonly Answer[] }>();
   private readonly keepers = new Map<string, ReturnType<typeof setTimeout>>();
+  /** Conversations in which an answer comes that another tab may follow, and whether it has said so. */
+  private readonly elsewhere = new Map<string, boolean>();
 
   constructor(
     private readonly shelf: Shelf,
     private readonly net: Net = browserNet,
-  ) {}
+    private readonly tabs: Tabs | null = null,
+  ) {
+    tabs?.hear((word) => { if (this.isLoaded.peek()) this.hear(word); });
+  }
 
   async load(): Promise<void> {
     try {
@@ -52,7 +61,7 @@ export class Talks {
       this.trouble.value = "This browser keeps nothing here: conversations are gone when the page is closed.";
     }
     this.isLoaded.value = true;
-    for (const conversation of this.all.value) this.goOn(conversation);
+    for (const conversation of this.all.value) void this.lookAfter(conversation);
   }
 
   open(id: string): void {
@@ -84,15 +93,14 @@ export class Talks {
     const conversation = this.find(id);
     if (conversation === undefined) return;
     this.stop(id);
-    clearTimeout(this.keepers.get(id));
-    this.keepers.delete(id);
-    this.all.value = this.all.value.filter((one) => one.id !== id);
-    if (this.currentId.value === id) this.currentId.value = this.all.value[0]?.id ?? null;
+    this.forget(id);
     await this.shelf.drop(conversation).catch(() => undefined);
+    this.tabs?.say({ kind: "dropped", id });
   }
 
+  /** In this tab or in another. */
   isRunning(id: string): boolean {
-    return this.running.has(id);
+    return this.running.has(id) || hasRunning(this.find(id));
   }
 
   /** Each of these throws an `Error` with words for a setting that is wrong; nothing has changed then. */
@@ -116,7 +124,9 @@ export class Talks {
   }
 
   stop(id: string): void {
-    this.running.get(id)?.stop();
+    const here = this.running.get(id);
+    if (here !== undefined) here.following.stop();
+    else if (this.isRunning(id)) this.tabs?.say({ kind: "stop", id });
   }
 
   pictures(ids: readonly string[]): Promise<Map<string, string>> {
@@ -125,7 +135,7 @@ export class Talks {
 
   private async send(id: string, next: (conversation: Conversation, answers: Answer[]) => Conversation, urls = new Map<string, string>()): Promise<void> {
     const before = this.find(id);
-    if (before === undefined || this.running.has(id)) return;
+    if (before === undefined || this.isRunning(id)) return;
     const numChoices = Math.max(1, Math.min(8, Math.trunc(Number(before.setup.values.n ?? 1)) || 1));
     const answers = Array.from({ length: numChoices }, () => newAnswer(this.net.now(), numChoices === 1 ? newId() : ""));
     const after = next(before, answers);
@@ -133,7 +143,7 @@ export class Talks {
     const first = answers[0] as Answer;
     const asked = requestOf(after, turnsBefore(after, first.id), known);
     this.replace(after);
-    this.keep(after.id);
+    this.keep(after.id, 0);
     this.follow(after.id, answers, asked);
   }
 
@@ -152,7 +162,7 @@ export class Talks {
       isKnown = first.requestId !== null;
     });
     const following = new Following(answers, show, this.net);
-    this.running.set(id, following);
+    this.running.set(id, { following, answers });
     const watching = new AbortController();
     void this.watch(answers, show, watching.signal);
     void following.run(asked).then(() => {
@@ -164,9 +174,7 @@ export class Talks {
   }
 
   private show(id: string, answers: readonly Answer[]): void {
-    // Copies: what is drawn must not change under it.
-    const copies = answers.map((answer) => ({ ...answer, stats: { ...answer.stats } }));
-    this.change(id, (conversation) => withAnswers(conversation, copies), KEEP_EVERY_MS);
+    this.change(id, (conversation) => withAnswers(conversation, copied(answers)), KEEP_EVERY_MS);
   }
 
   /** Place and counts, while somebody can see them. */
@@ -181,6 +189,45 @@ export class Talks {
       noteProgress(first, progress);
       show();
     }
+  }
+
+  /** An answer that comes is another tab's, or goes on here once nobody says that it is theirs. */
+  private async lookAfter({ id }: Conversation): Promise<void> {
+    if (this.elsewhere.has(id) || this.running.has(id)) return;
+    for (let pause = 0; ; pause = LOOK_AGAIN_MS) {
+      if (pause > 0) await this.net.sleep(pause, new AbortController().signal);
+      this.elsewhere.set(id, false);
+      if (this.tabs !== null && hasRunning(this.find(id))) {
+        this.tabs.say({ kind: "who", id });
+        await this.net.sleep(SAID_WITHIN_MS, new AbortController().signal);
+      }
+      const conversation = this.find(id);
+      if (this.elsewhere.get(id) && hasRunning(conversation)) continue;
+      this.elsewhere.delete(id);
+      if (conversation !== undefined && !this.running.has(id)) this.goOn(conversation);
+      return;
+    }
+  }
+
+  private hear(word: Word): void {
+    switch (word.kind) {
+      case "kept": return this.take(word.conversation);
+      case "dropped":
+        this.running.get(word.id)?.following.stop();
+        return this.forget(word.id);
+      case "who": return void (this.running.has(word.id) && this.tabs?.say({ kind: "mine", id: word.id }));
+      case "mine": return void (this.elsewhere.has(word.id) && this.elsewhere.set(word.id, true));
+      case "stop": return this.running.get(word.id)?.following.stop();
+    }
+  }
+
+  /** As another tab has kept it; an answer that comes here is newer here. */
+  private take(conversation: Conversation): void {
+    const here = this.running.get(conversation.id);
+    const taken = here === undefined ? conversation : withAnswers(conversation, copied(here.answers));
+    if (this.find(taken.id) === undefined) this.all.value = [taken, ...this.all.peek()];
+    else this.replace(taken);
+    void this.lookAfter(taken);
   }
 
   /** What ran when the page was closed goes on where it was, if the queue may know it; of anything else the end is told. */
@@ -199,6 +246,13 @@ export class Talks {
       answer.error = toldAs("interrupted", "The page was closed before the answer had come.");
     }
     this.show(conversation.id, answers);
+  }
+
+  private forget(id: string): void {
+    clearTimeout(this.keepers.get(id));
+    this.keepers.delete(id);
+    this.all.value = this.all.value.filter((one) => one.id !== id);
+    if (this.currentId.value === id) this.currentId.value = this.all.value[0]?.id ?? null;
   }
 
   private find(id: string): Conversation | undefined {
@@ -229,7 +283,17 @@ export class Talks {
       this.shelf.keep(conversation).catch(() => {
         this.trouble.value = "This browser has no more room: what is new is gone when the page is closed.";
       });
+      this.tabs?.say({ kind: "kept", conversation });
     }, afterMs);
     this.keepers.set(id, keeper);
   }
+}
+
+function hasRunning(conversation: Conversation | undefined): boolean {
+  return conversation !== undefined && answersOf(conversation).some(isRunning);
+}
+
+/** What is drawn must not change under it. */
+function copied(answers: readonly Answer[]): Answer[] {
+  return answers.map((answer) => ({ ...answer, stats: { ...answer.stats } }));
 }

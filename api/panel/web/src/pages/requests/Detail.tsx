@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, call } from "../../data/api";
-import { clockTime, count, duration, rate } from "../../data/format";
+import { clockTime, count, duration, plural, rate } from "../../data/format";
 import { Alert } from "../../ui/Alert";
 import { Badge } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
@@ -8,7 +8,7 @@ import { Dialog } from "../../ui/Dialog";
 import { cancelRequest } from "./actions";
 import { tellTime } from "./feed";
 import { TONES } from "./RequestRow";
-import { EVENTS, isOver, speedOf, stepsOf } from "./timeline";
+import { begun, EVENTS, isOver, speedOf, stepsOf } from "./timeline";
 import { TimeLine } from "./TimeLine";
 import type { RequestTimeline } from "./types";
 
@@ -88,7 +88,7 @@ function Facts({ timeline }: { timeline: RequestTimeline }) {
     ["Pool", timeline.pool],
     ["Model", timeline.model ?? "–"],
     ["Agent", timeline.agent_name ?? timeline.agent ?? "–"],
-    ["Attempt", `${timeline.attempt}${timeline.deaths ? `, ${timeline.deaths} agents lost` : ""}`],
+    ["Begun", `${begun(timeline.opens)}${timeline.deaths ? `, ${plural(timeline.deaths, "agent")} lost` : ""}`],
     ["Prompt", `${count(timeline.prompt_tokens)} tokens${timeline.cached_tokens === null ? "" : `, ${count(timeline.cached_tokens)} of them from the cache`}`],
     ["Answer", `${count(timeline.tokens)} tokens${speed === null ? "" : `, ${rate(speed)} a second`}`],
   ];

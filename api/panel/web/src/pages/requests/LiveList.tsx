@@ -1,4 +1,4 @@
-import { useMemo, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { useLocation } from "wouter-preact";
 import { count, plural } from "../../data/format";
 import { pools } from "../../data/live";
@@ -22,12 +22,13 @@ const MAX_ROWS = 10_000;
 export function LiveList() {
   const [filter, setFilter] = useState<Filter>(EVERYTHING);
   const [, navigate] = useLocation();
-  const { unfinished, num_given } = arranged.value;
-  const rows = useMemo(() => filtered(unfinished, filter), [unfinished, filter]);
-  const [shown, onScroll] = useHeldWhileScrolling(rows);
+  const [{ unfinished, num_given, rows, waiting }, onScroll] = useHeldWhileScrolling(() => {
+    const { unfinished, num_given } = arranged.value;
+    const waiting = Object.values(pools.value.get(currentPool.value)?.waiting ?? {}).reduce((sum, number) => sum + number, 0);
+    return { unfinished, num_given, rows: filtered(unfinished, filter), waiting };
+  });
   if (!isKnown.value) return <div class="skeleton" role="status" aria-label="Loading" />;
   const known = unfinished.length;
-  const waiting = Object.values(pools.value.get(currentPool.value)?.waiting ?? {}).reduce((sum, number) => sum + number, 0);
   return (
     <>
       <Toolbar filter={filter} onFilter={setFilter} rows={unfinished} />
@@ -48,7 +49,7 @@ export function LiveList() {
       ) : (
         <div class="card flush requests" onScrollCapture={onScroll}>
           <RowHead />
-          <VirtualList label="Requests that have not ended" rows={shown} rowKey={rowKey} estimate={WIDE.matches ? 45 : 92} height="max(320px, calc(100dvh - 300px))">
+          <VirtualList label="Requests that have not ended" rows={rows} rowKey={rowKey} estimate={WIDE.matches ? 45 : 92} height="max(320px, calc(100dvh - 300px))">
             {({ row, position }) => <RequestRow row={row} position={position} />}
           </VirtualList>
         </div>

@@ -1,4 +1,4 @@
-import { count, duration } from "../../data/format";
+import { count, duration, plural } from "../../data/format";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Button } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
@@ -6,6 +6,7 @@ import { memo } from "../../ui/memo";
 import { cancelRequest } from "./actions";
 import type { Placed } from "./board";
 import { serverNow, tokensOf } from "./feed";
+import { begun } from "./timeline";
 import type { Row, RowState } from "./types";
 
 export const TONES: Record<RowState, Tone> = { waiting: "plain", assigned: "info", running: "good", done: "good", failed: "bad", cancelled: "warn" };
@@ -22,7 +23,7 @@ export function RowHead() {
 /** A row that has not changed is the same object: of those in view only what did change is drawn. */
 export const RequestRow = memo(function RequestRow({ row, position }: Placed) {
   const state = row.state ?? "waiting";
-  const attempt = row.attempt ?? 0;
+  const { opens = 0, deaths = 0 } = row;
   return (
     <div class="request-row">
       <span class="row-tight request-state">
@@ -37,7 +38,7 @@ export const RequestRow = memo(function RequestRow({ row, position }: Placed) {
       <span class="clip request-tenant" title={row.tenant}>{row.tenant}</span>
       <span class="row-tight request-agent">
         {row.agent && <span class="clip" title={row.agent}>{row.agent_name ?? row.agent}</span>}
-        {attempt > 1 && <Badge tone="warn" title={row.deaths ? `${row.deaths} agents were lost with it` : "It came back from an agent"}>{`attempt ${attempt}`}</Badge>}
+        {opens > (state === "waiting" ? 0 : 1) && <Badge tone="warn" title={deaths ? `${plural(deaths, "agent")} lost with it` : "It came back from an agent"}>{`begun ${begun(opens)}`}</Badge>}
       </span>
       <Age row={row} />
       <Tokens row={row} />

@@ -6,7 +6,7 @@ it("holds what it shows while the reader scrolls, and catches up after", () => {
   vi.useFakeTimers();
   let scroll = () => undefined as void;
   const Shown = ({ value }: { value: string }) => {
-    const [held, onScroll] = useHeldWhileScrolling(value);
+    const [held, onScroll] = useHeldWhileScrolling(() => value);
     scroll = onScroll;
     return <p>{held}</p>;
   };

@@ -2,14 +2,15 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 const REST_MS = 200;
 
-/** What is given, but while the reader scrolls what was given before: a list that moves away under them cannot be read,
- * and a frame has enough to draw. `onScroll` is to be told of scrolling. */
-export function useHeldWhileScrolling<T>(now: T): [shown: T, onScroll: () => void] {
-  const held = useRef(now);
+/** What `read` gives, but while the reader scrolls what it gave before: a list that moves away under them cannot be read,
+ * and a frame has enough to draw. Signals that it reads do not draw anything anew meanwhile. `onScroll` is to be told of
+ * scrolling. */
+export function useHeldWhileScrolling<T>(read: () => T): [shown: T, onScroll: () => void] {
+  const held = useRef<T>();
   const timer = useRef<ReturnType<typeof setTimeout>>();
   const [isScrolling, setScrolling] = useState(false);
   useEffect(() => () => clearTimeout(timer.current), []);
-  if (!isScrolling) held.current = now;
+  if (!isScrolling || held.current === undefined) held.current = read();
   const onScroll = () => {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => setScrolling(false), REST_MS);

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { lengthOf, phasesOf, speedOf, stepsOf } from "./timeline";
+import { begun, lengthOf, phasesOf, speedOf, stepsOf } from "./timeline";
 import type { EventName, RequestTimeline } from "./types";
 
 const START = 1_000_000;
@@ -38,4 +38,8 @@ it("tells of a hand-over", () => {
   const moved = timeline("running", 5, 3000, ["accepted", 0], ["delivered", 1], ["opened", 2], ["first_token", 100], ["handed_over", 2000]);
   expect(phasesOf(moved).map((phase) => phase.name)).toEqual(["waiting", "starting", "prompt", "answer", "again"]);
   expect(stepsOf(moved.events).map((step) => step.since_ms)).toEqual([0, 1, 1, 98, 1900]);
+});
+
+it("says how often it was begun", () => {
+  expect([0, 1, 2].map(begun)).toEqual(["not yet", "once", "2 times"]);
 });

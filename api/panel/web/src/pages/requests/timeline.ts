@@ -1,3 +1,4 @@
+import { count } from "../../data/format";
 import type { EventName, RequestEvent, RequestTimeline } from "./types";
 
 export type PhaseName = "waiting" | "starting" | "prompt" | "answer" | "again";
@@ -60,6 +61,11 @@ export function isOver(timeline: RequestTimeline): boolean {
 /** Each event with the ms since the one before it. */
 export function stepsOf(events: readonly RequestEvent[]): (RequestEvent & { since_ms: number })[] {
   return events.map((event, index) => ({ ...event, since_ms: event.after_ms - (events[index - 1]?.after_ms ?? 0) }));
+}
+
+/** How often an agent has begun it, in words. The fence `attempt` also grows when it comes back, and is for machines. */
+export function begun(opens: number): string {
+  return opens === 0 ? "not yet" : opens === 1 ? "once" : `${count(opens)} times`;
 }
 
 /** Tokens per second of the answer; null before there are two of them. */

@@ -18,8 +18,8 @@ export interface Row {
   model?: string;
   agent?: string;
   agent_name?: string;
-  /** 0 */
-  attempt?: number;
+  /** How often an agent has begun it; 0 */
+  opens?: number;
   deaths?: number;
   accepted_at_ms: number;
   started_at_ms?: number;
@@ -53,7 +53,7 @@ export interface RequestTimeline {
   estimated_wait_ms: number | null;
   agent: string | null;
   agent_name: string | null;
-  attempt: number;
+  opens: number;
   deaths: number;
   start_deadline_at_ms: number | null;
   prompt_tokens: number;

@@ -1,0 +1,107 @@
+"""What an autoscaler leaves for the next one, and for `paddler autoscale --status`: one JSON string a pool in Redis.
+
+It is written before an agent is started, so that one whose autoscaler died meanwhile is waited for and not started
+twice, and says for how long things have been as they are, since clocks of two machines differ.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from paddler.autoscale.instance import Instance, Phase
+from paddler.autoscale.policy import Policy
+from paddler.autoscale.scaler import Scaler
+from paddler.store.autoscale_keys import autoscale_key, autoscale_lease_key
+from paddler.store.client import Store
+
+RECORD_TTL_S = 86_400
+
+
+class KeptInstance(Struct, frozen=True, kw_only=True):
+    """`for_s` is how long it has been in its phase."""
+
+    name: str
+    phase: Phase
+    for_s: float
+    agent_id: str = ""
+    host: str = ""
+    pid: int | None = None
+    is_known: bool = False
+    trouble: str = ""
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """`who` is the autoscaler, `at_ms` when it wrote this by its clock. `retry_in_s` is how long no agent is started
+    after the last of `failures`; `held` says why none is although one is needed."""
+
+    who: str
+    host: str
+    pid: int
+    driver: str
+    at_ms: int
+    policy: Policy
+    demand: int
+    wanted: int
+    instances: tuple[KeptInstance, ...] = ()
+    failures: int = 0
+    trouble: str = ""
+    retry_in_s: float = 0.0
+    held: str = ""
+
+
+def kept_instances(scaler: Scaler, now: float) -> tuple[KeptInstance, ...]:
+    return tuple(_kept(one, now) for one in scaler.instances.values())
+
+
+def _kept(one: Instance, now: float) -> KeptInstance:
+    agent = one.agent
+    return KeptInstance(
+        name=one.name,
+        phase=one.phase,
+        for_s=round(now - one.since, 1),
+        agent_id=agent.agent_id if agent else "",
+        host=one.host,
+        pid=one.pid,
+        is_known=one.is_known,
+        trouble=agent.trouble if agent else "",
+    )
+
+
+def restore(scaler: Scaler, record: Record, now: float) -> None:
+    """Go on with what another autoscaler had begun. What it was starting may have been started; what it was stopping
+    is stopped, once more perhaps."""
+    scaler.instances.clear()
+    for kept in record.instances:
+        phase = Phase.STARTING if kept.phase is Phase.LAUNCHING else kept.phase
+        instance = Instance(kept.name, phase, now - kept.for_s, pid=kept.pid, host=kept.host, is_known=kept.is_known)
+        if phase is Phase.STOPPING:
+            instance.stop_at = now
+        scaler.instances[kept.name] = instance
+    if record.failures:
+        scaler.backoff.resume(record.failures, record.trouble, now, record.retry_in_s)
+
+
+class Records:
+    """Those of one pool. Every call raises what Redis raises."""
+
+    def __init__(self, store: Store, pool: str) -> None:
+        keys = store.pool(pool).keys
+        self._store = store
+        self._key, self.lease_key = autoscale_key(keys), autoscale_lease_key(keys)
+
+    async def read(self) -> Record | None:
+        """None: there is none, or one that this version cannot read."""
+        found: bytes | None = await self._store.redis.get(self._key)
+        try:
+            return None if found is None else msgspec.json.decode(found, type=Record)
+        except msgspec.MsgspecError:
+            return None
+
+    async def write(self, record: Record) -> None:
+        await self._store.redis.set(self._key, msgspec.json.encode(record), ex=RECORD_TTL_S)
+
+    async def holder(self) -> str:
+        """Which autoscaler acts; empty when none does."""
+        found: bytes | None = await self._store.redis.get(self.lease_key)
+        return (found or b"").decode()
