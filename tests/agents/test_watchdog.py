@@ -138,7 +138,7 @@ async def test_a_decode_of_llama_cpp_that_hangs_ends_its_process_and_its_request
     fleet: Fleet, tmp_path: Path
 ) -> None:
     """The thread of the engine is stopped in the midst of `llama_decode`, where no interruption reaches it."""
-    gateway = await fleet.gateway()
+    gateway = await fleet.gateway(buffered_request_timeout_ms=120_000)
     how = ("--model", str(find_starter()), "--slots", "1", "--threads", "1", "--context-size", "4096")
     where = ("--redis-url", fleet.url, "--redis-prefix", fleet.prefix)
     hung = Command(tmp_path / "hung.log", "agent", "--hang-timeout", "1500", *how, *where)
