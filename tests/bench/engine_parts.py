@@ -10,9 +10,9 @@ from typing import Any
 from workers.agent.llama_engine import LlamaEngine
 
 DECODE, STEP = "decode", "step"
-OUTSIDE = ("planning", "filling", "sampling", "detokenising", "events", "rest")
+OUTSIDE = ("planning", "filling", "logits", "sampling", "detokenising", "events", "rest")
 """What a step does beside `llama_decode`: whose tokens are computed and where (scheduler, prefix cache); their batch;
-choosing a token from the logits; its text; the event that tells it and the books of the sequence; the loop itself."""
+the view of the logits; choosing a token from them; its text; the event that tells it and the books of the sequence; the loop itself."""
 
 
 class Parts:
@@ -30,6 +30,7 @@ class Parts:
             (engine._scheduler, "observe", "planning"),
             (engine._batches, "fill", "filling"),
             (engine._context, "decode", DECODE),
+            (engine._context, "logits", "logits"),
             (engine._kv, "grow", "events"),
         ):
             self._time(owner, name, part)
