@@ -11,8 +11,8 @@ from workers.agent.llama_engine import LlamaEngine
 
 DECODE, STEP = "decode", "step"
 OUTSIDE = ("planning", "filling", "logits", "sampling", "detokenising", "events", "rest")
-"""What a step does beside `llama_decode`: whose tokens are computed and where (scheduler, prefix cache); their batch; the
-view of the logits; choosing a token from them; its text; the event that tells it and the books of the sequence; the
+"""What a step does beside `llama_decode`: whose tokens are computed and where (scheduler, prefix cache); their batch;
+the view of the logits; choosing a token from them; its text; the event that tells it and the books of the sequence; the
 loop itself."""
 
 
