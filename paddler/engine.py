@@ -144,7 +144,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     `facts` None: there is no model. `vocabulary` and `weights` as in `wire.balancer.Opened`.
 
     `slots_usable` and `issues` may change while an engine runs, and are asked for with every renewal of the lease: how
-    many slots may be used now (None: all of them), and what keeps it from serving with the others."""
+    many slots may be used now (None: all of them), and what keeps it from serving, with the others or all that is
+    asked."""
 
     model: str
     slots_total: int
@@ -216,8 +217,10 @@ class NoFreeSlot(RuntimeError):
 
 
 class ModelError(Exception):
-    """An engine cannot be built because its model cannot be served; the message says why, `kind` what sort of issue."""
+    """An engine cannot be built because its model cannot be served; the message says why, `kind` what sort of issue.
+    `path` is the file at fault, empty if that is the model."""
 
-    def __init__(self, message: str, *, kind: IssueKind = "ModelCannotBeLoaded") -> None:
+    def __init__(self, message: str, *, kind: IssueKind = "ModelCannotBeLoaded", path: str = "") -> None:
         super().__init__(message)
         self.kind: IssueKind = kind
+        self.path = path

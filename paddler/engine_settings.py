@@ -21,6 +21,8 @@ QUANTISED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
 ALL_LAYERS = -1
 MAX_SCALE = 100.0
 MAX_SIDE = 16384
+MAX_GPUS = 16
+"""That one llama.cpp knows; a desired state cannot say more, and an agent refuses what its own build cannot use."""
 
 
 class SettingError(ValueError):

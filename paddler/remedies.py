@@ -16,6 +16,7 @@ class Course(StrEnum):
     RETRIES_SELDOM = "tries again once in some minutes"
     RETRIES_LITTLE = "tries again twice"
     GIVES_UP = "tries no more"
+    SERVES_PROMPTS = "serves prompts, no chats"
     ASKS_SERVER = "asks the server again"
     STANDS_ASIDE = "stands aside"
 
@@ -35,6 +36,7 @@ ACTIONS: Final = {
     "another desired state.",
     Course.ASKS_SERVER: "The agent takes no requests, asks the server every second and goes on when it can serve.",
     Course.STANDS_ASIDE: "The agent takes no requests, looks again four times in a lease and goes on when it may.",
+    Course.SERVES_PROMPTS: "The agent serves prompts and embeddings, and refuses conversations (400).",
     Course.GIVES_UP: "The agent does not try again until the desired state changes or it is started anew.",
 }
 
@@ -53,7 +55,7 @@ COURSES: Final = {
     "SettingsInvalid": Course.GIVES_UP,
     "MultimodalProjectionCannotBeLoaded": Course.WATCHES_FILE,
     "ChatTemplateDoesNotCompile": Course.GIVES_UP,
-    "UnableToFindChatTemplate": Course.GIVES_UP,
+    "UnableToFindChatTemplate": Course.SERVES_PROMPTS,
     "CacheCannotAcquireLock": Course.WAITS_FOR_OTHER,
     "CacheDirectoryIsNotWritable": Course.RETRIES,
     "CacheStorageIsFull": Course.RETRIES,

@@ -21,10 +21,11 @@ class AgentObject(TypedDict):
     """What is Paddler 4.1's, then what is ours. `state` is `ready`, `waiting` (for a model, or its download),
     `loading`, `failed`, `draining`, `drained`, `leaving` or `lost` (its lease is over; whoever meets it reaps it);
     `is_draining` holds in any of them. `progress` is 0 to 1. Speeds are measured, `cache_hit_ratio` is of the tokens of
-    all prompts since its start; `restored_tokens` have come back from host memory since then, `saved_tokens` are there
-    (`--kv-ram`). `version` is Paddler's, `build` that of what computes, `desired_version` of the desired
-    state that it has. `since_renewal_ms` is how long ago it renewed its lease; a stream, which tells what changes, has
-    null there, and so has an agent that does not tell."""
+    all prompts since its start; its KV cache holds `held_tokens` of `context_size`, in `held_sequences` that run or
+    have ended, of the latter `max_parked` at most; `restored_tokens` have come back from host memory since then,
+    `saved_tokens` are there (`--kv-ram`). `version` is Paddler's, `build` that of what computes, `desired_version` of
+    the desired state that it has. `since_renewal_ms` is how long ago it renewed its lease; a stream, which tells what
+    changes, has null there, and so has an agent that does not tell."""
 
     id: str
     name: str | None
@@ -52,6 +53,9 @@ class AgentObject(TypedDict):
     saved_tokens: int
     saved_bytes: int
     restored_tokens: int
+    held_sequences: int
+    held_tokens: int
+    max_parked: int
     version: str | None
     build: str | None
     host: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 OWN = frozenset(
     (
-        *("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"),
+        *("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "nl_token"),
         *("raise_exception", "strftime_now", "range", "dict", "lipsum", "cycler", "joiner", "namespace"),
     )
 )

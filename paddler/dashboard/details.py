@@ -29,6 +29,8 @@ def agent_details(agent: Agent, updated_s: float | None) -> RenderableType:
         "context": f"{agent.context_size:,} tokens" if agent.context_size else "",
         "speed": text.joined(f"{name} {text.amount(speed)} tok/s" for name, speed in speeds.items() if speed),
         "cache": "" if agent.cache_hit_ratio is None else f"{agent.cache_hit_ratio:.0%} of prompt tokens were in it",
+        "held": _held(agent),
+        "host memory": _saved(agent),
         "template": "the desired state's, not the model's own" if agent.uses_chat_template_override else "",
         "desired state": _desired(agent),
         "last update": "" if updated_s is None else f"{text.short(updated_s * 1000)} ago",
@@ -94,6 +96,21 @@ def _slots(agent: Agent) -> str:
         return f"none yet, {agent.desired_slots_total} wanted"
     bar = text.gauge(agent.slots_processing / agent.slots_total, min(GAUGE, max(agent.slots_total, 4)))
     return f"{bar} {agent.slots_processing} of {agent.slots_total} busy"
+
+
+def _held(agent: Agent) -> str:
+    if not agent.slots_total or not agent.context_size:
+        return ""
+    bar = text.gauge(agent.held_tokens / agent.context_size, GAUGE)
+    of = f"{agent.held_tokens:,} of {agent.context_size:,} tokens in {agent.held_sequences} sequences"
+    return f"{bar} {of}, {agent.max_parked} of them ended at most"
+
+
+def _saved(agent: Agent) -> str:
+    if not agent.saved_tokens and not agent.restored_tokens:
+        return ""
+    size = f"{agent.saved_tokens:,} tokens saved in {agent.saved_bytes / 1e6:,.0f} MB"
+    return f"{size}, {agent.restored_tokens:,} came back"
 
 
 def _download(agent: Agent) -> str:

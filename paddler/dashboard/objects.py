@@ -37,6 +37,12 @@ class Agent(Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None = None
     prefill_tokens_per_second: float | None = None
     cache_hit_ratio: float | None = None
+    held_tokens: int = 0
+    held_sequences: int = 0
+    max_parked: int = 0
+    saved_tokens: int = 0
+    saved_bytes: int = 0
+    restored_tokens: int = 0
     download_current: int = 0
     download_total: int = 0
     download_filename: str | None = None

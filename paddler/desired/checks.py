@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from msgspec import structs
@@ -9,7 +10,7 @@ from msgspec import structs
 from paddler.desired.engine import engine_options
 from paddler.desired.sampling import NAMES, sampling_of
 from paddler.desired.schema import BalancerDesiredState, InferenceParameters
-from paddler.engine_settings import MAX_SIDE, EngineSettings, SettingError
+from paddler.engine_settings import MAX_GPUS, MAX_SIDE, EngineSettings, SettingError
 from paddler.errors import InvalidField
 from paddler.payload import SAMPLING_RANGES, check_sampling
 
@@ -20,13 +21,15 @@ _INTS: dict[str, tuple[int, int]] = {
     "embedding_batch_size": (1, 2**20),
     "n_gpu_layers": (-1, 2**31 - 1),
     "max_parked": (0, 4096),
+    "main_gpu": (0, MAX_GPUS - 1),
 }
 RANGES: dict[str, tuple[float, float]] = {
     **_INTS,
     **{name: bounds for name, bounds in SAMPLING_RANGES.items() if name in NAMES},
     "image_resize_to_fit": (1, MAX_SIDE),
+    "tensor_split": (0, math.inf),
 }
-"""Of every parameter that is a number: the least and the most, both allowed."""
+"""Of every parameter that is a number, or numbers: the least and the most, both allowed."""
 _RENAMED = {"cache_type_k": "k_cache_dtype", "cache_type_v": "v_cache_dtype", "pooling": "pooling_type"}
 _QUOTED = re.compile(r"`(\w+)`")
 _NAMED = re.compile(r"`([\w.]+)`")
@@ -51,6 +54,9 @@ def check_parameters(parameters: InferenceParameters) -> None:
         value: int = getattr(parameters, name)
         if not low <= value <= high:
             raise _wrong(name, f"must be between {low} and {high}, not {value}")
+    if len(parameters.tensor_split) > MAX_GPUS:
+        num_shares = len(parameters.tensor_split)
+        raise _wrong("tensor_split", f"is at most {MAX_GPUS} numbers, one for each GPU, not {num_shares}")
     try:
         check_sampling(sampling_of(parameters))
     except InvalidField as error:

@@ -18,7 +18,7 @@ POOLINGS: dict[PoolingType, PoolingName | None] = {
 }
 _SAME = (
     *("n_batch", "context_size", "image_resize_to_fit", "n_gpu_layers", "model_name", "max_parked"),
-    *("flash_attention", "context_shift"),
+    *("flash_attention", "context_shift", "split_mode", "main_gpu", "tensor_split"),
 )
 
 

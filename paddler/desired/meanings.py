@@ -46,6 +46,12 @@ MEANINGS: Final = {
         context_size="Tokens of the context that all slots of an agent share, prompts and answers together. Memory for "
         "the KV cache grows with it.",
         n_gpu_layers="Layers of the model that GPUs compute; -1 is all, 0 leaves everything to the CPU.",
+        split_mode="How several GPUs share the model: whole layers each, row for every matrix in parts, which needs a "
+        "fast link, none for one GPU.",
+        main_gpu="The GPU, counted from 0, that has all of the model with split_mode none, and the small tensors with "
+        "row.",
+        tensor_split="The share of each GPU, such as 3, 1 for three quarters on the first; none: by free memory. Not "
+        "with split_mode none.",
         n_batch="Tokens that are decoded at once at most. Larger is faster with long prompts and takes more memory.",
         flash_attention="Whether attention is computed without its whole matrix, which saves memory: always, never, or "
         "where the machine can. A quantised cache of values needs it.",

@@ -13,10 +13,11 @@ from paddler.desired.checks import RANGES
 from paddler.desired.engine import engine_options
 from paddler.desired.meanings import MEANINGS
 from paddler.desired.schema import OURS, InferenceParameters
+from paddler.engine_settings import MAX_GPUS
 from paddler.payload import MAX_BREAKER_CHARS, MAX_BREAKERS
 
-Kind = Literal["integer", "number", "boolean", "choice", "text", "texts", "adapters"]
-"""`texts` is a list of them, `adapters` one of `DesiredAdapter`."""
+Kind = Literal["integer", "number", "boolean", "choice", "text", "texts", "numbers", "adapters"]
+"""`texts` and `numbers` are lists of them, `adapters` one of `DesiredAdapter`."""
 
 _RENAMED = frozenset({"k_cache_dtype", "v_cache_dtype", "pooling_type"})
 """What the engine has another name for."""
@@ -26,15 +27,16 @@ RELOADING = _RENAMED | (MEANINGS.keys() & engine_options(InferenceParameters()).
 
 class ParameterDescription(Struct, frozen=True, kw_only=True):
     """`default` is what holds while nobody has set another. `minimum` and `maximum` are of numbers, both allowed; null:
-    there is none. `choices` are of a `choice`; `max_length` is of a text, of each of `texts`, which are `max_items` at
-    most. `off` is the value that switches off what it does, if one does. `is_nullable`: null is a value, for none.
-    `needs_reload`: agents load the model anew when it changes. `is_ours`: Paddler 4 does not have it."""
+    there is none; so of each of `numbers`. `choices` are of a `choice`; `max_length` is of a text, of each of `texts`;
+    `max_items` is how many texts or numbers there are at most. `off` is the value that switches off what it does, if
+    one does. `is_nullable`: null is a value, for none. `needs_reload`: agents load the model anew when it changes.
+    `is_ours`: Paddler 4 does not have it."""
 
     name: str
     group: str
     meaning: str
     kind: Kind
-    default: int | float | str | bool | list[str] | None
+    default: int | float | str | bool | list[str] | list[float] | None
     minimum: float | None = None
     maximum: float | None = None
     choices: list[str] | None = None
@@ -89,6 +91,8 @@ def _kind_of(type_: inspect.Type) -> tuple[Kind, dict[str, Any]]:
             return "text", {"max_length": length, "is_nullable": True}
         case inspect.VarTupleType(item_type=inspect.StrType()):
             return "texts", {"max_length": MAX_BREAKER_CHARS, "max_items": MAX_BREAKERS}
+        case inspect.VarTupleType(item_type=inspect.FloatType()):
+            return "numbers", {"max_items": MAX_GPUS}
         case inspect.VarTupleType(item_type=inspect.StructType()):
             return "adapters", {}
         case _:

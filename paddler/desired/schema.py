@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from paddler.engine_settings import FlashAttention
+from paddler.engine_settings import FlashAttention, SplitMode
 from paddler.wire.agent import DEFAULT_TEMPERATURE
 
 MAX_PATH = 4096
@@ -100,8 +100,9 @@ class InferenceParameters(Struct, frozen=True, kw_only=True):
 
     `context_size` tokens are shared by all slots. `enable_embeddings` adds embeddings to generation.
     `embedding_batch_size` is how many documents of a native batch one request of the queue has at most.
-    `n_gpu_layers` is -1 for all. `pooling_type` `Unspecified` is the model's own. What concerns one machine alone
-    (threads, how its GPUs share the model) are flags of its agent.
+    `n_gpu_layers` is -1 for all. `tensor_split` is the share of each GPU, of any sum; empty: by free memory.
+    `pooling_type` `Unspecified` is the model's own. What concerns one machine alone (threads) are flags of its agent,
+    and one with other GPUs than the others has flags for those, too.
     """
 
     n_batch: int = 2048
@@ -127,6 +128,9 @@ class InferenceParameters(Struct, frozen=True, kw_only=True):
     flash_attention: FlashAttention = "auto"
     lora_adapters: tuple[DesiredAdapter, ...] = ()
     context_shift: bool = False
+    split_mode: SplitMode = "layer"
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
     # Ours: sampling, as `wire.agent.Sampling`.
     ignore_eos: bool = False
     min_keep: int = 0
@@ -182,7 +186,7 @@ OURS = frozenset(
         *("model_name", "max_parked", "flash_attention", "lora_adapters", "context_shift", "ignore_eos", "min_keep"),
         *("typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "dynatemp_range", "dynatemp_exponent"),
         *("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),
-        *("mirostat", "mirostat_tau", "mirostat_eta", "aliases", "rollout"),
+        *("mirostat", "mirostat_tau", "mirostat_eta", "aliases", "rollout", "split_mode", "main_gpu", "tensor_split"),
     }
 )
 """Fields that Paddler 4.1 does not have: who gives a whole state may leave them out."""

@@ -82,6 +82,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         "context": f"{lane.context_size:,} tokens" if lane.context_size else "",
         "speed": ", ".join(f"{name} {speed:,.0f} tok/s" for name, speed in speeds.items() if speed is not None),
         "cache": "" if hit is None else f"{hit:.0%} of {lane.prompt_tokens:,} prompt tokens",
+        "held": _held(lane),
         "host memory": f"{lane.saved_tokens:,} tokens saved, {lane.restored_tokens:,} came back" if saves else "",
         "lease": "over" if lane.is_lost else f"{duration(lane.lease_left_ms)} left",
         "process": f"{lane.pid} on {lane.host}" if lane.host else "",
@@ -94,6 +95,14 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
     yield table
     for issue in lane.issues:
         yield Padding(issue_block(lane, issue), (1, 0, 0, 0), expand=False)
+
+
+def _held(lane: Lane) -> str:
+    """What is in its KV cache, and how much may be."""
+    if not lane.slots or not lane.context_size:
+        return ""
+    of = f"{lane.held_tokens:,} of {lane.context_size:,} tokens in {lane.held_sequences} sequences"
+    return f"{of}, {lane.max_parked} of them ended at most"
 
 
 def requests_table(requests: list[Listed]) -> Table:

@@ -16,7 +16,7 @@ FIELDS = (
     *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
-    *("saved_bytes", "saved_tokens", "restored_tokens"),
+    *("saved_bytes", "saved_tokens", "restored_tokens", "held_sequences", "held_tokens", "max_parked"),
     *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms", "format"),
 )
 """Of an agent's hash, as agents of every format tell them."""
@@ -49,8 +49,9 @@ class Lane(Struct, frozen=True, kw_only=True):
     drains `draining` while it has requests and `drained` from then on. `is_draining` is true in any state, since
     `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
     it had in its cache. `saved_tokens` have left the cache and are in its host memory, `restored_tokens` have come back
-    from there since its start. `lease_ms` is the length of its lease, None of one that does not tell. `format` is that
-    of its messages and keys (`paddler.store.format`)."""
+    from there since its start. Its KV cache, of `context_size` cells, holds `held_tokens` tokens of `held_sequences`
+    sequences that run or have ended, of the latter `max_parked` at most. `lease_ms` is the length of its lease, None of
+    one that does not tell. `format` is that of its messages and keys (`paddler.store.format`)."""
 
     agent: str
     name: str
@@ -78,6 +79,9 @@ class Lane(Struct, frozen=True, kw_only=True):
     saved_bytes: int = 0
     saved_tokens: int = 0
     restored_tokens: int = 0
+    held_sequences: int = 0
+    held_tokens: int = 0
+    max_parked: int = 0
     state_application_status: str = ""
     desired_version: int | None = None
     uses_chat_template_override: bool = False
@@ -161,6 +165,9 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
         saved_bytes=number("saved_bytes"),
         saved_tokens=number("saved_tokens"),
         restored_tokens=number("restored_tokens"),
+        held_sequences=number("held_sequences"),
+        held_tokens=number("held_tokens"),
+        max_parked=number("max_parked"),
         state_application_status=told.get("state_application_status", ""),
         desired_version=number("desired_version") if "desired_version" in told else None,
         uses_chat_template_override=told.get("uses_chat_template_override", "0") not in ("0", "False", "false"),

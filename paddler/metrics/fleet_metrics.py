@@ -214,6 +214,24 @@ def _agents(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
         if prompt := sum(lane.prompt_tokens for lane in lanes):
             ratio.add_metric(labels, sum(lane.cached_tokens for lane in lanes) / prompt)
     yield ratio
+    yield of_each(
+        "paddler_agent_context_tokens", "Cells of an agent's KV cache.", lambda lane: lane.context_size or None
+    )
+    yield of_each(
+        "paddler_agent_held_tokens",
+        "Tokens in an agent's KV cache, of sequences that run or have ended.",
+        lambda lane: lane.held_tokens,
+    )
+    yield of_each(
+        "paddler_agent_held_sequences",
+        "Sequences in an agent's KV cache that run or have ended.",
+        lambda lane: lane.held_sequences,
+    )
+    yield of_each(
+        "paddler_agent_parked_sequences_max",
+        "Ended sequences that an agent's KV cache keeps at most.",
+        lambda lane: lane.max_parked,
+    )
     yield of_each("paddler_agent_issues", "What keeps an agent from serving its model.", lambda lane: len(lane.issues))
     family = GaugeMetricFamily(
         "paddler_agent_state", "Agents of a name that are in a state.", labels=("pool", "agent", "state")

@@ -6,7 +6,11 @@ from typing import Any
 
 from paddler.store.keys import PoolKeys
 from paddler.store.scripts import ScriptCaller
-from paddler.store.turn_keys import turns_key
+from paddler.store.turn_keys import losses_key, turns_key
+
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 60_000, 900_000
+"""Before anybody else changes to a version over which a holder was lost: long enough to look, or for its supervisor to
+start it again."""
 
 
 class TurnScripts:
@@ -18,16 +22,32 @@ class TurnScripts:
     def __init__(self, client: Any, caller: ScriptCaller, keys: PoolKeys) -> None:
         self.key = turns_key(keys)
         self.redis = client
+        self._losses_key = losses_key(keys)
         self._caller = caller
         self._base = keys.base
 
     async def turn(
-        self, holder: str, *, agent_id: str, slots: int, lease_ms: int, at_once: bool = False, now_ms: float = 0
+        self,
+        holder: str,
+        *,
+        agent_id: str,
+        slots: int,
+        lease_ms: int,
+        at_once: bool = False,
+        version: int = 0,
+        now_ms: float = 0,
     ) -> bool:
         """Whether `holder` has a turn now: one it had is prolonged, a new one given while at least half of the pool's
-        slots stay ready, or nobody else is changing, or `at_once`. `agent_id`: its present one, or nothing."""
-        arguments = (now_ms, holder, agent_id, slots, lease_ms, int(at_once))
+        slots stay ready, or nobody else is changing, or `at_once`. None is given for a `version` of the desired state
+        over which a holder was lost in its turn, before a pause is over. `agent_id`: its present one, or nothing."""
+        pauses = (FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+        arguments = (now_ms, holder, agent_id, slots, lease_ms, int(at_once), version, *pauses)
         return await self._caller.call("turn", self._base, *arguments) == 1
+
+    async def num_lost(self, version: int) -> int:
+        """How many holders were lost, one after the other, while they changed to this version of the state."""
+        told, count = await self.redis.hmget(self._losses_key, "version", "count")
+        return int(count) if told is not None and int(told) == version else 0
 
     async def end_turn(self, holder: str, *, now_ms: float = 0) -> bool:
         """False: it had none."""

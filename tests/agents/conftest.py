@@ -12,7 +12,7 @@ from following_harness import FollowingFleet
 
 from paddler.store.client import Store
 from paddler.store.desired_keys import DesiredKeys
-from paddler.store.turn_keys import turns_key
+from paddler.store.turn_keys import losses_key, turns_key
 
 NewFleet = Callable[[str, str], Awaitable[Fleet]]
 
@@ -42,5 +42,5 @@ async def following(fleet: Fleet, tmp_path: Path) -> AsyncIterator[FollowingFlee
     made = FollowingFleet(fleet, tmp_path)
     yield made
     await made.close()
-    keys = DesiredKeys(fleet.pool.keys.base)
-    await fleet.pool.redis.delete(keys.desired(), keys.history(), turns_key(fleet.pool.keys))
+    keys, turn_keys = DesiredKeys(fleet.pool.keys.base), (turns_key(fleet.pool.keys), losses_key(fleet.pool.keys))
+    await fleet.pool.redis.delete(keys.desired(), keys.history(), *turn_keys)

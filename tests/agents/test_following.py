@@ -7,16 +7,23 @@ import threading
 from pathlib import Path
 
 import pytest
+from broken_models import projection_that_kills
 from following_harness import SLOTS, FollowingFleet, scripted
+from story_harness import Command
+from tiny_vision import write_projector
 
-from paddler.desired.schema import ChatTemplate, InferenceParameters
+from paddler.desired.schema import ChatTemplate, GivenModel, InferenceParameters
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
 from paddler.jobs.gateway import Gateway
+from paddler.jobs.overview import Lane, Overview
+from paddler.jobs.reaping import reap_agent
 from paddler.presence import processes
+from paddler.store.turn_keys import losses_key
 from paddler.testing.script import whole
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
+from paddler.up.starter import find_starter
 from paddler.wire.agent import Generate
 from paddler.wire.balancer import Finished, Opened, Tokens
 
@@ -168,6 +175,40 @@ async def test_a_state_that_cannot_be_had_leaves_the_model_that_serves(following
     await agent.serves("bad", 2)
 
 
+@pytest.mark.timeout(180)
+async def test_a_projection_that_kills_llama_cpp_costs_nobody_the_model_that_serves(
+    following: FollowingFleet, tmp_path: Path
+) -> None:
+    """The real process: it has never more than looked at it, in another one."""
+    fleet, model = following.fleet, GivenModel(LocalToAgent=str(find_starter()))
+    small = InferenceParameters(context_size=256)
+    bad = projection_that_kills(write_projector(tmp_path / "good.gguf"), tmp_path / "bad.gguf")
+    await following.put(model, inference_parameters=small)
+    where = ("--redis-url", fleet.url, "--redis-prefix", fleet.prefix, "--slots", "1", "--threads", "1")
+    process = Command(tmp_path / "agent.log", "agent", *where)
+    try:
+
+        async def lane(version: int, *kinds: str) -> Lane | None:
+            assert process.is_running, process.text
+            [one] = (await Overview(fleet.store).pool("default")).lanes or [None]
+            told = one is not None and one.desired_version == version and tuple(i.kind for i in one.issues) == kinds
+            return one if told and one is not None and one.state == "ready" else None
+
+        before = await wait_until(lambda: lane(1), timeout_s=60, what="it serves")
+        projection = GivenModel(LocalToAgent=str(bad))
+        await following.put(model, inference_parameters=small, multimodal_projection=projection)
+        after = await wait_until(
+            lambda: lane(2, "MultimodalProjectionCannotBeLoaded"), timeout_s=90, what="it says what is wrong"
+        )
+        assert (after.agent, after.pid) == (before.agent, before.pid)
+        assert after.issues[0].model_path == str(bad)
+        assert "goes on serving" in after.issues[0].action
+    finally:
+        process.kill()
+        for agent in await fleet.pool.redis.zrange(fleet.pool.keys.agents(), 0, -1):
+            await reap_agent(fleet.pool, agent.decode(), is_leaving=True)
+
+
 async def test_what_cannot_be_loaded_costs_one_try_and_the_old_one_comes_back(following: FollowingFleet) -> None:
     loads: list[str] = []
 
@@ -189,6 +230,21 @@ async def test_what_cannot_be_loaded_costs_one_try_and_the_old_one_comes_back(fo
     assert loads == ["light", "heavy", "light"]
     await following.put(following.model("other"))
     await agent.serves("other", 3)
+
+
+async def test_where_one_was_lost_over_a_state_the_others_wait_and_say_so(following: FollowingFleet) -> None:
+    """A file that kills whoever loads it must not take down agent after agent."""
+    await following.put(following.model("m1"))
+    agent = following.agent()
+    await agent.serves("m1", 1)
+    turns = following.fleet.store.turns("default")
+    assert await turns.turn("lost", agent_id="", slots=SLOTS, lease_ms=1, version=2)
+    await following.put(following.model("m2"))
+    told = await agent.is_told(state="ready", state_application_status="AttemptedAndRetrying", applied_version=1)
+    assert "lost while changing to version 2" in told["issues"]
+    await turns.redis.hset(losses_key(following.fleet.pool.keys), "until", 0)
+    told = await agent.serves("m2", 2)
+    assert told["issues"] == "[]"
 
 
 async def test_what_needs_no_reload_is_applied_at_once(following: FollowingFleet) -> None:

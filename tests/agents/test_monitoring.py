@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from paddler.clock import SystemClock
+from paddler.issues import issue_of
+from paddler.jobs.overview import Overview
 from paddler.store.client import Store
 from paddler.testing.scripted import ScriptedEngine
 from workers.agent.loop import AgentLoop
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_wrong_with_an_engine_that_serves_is_told_and_taken_back(store: Store) -> None:
+    engine = ScriptedEngine(slots=2)
+    wrong = issue_of("UnableToFindChatTemplate", "there is none", "m.gguf", waits=True)
+    engine.info = replace(engine.info, issues=(wrong,))
+    agent = AgentLoop(store, store.pool("default"), engine, SystemClock(), name="test", snapshot={}, lease_ms=60_000)
+    await agent.register()
+    await agent.run_renew_once()
+    [lane] = (await Overview(store).pool("default")).lanes
+    assert (lane.state, lane.num_idle, [one.kind for one in lane.issues]) == ("ready", 2, ["UnableToFindChatTemplate"])
+    engine.info = replace(engine.info, issues=())
+    await agent.run_renew_once()
+    [lane] = (await Overview(store).pool("default")).lanes
+    assert lane.issues == ()
+    await agent.leave(0.0)
 
 
 async def test_measured_values_wait_for_their_interval(store: Store) -> None:

@@ -219,6 +219,22 @@ async def test_flags_win_over_the_state(good: Path, tmp_path: Path) -> None:
     assert (made.multimodal_projection, made.lone_step_s) == (str(projection), 0.5)
 
 
+async def test_flags_of_how_gpus_share_the_model_win_over_the_state_whole_or_half(good: Path) -> None:
+    def split(parameters: InferenceParameters, **own: Any) -> tuple[str, int, tuple[float, ...]]:
+        wanted = Wanted(version=1, state=state_of(good, inference_parameters=parameters))
+        made = settings_for(wanted, WantedFiles(model=(good,)), slots=1, own=own, lone_step_s=1.0)
+        return made.split_mode, made.main_gpu, made.tensor_split
+
+    shared = InferenceParameters(split_mode="row", main_gpu=1, tensor_split=(3.0, 1.0))
+    assert split(shared) == ("row", 1, (3.0, 1.0))
+    assert split(shared, main_gpu=0, tensor_split=(1.0, 1.0)) == ("row", 0, (1.0, 1.0))
+    assert split(shared, split_mode="none") == ("none", 1, ())
+    alone = InferenceParameters(split_mode="none", main_gpu=1)
+    assert split(alone, tensor_split=(1.0, 2.0)) == ("layer", 1, (1.0, 2.0))
+    with pytest.raises(ModelError, match="give one"):
+        split(shared, split_mode="none", tensor_split=(1.0, 1.0))
+
+
 def test_only_what_reaches_the_engine_needs_a_reload(good: Path) -> None:
     def settings(**fields: Any) -> EngineSettings:
         wanted = Wanted(version=1, state=state_of(good, **fields))

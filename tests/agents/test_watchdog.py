@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
+from fleet_harness import Fleet
+from frozen_thread import FrozenThread, busiest_thread
+from story_harness import Command
 
 from paddler.clock import SystemClock
 from paddler.engine import Event, Job
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.waiting import wait_until
-from paddler.wire.agent import Generate
+from paddler.up.starter import find_starter
+from paddler.wire.agent import Generate, Sampling
+from paddler.wire.balancer import Finished, FinishReason, Opened, Tokens
 from workers.agent.engine_thread import EngineThread
+from workers.agent.serving import EXIT_HANGS
 from workers.agent.watchdog import EngineHangs, Watchdog
 
 pytestmark = pytest.mark.anyio
 
 LIMIT_S = 0.2
+ENDLESS = Sampling(ignore_eos=True)
 
 
 class Bench:
@@ -119,3 +130,45 @@ async def test_zero_is_never(benches: list[Bench]) -> None:
     await bench.finished("slow [[stall=1]] [[tokens=3]]")
     assert not watching.done()
     watching.cancel()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(sys.platform != "linux", reason="stops a thread by ptrace")
+async def test_a_decode_of_llama_cpp_that_hangs_ends_its_process_and_its_request_goes_on(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """The thread of the engine is stopped in the midst of `llama_decode`, where no interruption reaches it."""
+    gateway = await fleet.gateway(buffered_request_timeout_ms=120_000)
+    how = ("--model", str(find_starter()), "--slots", "1", "--threads", "1", "--context-size", "4096")
+    where = ("--redis-url", fleet.url, "--redis-prefix", fleet.prefix)
+    hung = Command(tmp_path / "hung.log", "agent", "--hang-timeout", "1500", *how, *where)
+    frozen: FrozenThread | None = None
+    try:
+        reply = await gateway.submit("default", Generate(prompt="Once upon a time", max_tokens=3000, sampling=ENDLESS))
+        assert await reply.wait_opened(60)
+        thread = await busiest_thread(hung.process.pid)
+        for _ in range(3):
+            frozen = FrozenThread(thread)
+            with contextlib.suppress(AssertionError):
+                await wait_until(partial(is_over, hung, frozen), timeout_s=20, what="it gives up")
+                break
+            # It was stopped where it has the interpreter, so that no other thread of Python goes on.
+            frozen.thaw()
+        assert hung.process.returncode == EXIT_HANGS, hung.text
+        assert "does not come back when interrupted" in hung.text
+        assert "Thread 0x" in hung.text, "where its threads stood"
+        await fleet.agent(slots=1)
+        frames = [frame async for frame in reply]
+        first, second = [at for at, frame in enumerate(frames) if isinstance(frame, Opened)]
+        assert any(isinstance(frame, Tokens) for frame in frames[first:second]), "it goes on, and does not begin anew"
+        [end] = [frame for frame in frames if isinstance(frame, Finished)]
+        assert end.reason in (FinishReason.LENGTH, FinishReason.STOP)
+    finally:
+        hung.process.kill()
+        await wait_until(partial(is_over, hung, frozen), what="it is gone")
+
+
+def is_over(command: Command, frozen: FrozenThread | None) -> bool:
+    if frozen is not None:
+        frozen.bury()
+    return command.process.poll() is not None

@@ -6,8 +6,8 @@
 
 The bare loop is the least Python that generates: batch arrays filled once, decode, argmax. All contenders use the
 same model, context settings, prompts and depth. They take turns step by step (A B C A B C ...), so that a
-neighbour on the machine disturbs all of them, and medians of single steps are compared. "outside" is the time of
-an engine step that is not in llama_decode.
+neighbour on the machine disturbs all of them, and medians of single steps are compared. The table says where the time
+of an engine's step goes (`engine_parts.py`); "outside" is what of it is not in llama_decode.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, make_job
 from paddler.wire.agent import Sampling
 from tests.bench import engine_http, engine_prefix
-from workers.agent.context import Context, Decoded
+from tests.bench.engine_parts import Parts, table
+from workers.agent.context import Context
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 
@@ -92,16 +94,7 @@ class Engine:
         self.engine = LlamaEngine(model, settings, SystemClock())
         self.num_streams = num_streams
         self.sampling = sampling
-        self.decode_s = 0.0
-        decode = self.engine._context.decode
-
-        def timed_decode() -> Decoded:
-            begin = time.perf_counter()
-            decoded = decode()
-            self.decode_s = time.perf_counter() - begin
-            return decoded
-
-        self.engine._context.decode = timed_decode
+        self.parts: Parts | None = None
 
     def start(self) -> None:
         run = EngineRun(self.engine)
@@ -110,15 +103,18 @@ class Engine:
             for n in range(self.num_streams)
         ]
         run.step_until(lambda: all(outcome.ids for outcome in outcomes))
+        self.parts = Parts(self.engine)
 
     def step(self) -> None:
+        assert self.parts is not None
+        self.parts.new_step()
         assert len(self.engine.step()) == self.num_streams
 
     def prefill(self) -> None:
         EngineRun(self.engine).finish(make_job("long", LONG_PROMPT, max_tokens=1))
 
 
-def measure(model: Model, num_streams: int, num_steps: int) -> dict[str, float]:
+def measure(model: Model, num_streams: int, num_steps: int) -> dict[str, Any]:
     bare = Bare(model, num_streams)
     greedy = Engine(model, num_streams, None)
     sampled = Engine(model, num_streams, Sampling(seed=1))
@@ -126,11 +122,11 @@ def measure(model: Model, num_streams: int, num_steps: int) -> dict[str, float]:
     for contender in contenders:
         contender.start()
     times: list[list[float]] = [[], [], []]
-    outside: list[float] = []
     for _ in range(num_steps):
         for contender, taken in zip(contenders, times, strict=True):
             taken.append(timed(contender.step))
-        outside.append(times[1][-1] - greedy.decode_s)
+    assert greedy.parts is not None
+    assert sampled.parts is not None
     bare.context.close()
     greedy.engine.close()
     sampled.engine.close()
@@ -142,7 +138,8 @@ def measure(model: Model, num_streams: int, num_steps: int) -> dict[str, float]:
         "ratio": bare_s / greedy_s,
         "sampled_tokens_s": num_streams / sampled_s,
         "sampled_ratio": bare_s / sampled_s,
-        "outside_us_per_step": statistics.median(outside) * 1e6,
+        "greedy_us": greedy.parts.microseconds(),
+        "sampled_us": sampled.parts.microseconds(),
     }
 
 
@@ -201,9 +198,17 @@ def main() -> None:
         print(
             f"{row['streams']:.0f} streams: bare {row['bare_tokens_s']:.1f} tokens/s, "
             f"engine {row['engine_tokens_s']:.1f} (x{row['ratio']:.3f}), "
-            f"with default sampling {row['sampled_tokens_s']:.1f} (x{row['sampled_ratio']:.3f}), "
-            f"{row['outside_us_per_step']:.0f} us of a step outside llama_decode"
+            f"with default sampling {row['sampled_tokens_s']:.1f} (x{row['sampled_ratio']:.3f})"
         )
+    print(
+        table(
+            [
+                (f"{row['streams']:.0f} streams, {kind}", row[f"{kind}_us"])
+                for row in rows
+                for kind in ("greedy", "sampled")
+            ]
+        )
+    )
     print(
         f"first token of a prompt of {prefill['prompt_tokens']:.0f} tokens: bare {prefill['bare_s']:.2f} s, "
         f"engine {prefill['engine_s']:.2f} s (x{prefill['ratio']:.3f})"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
 from paddler.dashboard import text
 from paddler.dashboard.columns import AGENTS, REQUESTS, fitted, state_of
+from paddler.dashboard.details import agent_details
 from paddler.dashboard.filtering import AgentFilter, RequestFilter
 from paddler.dashboard.objects import Agent, Pool, Request
 from paddler.dashboard.picture import Picture
@@ -99,6 +103,21 @@ def test_states_tell_how_far_they_are() -> None:
     downloading = {"state": "waiting", "download_filename": "m", "download_current": 5_000_000}
     assert told(**downloading, download_total=10_000_000) == "download 50%"
     assert told(**downloading) == "download 5MB"
+
+
+def test_an_agent_shows_what_its_cache_holds() -> None:
+    def told(**fields: Any) -> str:
+        console = Console(width=120)
+        with console.capture() as shown:
+            console.print(agent_details(Agent(id="a", **fields), None))
+        return " ".join(shown.get().split())
+
+    held = {"slots_total": 2, "context_size": 8192, "held_tokens": 4096, "held_sequences": 3, "max_parked": 64}
+    saved = {"saved_tokens": 500, "saved_bytes": 20_000_000, "restored_tokens": 70}
+    assert "4,096 of 8,192 tokens in 3 sequences, 64 of them ended at most" in told(**held)
+    assert "500 tokens saved in 20 MB, 70 came back" in told(**held, **saved)
+    assert "host memory" not in told(**held)
+    assert "held" not in told(slots_total=0, context_size=8192)
 
 
 def test_filters() -> None:

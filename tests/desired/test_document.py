@@ -273,7 +273,7 @@ def test_every_sampling_field_has_a_default_here_and_the_same_one() -> None:
 
 def test_every_engine_field_that_is_no_property_of_a_machine_is_here() -> None:
     """And its default is the engine's."""
-    machine = {"threads", "split_mode", "main_gpu", "tensor_split", "lone_step_s"}
+    machine = {"threads", "lone_step_s", "kv_ram"}
     agent = {"model_path", "slots", "multimodal_projection", "chat_template"}
     options = engine_options(InferenceParameters())
     assert set(options) == {field.name for field in structs.fields(EngineSettings)} - machine - agent

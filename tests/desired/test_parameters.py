@@ -77,6 +77,8 @@ def test_what_needs_a_reload_is_what_reaches_the_engine() -> None:
         "model_name": "other",
         "dry_sequence_breakers": ("x",),
         "lora_adapters": (DesiredAdapter(LocalToAgent="/a.gguf"),),
+        "split_mode": "row",
+        "tensor_split": (3.0, 1.0),
     }
     for one in DESCRIBED.values():
         other = others.get(one.name, 1 if one.default != 1 else 2)
@@ -120,6 +122,8 @@ def _range(one: ParameterDescription) -> str:
             return f"up to {one.max_length} characters"
         case "texts":
             return f"{one.max_items} of 1 to {one.max_length} characters"
+        case "numbers":
+            return f"{one.max_items} numbers from {one.minimum:g} on"
         case "adapters":
             return "`path`, `HuggingFace`, `LocalToAgent` or `Url`, with a `scale` of -100 to 100"
 

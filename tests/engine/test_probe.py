@@ -7,8 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from broken_models import cut, that_kills_in_a_decode, that_kills_the_reader, with_field
+from broken_models import (
+    adapter_that_kills,
+    cut,
+    projection_that_kills,
+    that_kills_in_a_decode,
+    that_kills_the_reader,
+    with_field,
+)
+from lora import write_adapter
 from structlog.testing import capture_logs
+from tiny_vision import write_projector
 
 from paddler.engine import ModelError
 from paddler.engine_settings import EngineSettings, LoraAdapter
@@ -16,9 +25,16 @@ from workers.agent.probe import check
 
 pytestmark = pytest.mark.timeout(120)
 
+SHORT_TARGET = "blk.3.ffn_down.weight"
+"""Of the last layer of the short model."""
+
 
 def settings(path: Path) -> EngineSettings:
     return EngineSettings(model_path=str(path), slots=2, context_size=512)
+
+
+def seeing(path: Path, projection: Path) -> EngineSettings:
+    return EngineSettings(model_path=str(path), slots=2, context_size=512, multimodal_projection=str(projection))
 
 
 def test_a_sound_model_passes(model_path: Path) -> None:
@@ -82,7 +98,38 @@ def test_an_adapter_is_looked_at_too(model_path: Path) -> None:
     wanted = EngineSettings(model_path=str(model_path), slots=1, lora_adapters=(LoraAdapter(str(model_path)),))
     with pytest.raises(ModelError, match=r"general\.type") as told:
         check(wanted)
-    assert told.value.kind == "LoraAdapterCannotBeLoaded"
+    assert (told.value.kind, told.value.path) == ("LoraAdapterCannotBeLoaded", str(model_path))
+
+
+def test_an_adapter_that_kills_its_reader_is_named(model_path: Path, tmp_path: Path) -> None:
+    bad = adapter_that_kills(write_adapter(tmp_path / "good.gguf", target=SHORT_TARGET), tmp_path / "bad.gguf")
+    wanted = EngineSettings(model_path=str(model_path), slots=1, lora_adapters=(LoraAdapter(str(bad)),))
+    with pytest.raises(ModelError, match=r"does not survive .*bad\.gguf: SIG") as told:
+        check(wanted)
+    assert (told.value.kind, told.value.path) == ("LoraAdapterCannotBeLoaded", str(bad))
+
+
+def test_a_sound_projection_passes_in_full(model_path: Path, projections: dict[str, Path]) -> None:
+    check(seeing(model_path, projections["gemma3"]), is_suspect=True)
+
+
+def test_a_projection_that_kills_its_reader_is_named(
+    model_path: Path, tmp_path: Path, projections: dict[str, Path]
+) -> None:
+    bad = projection_that_kills(projections["janus_pro"], tmp_path / "bad.gguf")
+    with pytest.raises(ModelError, match=r"does not survive .*bad\.gguf: SIGABRT \([\w.-]+:\d+: GGML_ASSERT") as told:
+        check(seeing(model_path, bad))
+    assert (told.value.kind, told.value.path) == ("MultimodalProjectionCannotBeLoaded", str(bad))
+
+
+def test_what_is_no_projection_of_this_model_is_refused(model_path: Path, tmp_path: Path) -> None:
+    other, none = write_projector(tmp_path / "other.gguf", text_width=64), tmp_path / "none.gguf"
+    junk = tmp_path / "junk.gguf"
+    junk.write_bytes(b"junk")
+    for path in (other, none, junk):
+        with pytest.raises(ModelError, match=path.name) as told:
+            check(seeing(model_path, path))
+        assert (told.value.kind, told.value.path) == ("MultimodalProjectionCannotBeLoaded", str(path))
 
 
 def test_what_is_no_death_of_llama_cpp_is_left_to_the_engine(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tiny_gguf import write_spm_model
+from tiny_gguf import write_model, write_spm_model
 
 from paddler.engine import Job, ModelError
 from paddler.engine_settings import EngineSettings
@@ -20,6 +20,7 @@ from workers.agent.gguf_header import metadata_of
 from workers.agent.identity import vocabulary_of, weights_of
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
+from workers.agent.loading import load
 from workers.agent.retelling import retold
 
 STORY = "Once upon a time there was a small red fox who lived"
@@ -134,6 +135,25 @@ def test_a_header_as_text(whole_model: Model, tmp_path: Path) -> None:
 
 
 ECHO = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("own", [None, "{% if true %}\n{% endfor %}"], ids=["none", "broken"])
+def test_a_model_without_a_template_that_can_be_used_says_so_until_one_is_given(
+    own: str | None, model_path: Path, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "bare.gguf", model_path, own)
+    engine = load(EngineSettings(model_path=str(path), slots=1, context_size=256, threads=1))
+    [told] = engine.info.issues
+    assert (told.kind, told.model_path) == ("UnableToFindChatTemplate", str(path))
+    assert ("line 2" in told.detail) == (own is not None)
+    assert "serves prompts" in told.action
+    engine.use_template(ECHO)
+    assert engine.info.issues == ()
+    engine.use_template(None)
+    assert [one.kind for one in engine.info.issues] == ["UnableToFindChatTemplate"]
+    [served] = EngineRun(engine).finish(Job(request_id="raw", payload=Generate(prompt="hello", max_tokens=2)))
+    assert served.done.usage.prompt_tokens > 0
+    engine.close()
 
 
 def test_a_template_is_changed_between_two_steps(make_llama: Callable[..., LlamaEngine]) -> None:

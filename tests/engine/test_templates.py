@@ -50,6 +50,7 @@ def test_tojson_is_pythons_not_htmls() -> None:
 
 def test_the_date() -> None:
     assert render("{{ strftime_now('%d %b %Y') }}") == "03 Feb 2026"
+    assert render("a{{ nl_token }}b") == "a\nb"
 
 
 def test_absent_tools_are_none_not_undefined() -> None:

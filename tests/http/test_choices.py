@@ -1,4 +1,4 @@
-"""Several choices of one chat completion, with the official client on a fleet of scripted engines."""
+"""Several choices of one chat completion, with the official client on a fleet of scripted engines, and on a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from fleet_harness import Fleet
 from http_harness import HttpBalancer, NewAgent, chat, read_events
 from openai import AsyncOpenAI, BadRequestError
 from openai.types import CompletionUsage
+from starter_engine import starter_engine
 
 from api.openai.choices import choice_payloads
 from paddler.errors import EngineFailed
 from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate, Sampling
+from workers.agent.context import Decoded
+from workers.agent.llama_engine import LlamaEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +52,33 @@ async def test_choices_differ_and_the_prompt_counts_once(client: AsyncOpenAI) ->
     assert (many.usage.prompt_tokens, many.usage.completion_tokens) == (one.usage.prompt_tokens, 30)
     assert many.id == f"chatcmpl-{many._request_id}"
     assert [choice.message.content for choice in (await client.chat.completions.create(**ASKED, n=5)).choices] == texts
+
+
+async def test_a_model_computes_the_prompt_of_all_choices_once(balancer: HttpBalancer, store: Store) -> None:
+    engine = await asyncio.to_thread(starter_engine)
+    assert isinstance(engine, LlamaEngine)
+    context, sizes = engine._context, list[int]()
+    decode = context.decode
+
+    def counted() -> Decoded:
+        sizes.append(context.batch.size)
+        return decode()
+
+    context.decode = counted
+    asked: dict[str, Any] = {"model": "default", "seed": 5, "temperature": 1.5, "max_tokens": 5}
+    messages: Any = [{"role": "user", "content": "one two three four five six seven eight nine ten " * 15}]
+    async with AsyncExitStack() as stack:
+        fleet = Fleet(store.url, store.prefix, stack)
+        await fleet.agent(engine=engine, lease_ms=5000)
+        client = await stack.enter_async_context(balancer.openai())
+        made = await client.chat.completions.create(**asked, messages=messages, n=4)
+        await fleet.close()
+    assert made.usage is not None
+    num_prompt = made.usage.prompt_tokens
+    assert num_prompt > 150
+    assert sum(sizes) < num_prompt + 100, "the first has all of it, the others the end of it and their answers"
+    assert 4 <= made.usage.completion_tokens <= 20
+    assert len({choice.message.content for choice in made.choices}) == 4
 
 
 async def test_streamed_choices_are_those_of_the_plain_answer(client: AsyncOpenAI) -> None:

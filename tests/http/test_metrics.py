@@ -147,6 +147,10 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
             "prefill": 80,
             "saved_bytes": 4096,
             "restored_tokens": 7,
+            "context_size": 8192,
+            "held_tokens": 1024,
+            "held_sequences": 3,
+            "max_parked": 64,
             "issues": encode_issues((issue,)),
             "prompt_tokens": 60,
             "cached_tokens": 45,
@@ -192,6 +196,10 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_agent_saved_bytes"] == {("hand", "default"): 4096}
         assert found["paddler_agent_restored_tokens"] == {("hand", "default"): 7}
         assert found["paddler_agent_cache_hit_ratio"] == {("hand", "default"): 0.5}
+        assert found["paddler_agent_context_tokens"] == {("hand", "default"): 8192}
+        assert found["paddler_agent_held_tokens"] == {("hand", "default"): 1024}
+        assert found["paddler_agent_held_sequences"] == {("hand", "default"): 3}
+        assert found["paddler_agent_parked_sequences_max"] == {("hand", "default"): 64}
         assert found["paddler_agent_issues"] == {("hand", "default"): 1}
         assert found["paddler_agent_state"] == {
             ("hand", "default", "ready"): 1,

@@ -27,6 +27,9 @@ def test_a_first_visit_shows_the_fleet(screen: Screen) -> None:
     expect(agent).to_contain_text("ready")
     expect(agent).to_contain_text("smollm2-135m")
     expect(agent.get_by_role("img", name="of 2 slots are busy")).to_be_visible()
+    expect(agent).to_contain_text(
+        re.compile(r"KV cache.*[\d,]+ of [\d,]+ tokens in \d+ sequences?; keeps \d+ ended at most")
+    )
     expect(page.get_by_role("navigation").get_by_text("Live")).to_be_visible()
     expect(page.locator(".chart canvas").first).to_be_visible()
     screen.shoot_all("fleet")

@@ -79,6 +79,7 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
     assert await paddler("agents") == (0, "No agent is in pool default.\n")
     issue = issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True)
     more = {"rate": 12.5, "prefill": 345.0, "prompt_tokens": 100, "cached_tokens": 25, "host": "here", "pid": 7}
+    more |= {"context_size": 8192, "held_tokens": 1024, "held_sequences": 3, "max_parked": 64}
     await register(pool, "agent-0123456789abcdef", slots=2, version="0.1.0", build="llama.cpp b1", **more)
     await register(pool, "agent-fedcba9876543210", slots=0, state="failed", issues=encode_issues((issue,)))
     for arguments in (("agents",), ("agents", "list")):
@@ -90,6 +91,7 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
         "0 busy of 2",
         "output 12 tok/s, prompts 345 tok/s",
         "25% of 100 prompt tokens",
+        "1,024 of 8,192 tokens in 3 sequences, 64 of them ended at most",
         "7 on here",
         "llama.cpp b1",
     ):

@@ -16,7 +16,7 @@ from paddler.store.scripts_lease import LeaseScripts
 from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
 from paddler.store.tenant_keys import LIMITS_KEEP_S, USAGE_KEEP_S, USED_KEEP_S, TenantKeys, used_key
-from paddler.store.turn_keys import question_key, turns_key
+from paddler.store.turn_keys import losses_key, question_key, turns_key
 
 SCRIPTS = (PoolScripts, BatchScripts, DesiredScripts, LeaseScripts, TenantScripts, TurnScripts)
 
@@ -87,6 +87,7 @@ def test_every_pool_key_carries_the_hash_tag() -> None:
 def test_so_do_those_of_changing_models() -> None:
     keys = PoolKeys("paddler", "chat")
     assert turns_key(keys).startswith("paddler:{chat}:")
+    assert losses_key(keys).startswith("paddler:{chat}:")
     assert question_key(keys, "x").startswith("paddler:{chat}:")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import Struct
 from queue_calls import LEASE, NOW, random_source
@@ -10,8 +12,8 @@ from paddler.jobs.endings import CANCELLED_FRAME, DEAD_FRAME
 from paddler.store.client import Store
 from paddler.store.keys import PoolKeys
 from paddler.store.scripts import PoolScripts
-from paddler.store.scripts_turns import TurnScripts
-from paddler.store.turn_keys import turns_key
+from paddler.store.scripts_turns import FIRST_PAUSE_MS, TurnScripts
+from paddler.store.turn_keys import losses_key, turns_key
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +116,49 @@ async def test_a_dead_holder_is_in_nobodys_way(pool: PoolScripts, turns: TurnScr
     assert await ask(turns, "b", now=later), "a is lost, and so is its turn"
     assert not await turns.end_turn("of-a", now_ms=later)
     await leave(pool, "a", "b", now=later)
+
+
+async def test_a_version_that_cost_a_holder_waits_longer_and_longer(pool: PoolScripts, turns: TurnScripts) -> None:
+    async def ask_for(agent: str, version: int, now: float, *, at_once: bool = False) -> bool:
+        for one in "bcd":
+            await enter(pool, one, now=now)
+        told: dict[str, Any] = {"agent_id": agent, "slots": 4, "lease_ms": LEASE, "version": version}
+        return await turns.turn(f"of-{agent}", at_once=at_once, now_ms=now, **told)
+
+    assert await ask_for("a", 7, NOW)
+    assert await turns.num_lost(7) == 0
+    now = NOW + LEASE + 1  # `a` never comes back
+    assert not await ask_for("b", 7, now)
+    assert (await turns.num_lost(7), await turns.num_lost(8)) == (1, 0)
+    assert not await ask_for("b", 7, now + FIRST_PAUSE_MS - 1)
+    assert await ask_for("c", 8, now + 1), "another version need not be deadly"
+    assert not await ask_for("b", 7, now + 2)
+    now += FIRST_PAUSE_MS
+    assert await ask_for("b", 7, now), "the pause is over"
+    await leave(pool, "b", "c", "d", now=now)
+
+
+async def test_pauses_double_up_to_a_bound_and_end_with_one_who_comes_through(
+    pool: PoolScripts, turns: TurnScripts
+) -> None:
+    now, pauses = float(NOW), list[float]()
+    told: dict[str, Any] = {"agent_id": "", "slots": 4, "lease_ms": LEASE, "version": 7}
+    for number in range(7):
+        assert await turns.turn(f"{number}", now_ms=now, **told)
+        now += LEASE + 1
+        assert not await turns.turn("next", now_ms=now, **told)
+        held_until = float(await turns.redis.hget(losses_key(pool.keys), "until"))
+        pauses.append(held_until - now)
+        now = held_until
+    assert pauses == [60_000, 120_000, 240_000, 480_000, 900_000, 900_000, 900_000]
+    assert await turns.num_lost(7) == 7
+    assert await turns.turn("next", now_ms=now, **told)
+    assert await turns.end_turn("next", now_ms=now)
+    assert await turns.num_lost(7) == 0
+    assert await turns.turn("other", now_ms=now, **told)
+    assert await turns.end_turn("other", now_ms=now)
+    assert await turns.turn("one", now_ms=now, at_once=True, **told)
+    assert await turns.turn("two", now_ms=now + LEASE + 1, at_once=True, **told), "all at once waits for nothing"
 
 
 async def test_a_turn_ends_with_redis_own_clock(pool: PoolScripts, turns: TurnScripts) -> None:

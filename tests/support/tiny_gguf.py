@@ -6,6 +6,7 @@ about a second.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,6 @@ def write_model(
 ) -> Path:
     """A GGUF at `path` with the tokenizer of another one, and more tokens: `control` ones give no text unless they are
     written out, `user_defined` ones do."""
-    tokens, types, merges = _tokenizer_of(tokenizer)
-    more = (*control, *user_defined)
-    assert not {*more} & {*tokens}
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT)
@@ -46,6 +44,20 @@ def write_model(
     writer.add_head_count_kv(_KV_HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(_EMBEDDING // _HEADS)
+    vocab_size = add_tokenizer(writer, tokenizer, control=control, user_defined=user_defined)
+    if template is not None:
+        writer.add_chat_template(template)
+    write_tensors(writer, {name: _weights(name, shape, seed) for name, shape in _shapes(vocab_size).items()})
+    return path
+
+
+def add_tokenizer(
+    writer: gguf.GGUFWriter, tokenizer: Path, *, control: tuple[str, ...] = (), user_defined: tuple[str, ...] = ()
+) -> int:
+    """As `write_model`; returns the number of tokens."""
+    tokens, types, merges = _tokenizer_of(tokenizer)
+    more = (*control, *user_defined)
+    assert not {*more} & {*tokens}
     writer.add_vocab_size(len(tokens) + len(more))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
@@ -55,15 +67,17 @@ def write_model(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    if template is not None:
-        writer.add_chat_template(template)
-    for name, shape in _shapes(len(tokens) + len(more)).items():
-        writer.add_tensor(name, _weights(name, shape, seed))
+    return len(tokens) + len(more)
+
+
+def write_tensors(writer: gguf.GGUFWriter, tensors: Mapping[str, Any]) -> None:
+    """The end of a file."""
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -138,10 +152,5 @@ def write_spm_model(path: Path) -> Path:
     writer.add_token_types(types)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    for name, shape in _shapes(len(tokens)).items():
-        writer.add_tensor(name, _weights(name, shape, 1))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_tensors(writer, {name: _weights(name, shape, 1) for name, shape in _shapes(len(tokens)).items()})
     return path

@@ -204,9 +204,14 @@ class Follower:
             if needs_reload(served.settings, prepared.settings):
                 is_given = await self._turn.wait(
                     at_once=prepared.wanted.is_at_once,
+                    version=prepared.version,
                     is_wanted=lambda prepared=prepared: self._preparation.ready is prepared,
+                    on_lost=lambda number, prepared=prepared: self._standing.holds_back(
+                        number, str(prepared.files[0]) if prepared.files else ""
+                    ),
                 )
                 if is_given:
+                    self._standing.tries()
                     log.info("changing the model", version=prepared.version)
                     return
                 continue

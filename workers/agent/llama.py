@@ -254,18 +254,26 @@ def problems() -> str:
     return "; ".join(line.removeprefix("llama_model_load: ") for line in _last_problems) or "it gives no reason"
 
 
-def check_file(path: Path, what: str) -> None:
-    """Raises `ModelError` unless it begins as a GGUF does; `what` names its place in the settings."""
+def check_file(path: Path, what: str, *, kind: IssueKind | None = None) -> None:
+    """Raises `ModelError` unless it begins as a GGUF does; `what` names its place in the settings. `kind` is that of
+    the error, if the file is not the model."""
+    at = "" if kind is None else str(path)
     try:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        kind: IssueKind = "ModelFileDoesNotExist" if isinstance(error, FileNotFoundError) else "ModelCannotBeLoaded"
+        is_missing = isinstance(error, FileNotFoundError)
         raise ModelError(
-            f"cannot read {what} {path}: {error.strerror}. Give the path of a GGUF file", kind=kind
+            f"cannot read {what} {path}: {error.strerror}. Give the path of a GGUF file",
+            kind=kind or ("ModelFileDoesNotExist" if is_missing else "ModelCannotBeLoaded"),
+            path=at,
         ) from error
     if magic != b"GGUF":
-        raise ModelError(f"{path} is no GGUF file (it begins with {magic!r}): download it again or convert it to GGUF")
+        raise ModelError(
+            f"{path} is no GGUF file (it begins with {magic!r}): download it again or convert it to GGUF",
+            kind=kind or "ModelCannotBeLoaded",
+            path=at,
+        )
 
 
 def _metadata(model: Any) -> dict[str, str]:

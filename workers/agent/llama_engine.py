@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from msgspec.structs import replace
 
 from paddler.clock import Clock
 from paddler.cores import num_usable_cores
@@ -21,7 +22,7 @@ from workers.agent.limits import can_save_states, check_limits
 from workers.agent.llama import Model, max_sequences
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
-from workers.agent.prompt import PromptEncoder, template_of
+from workers.agent.prompt import PromptEncoder, issues_of, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.rendering import local_time
 from workers.agent.saved_states import SavedStates
@@ -77,6 +78,7 @@ class LlamaEngine:
             abilities = (*abilities, "see")
         self.info = engine_info(model, settings, context_size=num_cells, max_parked=parked, abilities=abilities)
         template = template_of(model, local_time(clock), settings.chat_template)
+        self.info = replace(self.info, issues=issues_of(model, template))
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
         self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
         self._answerer = Answerer(model, template, clock, name=self.info.model, vision=self._vision)
@@ -138,6 +140,7 @@ class LlamaEngine:
 
     def use_template(self, source: str | None) -> None:
         template = template_of(self._model, local_time(self._clock), source)
+        self.info = replace(self.info, issues=issues_of(self._model, template))
         self._encoder.use(template)
         self._answerer.use(template)
 

@@ -158,14 +158,16 @@ class AgentLoop:
         return measured
 
     def _condition(self) -> Mapping[str, Value]:
-        """What the engine may do now, of one whose condition changes."""
+        """What the engine may do now, and what is wrong with it or with the state that is wanted."""
         info = self.engine.engine.info
-        return {} if info.slots_usable is None else {"slots": info.slots_usable, "issues": encode_issues(info.issues)}
+        wanted = () if self._standing is None else self._standing.issues
+        told: dict[str, Value] = {"issues": encode_issues((*wanted, *info.issues))}
+        return told if info.slots_usable is None else {**told, "slots": info.slots_usable}
 
     async def _before_release(self) -> None:
         """What sent a request back may be that its engine can do nothing now: that is to be known first."""
-        if condition := self._condition():
-            await self._membership.renew(condition)
+        if self.engine.engine.info.slots_usable is not None:
+            await self._membership.renew(self._condition())
 
     # Tickets in (steps 3 to 5)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddler.engine import ModelError
+from paddler.issues import IssueKind
 from workers.agent.binding import declarations
 from workers.agent.context import Batch
 from workers.agent.llama import LogitArray, Model, check_file, forget_problems, lib, log_callback, pointer_to, problems
@@ -33,6 +34,9 @@ Rows = LogitArray
 
 GRID_PARTS = 4
 """Numbers in a position of a model that counts rows and columns of an image (M-RoPE)."""
+
+
+KIND: IssueKind = "MultimodalProjectionCannotBeLoaded"
 
 
 class ImageError(Exception):
@@ -66,7 +70,7 @@ class Projector:
     know it."""
 
     def __init__(self, path: Path, model: Model, *, num_threads: int, uses_gpu: bool = False) -> None:
-        check_file(path, "the multimodal projection")
+        check_file(path, "the multimodal projection", kind=KIND)
         mtmd.mtmd_helper_log_set(log_callback, ctypes.c_void_p(None))
         forget_problems()
         self.marker = f"<__image_{secrets.token_hex(16)}__>"
@@ -80,7 +84,9 @@ class Projector:
         if not pointer:
             raise ModelError(
                 f"llama.cpp cannot use the multimodal projection {path} with {model.path.name}: {problems()}. "
-                "Give the file that belongs to this model, often called mmproj"
+                "Give the file that belongs to this model, often called mmproj",
+                kind=KIND,
+                path=str(path),
             )
         self._model = model  # must outlive the projector
         self._pointer: Any = pointer
@@ -89,7 +95,9 @@ class Projector:
         if not mtmd.mtmd_support_vision(pointer):
             self.close()
             raise ModelError(
-                f"the multimodal projection {path} reads no images, only audio, which Paddler does not serve"
+                f"the multimodal projection {path} reads no images, only audio, which Paddler does not serve",
+                kind=KIND,
+                path=str(path),
             )
         self.is_causal = not mtmd.mtmd_decode_use_non_causal(pointer, None)
         self.has_grid: bool = mtmd.mtmd_decode_use_mrope(pointer)

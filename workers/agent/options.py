@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,11 +74,13 @@ class Look:
 
 class ContextOptions:
     """How a context stores keys and values, and what changes its weights. Adapters are loaded here, once for all
-    contexts of the model. Raises `ModelError`."""
+    contexts of the model; `opening` is told of each before. Raises `ModelError`."""
 
-    def __init__(self, model: Model, settings: EngineSettings) -> None:
+    def __init__(
+        self, model: Model, settings: EngineSettings, opening: Callable[[LoraAdapter], object] = lambda _: None
+    ) -> None:
         self._settings = settings
-        self._adapters = load_adapters(model, settings.lora_adapters)
+        self._adapters = load_adapters(model, settings.lora_adapters, opening)
 
     def configure(self, params: Any) -> None:
         """Write into `llama_context_params`."""
@@ -94,12 +96,19 @@ class ContextOptions:
         pointers = (lib.llama_adapter_lora_p_ctypes * number)(*self._adapters)
         scales = (ctypes.c_float * number)(*[adapter.scale for adapter in self._settings.lora_adapters])
         if lib.llama_set_adapters_lora(context, pointers, number, scales):
-            raise _refused("llama.cpp cannot apply the LoRA adapters: " + problems())
+            first = Path(self._settings.lora_adapters[0].path)
+            raise _refused("llama.cpp cannot apply the LoRA adapters: " + problems(), first)
 
 
-def load_adapters(model: Model, adapters: Sequence[LoraAdapter]) -> list[Any]:
+def load_adapters(
+    model: Model, adapters: Sequence[LoraAdapter], opening: Callable[[LoraAdapter], object] = lambda _: None
+) -> list[Any]:
     """Their pointers, freed before the model is. Raises `ModelError`."""
-    return [_load_adapter(model, adapter) for adapter in adapters]
+    loaded: list[Any] = []
+    for adapter in adapters:
+        opening(adapter)
+        loaded.append(_load_adapter(model, adapter))
+    return loaded
 
 
 def _load_adapter(model: Model, adapter: LoraAdapter) -> Any:
@@ -108,19 +117,23 @@ def _load_adapter(model: Model, adapter: LoraAdapter) -> Any:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise _refused(f"cannot read the LoRA adapter {path}: {error.strerror}") from error
+        raise _refused(f"cannot read the LoRA adapter {path}: {error.strerror}", path) from error
     if magic != b"GGUF":
-        raise _refused(f"the LoRA adapter {path} is no GGUF file: convert it with convert_lora_to_gguf.py of llama.cpp")
+        raise _refused(
+            f"the LoRA adapter {path} is no GGUF file: convert it with convert_lora_to_gguf.py of llama.cpp", path
+        )
     forget_problems()
     pointer = lib.llama_adapter_lora_init(model.pointer, os.fsencode(path))
     if not pointer:
-        raise _refused(f"llama.cpp cannot use the LoRA adapter {path} with {model.path.name}: {problems()}")
+        raise _refused(f"llama.cpp cannot use the LoRA adapter {path} with {model.path.name}: {problems()}", path)
     if lib.llama_adapter_get_alora_n_invocation_tokens(pointer):
         lib.llama_adapter_lora_free(pointer)
-        raise _refused(f"the LoRA adapter {path} works from an invocation on (aLoRA), and Paddler applies it always")
+        raise _refused(
+            f"the LoRA adapter {path} works from an invocation on (aLoRA), and Paddler applies it always", path
+        )
     log.info("loaded a LoRA adapter", path=str(path), scale=adapter.scale)
     return pointer
 
 
-def _refused(message: str) -> ModelError:
-    return ModelError(message, kind="LoraAdapterCannotBeLoaded")
+def _refused(message: str, path: Path) -> ModelError:
+    return ModelError(message, kind="LoraAdapterCannotBeLoaded", path=str(path))

@@ -195,7 +195,7 @@ class Preparation:
         error, files = failure.error, failure.files
         course = error.course if isinstance(error, FetchError) else course_of(error.kind)
         wanted = self._newest
-        where = str(files[0]) if files else failure.where
+        where = error.path or (str(files[0]) if files else failure.where)
         told: dict[str, str] = {}
         if error.kind == "ChatTemplateDoesNotCompile" and wanted is not None:
             told["template_content"] = wanted.template or ""

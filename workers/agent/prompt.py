@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from paddler.chat_formats.families import THOUGHTS
 from paddler.engine import ModelError
 from paddler.errors import ContextExceeded, InvalidField
+from paddler.issues import Issue, issue_of
 from paddler.wire.agent import Generate, Message
 from workers.agent.chat_form import Forms
 from workers.agent.llama import Model
 from workers.agent.raw_prompts import around_gap, known_tokens
 from workers.agent.rendering import template_variables
-from workers.agent.templates import ChatTemplate, TemplateError
+from workers.agent.templates import ChatTemplate, TemplateError, check_template
 from workers.agent.tokens import TokenArray, num_common
 
 log = structlog.get_logger(__name__)
@@ -138,6 +139,19 @@ def marks_of(model: Model) -> tuple[str, str]:
     """The texts of the tokens that begin and end a sequence, as chat templates write them."""
     begin, end = (model.piece(token, special=True).decode("utf-8", "replace") for token in (model.bos, model.eos))
     return begin, end
+
+
+def issues_of(model: Model, template: ChatTemplate | None) -> tuple[Issue, ...]:
+    """What is to be told of an engine that generates and has this template: it serves without one, but no chats."""
+    if template is not None:
+        return ()
+    detail = f"{model.path.name} has no chat template, and the desired state gives none"
+    if model.chat_template is not None:
+        try:
+            check_template(model.chat_template)
+        except ModelError as error:
+            detail = f"of the template in {model.path.name}: {error}; the desired state gives no other"
+    return (issue_of("UnableToFindChatTemplate", detail, str(model.path), waits=True),)
 
 
 def template_of(model: Model, today: Callable[[], datetime], override: str | None = None) -> ChatTemplate | None:

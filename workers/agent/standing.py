@@ -10,9 +10,12 @@ from msgspec import structs
 
 from paddler.clock import Clock
 from paddler.issues import Issue, course_of, encode_issues
+from paddler.logs import get_logger
 from paddler.remedies import Course
 from paddler.store.pipe import Value
 from workers.agent.fetch.manager import Fetching
+
+log = get_logger(__name__)
 
 Status = Literal["Fresh", "Applied", "AttemptedAndRetrying", "Stuck", "AttemptedAndNotAppliable"]
 """`Fresh`: nothing is wanted, or what is wanted has not been tried to its end. `AttemptedAndNotAppliable`: it is not
@@ -20,6 +23,14 @@ tried again before the state or a file changes. `Stuck`: it is, but has failed f
 
 STUCK_S = 60.0
 GOES_ON = "The agent goes on serving the model that it has."
+HOLDS_BACK = (
+    "It changes when a pause is over, a minute after the first loss and twice as long after each further one, a "
+    "quarter of an hour at most; at once for another desired state."
+)
+LOOK_AT_THE_LOST = (
+    "Read the last lines of the agent that was lost. If the state is at fault, put a better one, or go back by "
+    "`paddler model rollback`."
+)
 _NO_DOWNLOAD: Mapping[str, Value] = {
     "download_current": 0,
     "download_total": 0,
@@ -66,6 +77,22 @@ class Standing:
     def failed(self, issue: Issue, course: Course) -> None:
         self._failure, self._fetching = (issue, course), None
         self.changed.set()
+
+    def holds_back(self, num_lost: int, path: str) -> None:
+        """The newest state is ready and its turn is not given, as so many agents were lost over it; none any more."""
+        if not num_lost:
+            self.tries()
+            return
+        many = "an agent of this pool was" if num_lost == 1 else f"{num_lost} agents of this pool were"
+        issue = Issue(
+            kind="ModelCannotBeLoaded",
+            detail=f"{many} lost while changing to version {self.version} of the desired state",
+            model_path=path,
+            action=HOLDS_BACK,
+            remedy=LOOK_AT_THE_LOST,
+        )
+        log.warning("an agent was lost over the desired state; changing to it later", **structs.asdict(issue))
+        self.failed(issue, Course.RETRIES)
 
     def serves(self, version: int, override: str | None) -> None:
         """`version` is what the agent serves now; if that is the newest, there is nothing more to do."""

@@ -114,7 +114,7 @@ class Starting:
         try:
             return await self._loader.run()
         except ModelError as error:
-            path = str(self._files[0]) if self._files else ""
+            path = error.path or (str(self._files[0]) if self._files else "")
             issue = issue_of(error.kind, str(error), path, waits=self._waits)
             if (issue,) != self._issues:
                 log.error("the model cannot be served", **msgspec.structs.asdict(issue))

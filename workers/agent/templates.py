@@ -119,6 +119,7 @@ class ChatTemplate:
                     "add_generation_prompt": add_generation_prompt,
                     "bos_token": self._bos,
                     "eos_token": self._eos,
+                    "nl_token": "\n",  # what llama.cpp takes for the newline token in any vocabulary that has one
                     "tools": [tool_object(tool) for tool in tools] or None,
                     "documents": None,
                     "raise_exception": _raise_exception,

@@ -27,15 +27,28 @@ class Turn:
         self._holder = holder
         self._slots = slots
         self._lease_ms = lease_ms
+        self._version = 0
         self._keeping: asyncio.Task[None] | None = None
 
-    async def wait(self, *, at_once: bool, is_wanted: Callable[[], bool]) -> bool:
-        """Until it is given, or is not wanted any more: False. A Redis that is away gives none."""
+    async def wait(
+        self,
+        *,
+        at_once: bool,
+        version: int,
+        is_wanted: Callable[[], bool],
+        on_lost: Callable[[int], None] = lambda _: None,
+    ) -> bool:
+        """Until it is given, or is not wanted any more: False. A Redis that is away gives none. `on_lost` is told how
+        many agents were lost while they changed to this `version`, which is why none is given for a while."""
+        self._version, told = version, 0
         while is_wanted():
             try:
                 if await self._ask(at_once=at_once):
                     self._keeping = asyncio.create_task(self._keep())
                     return True
+                if (num_lost := await self._scripts.num_lost(version)) != told:
+                    told = num_lost
+                    on_lost(num_lost)
             except TROUBLE as error:
                 log.warning("cannot ask for a turn, trying again", error=str(error))
             await self._clock.sleep(ASK_S * (0.5 + random.random()))
@@ -64,5 +77,10 @@ class Turn:
 
     async def _ask(self, *, at_once: bool) -> bool:
         return await self._scripts.turn(
-            self._holder, agent_id=self.agent_id(), slots=self._slots, lease_ms=self._lease_ms, at_once=at_once
+            self._holder,
+            agent_id=self.agent_id(),
+            slots=self._slots,
+            lease_ms=self._lease_ms,
+            at_once=at_once,
+            version=self._version,
         )

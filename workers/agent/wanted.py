@@ -76,6 +76,11 @@ def settings_for(
 ) -> EngineSettings:
     """`own` are the settings that the agent has been given by flags. Raises `ModelError`."""
     options: dict[str, Any] = {**engine_options(wanted.state.inference_parameters), **own}
+    # Of how GPUs share the model a flag may say half: what the state says of the other half must not contradict it.
+    if own.get("split_mode") == "none":
+        options["tensor_split"] = own.get("tensor_split", ())
+    elif own.get("tensor_split") and "split_mode" not in own and options["split_mode"] == "none":
+        options["split_mode"] = "layer"
     options["lora_adapters"] = files.adapters
     if files.projection is not None:
         options.setdefault("multimodal_projection", str(files.projection))

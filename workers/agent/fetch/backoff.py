@@ -26,7 +26,7 @@ def retry_in_s(course: Course, attempt: int, chance: float, *, asked_s: float | 
     """Seconds until the next try; None: there is none. `attempt` counts from 1 the tries that ended like this in
     sequence, `chance` is random in 0..1, `asked_s` is the server's own wish (`Retry-After`)."""
     match course:
-        case Course.GIVES_UP:
+        case Course.GIVES_UP | Course.SERVES_PROMPTS:
             return None
         case Course.RETRIES_LITTLE:
             if attempt > NUM_LITTLE:

@@ -33,6 +33,14 @@ export interface Agent {
   tokens_per_second: number | null;
   prefill_tokens_per_second: number | null;
   cache_hit_ratio: number | null;
+  /** What its KV cache of `context_size` holds, of sequences that run or have ended; of the latter `max_parked` at most. */
+  held_tokens: number;
+  held_sequences: number;
+  max_parked: number;
+  /** What has left it for host memory, and how much has come back. */
+  saved_tokens: number;
+  saved_bytes: number;
+  restored_tokens: number;
   version: string | null;
   build: string | null;
   host: string | null;

@@ -1,5 +1,5 @@
 import { memo } from "../../ui/memo";
-import { bytes, percent, rate } from "../../data/format";
+import { bytes, count, percent, plural, rate } from "../../data/format";
 import type { Agent } from "../../data/types";
 import { Badge, type Tone } from "../../ui/Badge";
 import { Bar, Slots } from "../../ui/Bar";
@@ -30,6 +30,7 @@ export const AgentRow = memo(function AgentRow({ agent }: { agent: Agent }) {
         <AgentActions agent={agent} />
       </div>
       <Loading agent={agent} />
+      <Held agent={agent} />
       {agent.issue_details.map((issue) => (
         <div class="agent-issue" key={issue.kind}>
           <Icon name="alert" size={16} />
@@ -43,6 +44,19 @@ export const AgentRow = memo(function AgentRow({ agent }: { agent: Agent }) {
     </div>
   );
 });
+
+function Held({ agent }: { agent: Agent }) {
+  if (!agent.slots_total || !agent.context_size) return null;
+  const parts = [`${count(agent.held_tokens)} of ${count(agent.context_size)} tokens in ${plural(agent.held_sequences, "sequence")}`, `keeps ${count(agent.max_parked)} ended at most`];
+  if (agent.saved_tokens || agent.restored_tokens) parts.push(`host memory: ${count(agent.saved_tokens)} tokens in ${bytes(agent.saved_bytes)}, ${count(agent.restored_tokens)} came back`);
+  return (
+    <div class="agent-loading">
+      <span class="small muted">KV cache</span>
+      <Bar value={agent.held_tokens} total={agent.context_size} label={`KV cache of ${agent.name ?? agent.id}`} />
+      <span class="num small muted">{parts.join("; ")}</span>
+    </div>
+  );
+}
 
 function Loading({ agent }: { agent: Agent }) {
   if (agent.download_filename) {

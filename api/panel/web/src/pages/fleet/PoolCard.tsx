@@ -27,7 +27,7 @@ export function PoolCard({ pool, agents, onlyOne }: { pool: Pool; agents: Agent[
       {agents.length <= PLAIN ? (
         <div role="list" aria-label={`Agents of ${pool.name}`}>{agents.map((agent) => <div role="listitem" key={agent.id}><AgentRow agent={agent} /></div>)}</div>
       ) : (
-        <VirtualList label={`Agents of ${pool.name}`} rows={agents} rowKey={(agent) => agent.id} estimate={47} height="70vh">
+        <VirtualList label={`Agents of ${pool.name}`} rows={agents} rowKey={(agent) => agent.id} estimate={77} height="70vh">
           {(agent) => <AgentRow agent={agent} />}
         </VirtualList>
       )}

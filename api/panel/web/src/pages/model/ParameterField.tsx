@@ -44,7 +44,8 @@ function Limits({ parameter }: { parameter: Parameter }) {
   const parts: string[] = [];
   if (parameter.kind === "integer" || parameter.kind === "number") parts.push(rangeOf(parameter));
   if (parameter.off !== null) parts.push(`${parameter.off} is off`);
-  if (parameter.kind !== "adapters" && parameter.kind !== "texts" && parameter.default !== null) parts.push(`default ${String(parameter.default)}`);
+  if (parameter.kind === "numbers") parts.push(`with commas between them, each ${rangeOf(parameter)}`);
+  else if (parameter.kind !== "adapters" && parameter.kind !== "texts" && parameter.default !== null) parts.push(`default ${String(parameter.default)}`);
   return parts.length === 0 ? null : <span class="model-limits">{capital(parts.join("; "))}.</span>;
 }
 

@@ -29,6 +29,8 @@ test.each([
   ["model_name", "  ", null],
   ["model_name", "mine", "mine"],
   ["dry_sequence_breakers", ["\\n", "", "\\\\n"], ["\n", "\\n"]],
+  ["tensor_split", " 3, 1.5 ", [3, 1.5]],
+  ["tensor_split", "", []],
 ] as const)("%s %j is %j", (name, written, value) => {
   const { state, errors } = readDraft(withParameters({ [name]: written }), PARAMETERS);
   expect([...errors]).toEqual([]);
@@ -45,6 +47,9 @@ test.each([
   ["model_name", "x".repeat(13), "12 characters"],
   ["dry_sequence_breakers", ["1", "2", "3", "4"], "At most 3"],
   ["dry_sequence_breakers", ["12345"], "4 characters"],
+  ["tensor_split", "3, x", "A number"],
+  ["tensor_split", "3, -1", "at least 0"],
+  ["tensor_split", "1, 1, 1, 1", "At most 3"],
   ["lora_adapters", [{ path: " ", scale: "1" }], "path"],
   ["lora_adapters", [{ path: "/a", scale: "x" }], "scale"],
 ] as const)("%s %j is refused", (name, written, words) => {

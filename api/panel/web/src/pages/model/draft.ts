@@ -35,6 +35,8 @@ export function parameterDraft({ kind }: Parameter, value: Value): ParameterDraf
       return value === true;
     case "texts":
       return (value as readonly string[]).map(escaped);
+    case "numbers":
+      return (value as readonly number[]).join(", ");
     case "adapters":
       return (value as readonly Adapter[]).map(adapterDraft);
     default:
@@ -92,6 +94,8 @@ export function readParameter(parameter: Parameter, draft: ParameterDraft): Foun
       return readText(parameter, String(draft));
     case "texts":
       return readTexts(parameter, draft as readonly string[]);
+    case "numbers":
+      return readNumbers(parameter, String(draft));
     case "adapters":
       return readAdapters(draft as readonly AdapterDraft[]);
   }
@@ -115,6 +119,17 @@ function readTexts({ max_items, max_length }: Parameter, drafts: readonly string
   const values = drafts.filter((one) => one !== "").map(unescaped);
   if (max_items !== null && values.length > max_items) return { error: `At most ${max_items} of them.` };
   if (max_length !== null && values.some((one) => one.length > max_length)) return { error: `Each has at most ${max_length} characters.` };
+  return { value: values };
+}
+
+function readNumbers(parameter: Parameter, text: string): Found {
+  const values: number[] = [];
+  for (const one of text.split(/[,;\s]+/).filter(Boolean)) {
+    const found = readNumber(parameter, one);
+    if ("error" in found) return found;
+    values.push(found.value as number);
+  }
+  if (parameter.max_items !== null && values.length > parameter.max_items) return { error: `At most ${parameter.max_items} of them.` };
   return { value: values };
 }
 

@@ -11,6 +11,7 @@ export const PARAMETERS: readonly Parameter[] = [
   { ...NUMBER, name: "ignore_eos", kind: "boolean", default: false, minimum: null, maximum: null },
   { ...NUMBER, name: "model_name", group: "Engine", kind: "text", default: null, minimum: null, maximum: null, max_length: 12, is_nullable: true, needs_reload: true },
   { ...NUMBER, name: "dry_sequence_breakers", group: "DRY", kind: "texts", default: ["\n", ":"], minimum: null, maximum: null, max_length: 4, max_items: 3 },
+  { ...NUMBER, name: "tensor_split", group: "Engine", kind: "numbers", default: [], minimum: 0, maximum: null, max_items: 3, needs_reload: true },
   { ...NUMBER, name: "lora_adapters", group: "Engine", kind: "adapters", default: [], minimum: null, maximum: null, needs_reload: true },
 ];
 

@@ -4,7 +4,7 @@ export interface HuggingFace { repo_id: string; filename: string; revision: stri
 export interface WebFile { url: string; sha256?: string | null }
 /** A file by one of the first four; `path` is what `LocalToAgent` is. */
 export interface Adapter { path?: string; LocalToAgent?: string; HuggingFace?: HuggingFace; Url?: WebFile; scale?: number }
-export type Value = number | string | boolean | null | readonly string[] | readonly Adapter[];
+export type Value = number | string | boolean | null | readonly string[] | readonly number[] | readonly Adapter[];
 
 export type Model =
   | "None"
@@ -34,7 +34,7 @@ export interface Parameter {
   name: string;
   group: string;
   meaning: string;
-  kind: "integer" | "number" | "boolean" | "choice" | "text" | "texts" | "adapters";
+  kind: "integer" | "number" | "boolean" | "choice" | "text" | "texts" | "numbers" | "adapters";
   default: Value;
   minimum: number | null;
   maximum: number | null;
