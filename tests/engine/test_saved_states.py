@@ -138,7 +138,7 @@ def test_what_is_told_of_a_request(make_llama: MakeLlama) -> None:
     """Routers go on taking it for held while it is saved, and hear when it is not any more."""
     a_block = 4 * 2 * 192 * 2 * BLOCK
     engine = make_llama(kv_ram=int(6.2 * a_block))
-    run, held, saved = EngineRun(engine), dict[str, tuple[int, int]](), engine._saved
+    run, held, saved = EngineRun(engine), dict[str, tuple[int, int]](), engine._kv._saved
     assert saved is not None
 
     def finish(name: str, seed: int) -> None:
@@ -163,7 +163,7 @@ def test_a_state_that_is_refused_is_computed(make_llama: MakeLlama, monkeypatch:
     counted = Counted(make_llama(kv_ram=PLENTY, context_size=1024), monkeypatch)
     _, begun = counted.finish(make_job("a", story(1, 600), max_tokens=2))
     counted.finish(make_job("b", story(2, 700), max_tokens=2))
-    saved = counted.engine._saved
+    saved = counted.engine._kv._saved
     assert saved is not None
     [(_, first), *_] = saved._used.values()
     while first.parent is not None and first.parent.parent is not None:

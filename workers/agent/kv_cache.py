@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
-from paddler.engine import Retained
+from paddler.engine import Retained, Saved
 from workers.agent.context import Context
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
 from workers.agent.saved_states import BLOCK, Kept, Part, SavedStates, State
@@ -35,8 +35,8 @@ EVICT_TOKENS = 256
 class KvCache:
     """Sequence ids of one context: at most `max_parked` hold ended sequences, the others are for running ones.
 
-    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked. `saved` takes what is
-    evicted, and gives it back; the context has a sequence more for that then."""
+    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked. Of what is evicted
+    `save_bytes` are saved, and come back; the context has a sequence more for that then."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class KvCache:
         num_running: int,
         max_parked: int,
         can_share: bool,
-        saved: SavedStates | None = None,
+        save_bytes: int = 0,
     ) -> None:
         self._context = context
         self._can_share = can_share
         self._max_parked = max_parked if can_share else 0
-        self._saved = saved
+        self._saved = SavedStates(save_bytes) if save_bytes and can_share else None
         self._scratch = num_running + max_parked
         self.num_restored = 0
-        """Tokens that were taken back from `saved` so far."""
+        """Saved tokens that have come back so far."""
         self._free = list(range(num_running + max_parked))
         self._tree = PrefixCache()
         self._request_ids: dict[int, str] = {}
@@ -70,6 +70,12 @@ class KvCache:
     @property
     def num_parked(self) -> int:
         return len(self._tree.parked)
+
+    @property
+    def saved(self) -> Saved | None:
+        """None: nothing is."""
+        states = self._saved
+        return None if states is None else Saved(states.num_bytes, states.num_tokens, self.num_restored)
 
     def acquire(self, request_id: str) -> int:
         """A free sequence id. Parked ones never take those that running ones need."""

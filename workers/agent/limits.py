@@ -33,6 +33,11 @@ def can_save_states(model: Model, settings: EngineSettings) -> bool:
     return True
 
 
+def num_parkable(model: Model, settings: EngineSettings, *, saves: bool) -> int:
+    """Ended sequences that there may be beside those of the slots, and the one that saving takes."""
+    return min(settings.max_parked, max_sequences() - settings.slots - saves) if model.is_cuttable else 0
+
+
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ModelError(f"{name} must be between {low} and {high}, not {value}", kind="SettingsInvalid")

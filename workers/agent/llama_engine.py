@@ -18,18 +18,17 @@ from workers.agent.context import Context, Decoded
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.facts import engine_info
 from workers.agent.kv_cache import KvCache
-from workers.agent.limits import can_save_states, check_limits
-from workers.agent.llama import Model, max_sequences
+from workers.agent.limits import can_save_states, check_limits, num_parkable
+from workers.agent.llama import Model
 from workers.agent.options import ContextOptions
 from workers.agent.pooling import abilities_of, pooling_of
 from workers.agent.prompt import PromptEncoder, issues_of, template_of
 from workers.agent.rejecting import rejected
 from workers.agent.rendering import local_time
-from workers.agent.saved_states import SavedStates
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.shifting import check_can_shift, num_kept
-from workers.agent.signs import SignsOfLife
+from workers.agent.signs import SignsOfLife, silent
 from workers.agent.vision import Prompt, Vision, open_projector
 
 log = structlog.get_logger(__name__)
@@ -54,8 +53,7 @@ class LlamaEngine:
         has_gpu, projection = settings.n_gpu_layers != 0, settings.multimodal_projection
         projector = open_projector(projection, model, num_threads=num_threads, uses_gpu=has_gpu)
         saves = can_save_states(model, settings)
-        most = max_sequences() - settings.slots - saves
-        max_parked = min(settings.max_parked, most) if model.is_cuttable else 0
+        max_parked = num_parkable(model, settings, saves=saves)
         self._context = Context(
             model,
             num_sequences=settings.slots + max_parked + saves,
@@ -76,9 +74,9 @@ class LlamaEngine:
         parked, abilities = max_parked if can_share else 0, abilities_of(model, pooling)
         if projector is not None:
             abilities = (*abilities, "see")
-        self.info = engine_info(model, settings, context_size=num_cells, max_parked=parked, abilities=abilities)
+        info = engine_info(model, settings, context_size=num_cells, max_parked=parked, abilities=abilities)
         template = template_of(model, local_time(clock), settings.chat_template)
-        self.info = replace(self.info, issues=issues_of(model, template))
+        self.info = replace(info, issues=issues_of(model, template))
         self._encoder = PromptEncoder(model, template, name=self.info.model, max_tokens=self._max_tokens)
         self._vision = Vision(self._encoder, projector, fit=settings.image_resize_to_fit, max_whole=max_batch)
         self._answerer = Answerer(model, template, clock, name=self.info.model, vision=self._vision)
@@ -95,14 +93,8 @@ class LlamaEngine:
             token_s=token_s,
             options=options,
         )
-        self._saved = SavedStates(settings.kv_ram) if saves and can_share else None
-        self._kv = KvCache(
-            self._context,
-            num_running=settings.slots,
-            max_parked=max_parked,
-            can_share=can_share,
-            saved=self._saved,
-        )
+        sizes = {"num_running": settings.slots, "max_parked": max_parked, "save_bytes": settings.kv_ram if saves else 0}
+        self._kv = KvCache(self._context, can_share=can_share, **sizes)
         self._started: dict[int, tuple[Job, Generate]] = {}
         self._sequences: dict[int, Sequence] = {}
         """Both by sequence id, the oldest first; the prompts of the former are not tokenised yet."""
@@ -112,8 +104,7 @@ class LlamaEngine:
 
     @property
     def saved(self) -> Saved | None:
-        states = self._saved
-        return None if states is None else Saved(states.num_bytes, states.num_tokens, self._kv.num_restored)
+        return self._kv.saved
 
     @property
     def num_free_slots(self) -> int:
@@ -162,7 +153,8 @@ class LlamaEngine:
         began_at = self._clock.monotonic()
         events = self._answerer.step() if self._answerer.num_jobs else []
         events += self._generate()
-        events += self._signs.look(self._silent(), self._clock.monotonic())
+        started = [job for job, _ in self._started.values()]
+        events += self._signs.look(silent(started, self._sequences.values()), self._clock.monotonic())
         if self._embedder.num_jobs:
             left_s = max(STEP_TARGET_S - (self._clock.monotonic() - began_at), EMBED_S)
             events += self._embedder.step(left_s if self._started or self._sequences else PREFILL_STEP_TARGET_S)
@@ -174,15 +166,6 @@ class LlamaEngine:
         if self._embedder.has_context:
             self._embedder.open().forget_interrupt()
         return events
-
-    def _silent(self) -> list[str]:
-        """Who has more to compute before its next word, and can: of a hanging encoder its request's end is to tell."""
-        waiting = [job.request_id for job, _ in self._started.values()]
-        for sequence in self._sequences.values():
-            is_silent = not sequence.is_prefilled or sequence.work.num_pending > 1
-            if is_silent and not sequence.work.is_waiting:
-                waiting.append(sequence.job.request_id)
-        return waiting
 
     def _generate(self) -> list[Event]:
         events: list[Event] = []

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from paddler.engine import Working
+from paddler.engine import Job, Working
+from workers.agent.sequence import Sequence
 
 SIGN_S = 5.0
 """A long prompt or input on a slow CPU, or one that waits in its slot for another's cells, may take longer than a
 balancer waits for a sign of life (`--inference-item-timeout`)."""
+
+
+def silent(started: Iterable[Job], sequences: Iterable[Sequence]) -> list[str]:
+    """Who has more to compute before its next word, and can: of a hanging encoder its request's end is to tell. By
+    request; `started` are those that are not tokens yet."""
+    waiting = [job.request_id for job in started]
+    for sequence in sequences:
+        is_silent = not sequence.is_prefilled or sequence.work.num_pending > 1
+        if is_silent and not sequence.work.is_waiting:
+            waiting.append(sequence.job.request_id)
+    return waiting
 
 
 class SignsOfLife:
