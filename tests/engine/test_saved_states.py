@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from paddler.engine import Job, Retained
+from paddler.engine import Done, Job, Retained
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
+from paddler.wire.agent import Generate
 from workers.agent.context import Context, Decoded
 from workers.agent.llama import LogitArray, Model
 from workers.agent.llama_engine import LlamaEngine
+from workers.agent.residency import Residency
 from workers.agent.saved_states import BLOCK, SavedStates, State
 
 MakeLlama = Callable[..., LlamaEngine]
 PLENTY = 1 << 30
+A_BLOCK = 4 * 2 * 192 * 2 * BLOCK
+"""About as many bytes as a block of the model with four layers has."""
 WORDS = ("red", "fox", "tree", "river", "stone", "cloud", "bird", "house", "road", "light", "song", "rain", "door")
 
 
@@ -136,26 +140,63 @@ def test_no_other_scope_gets_it(make_llama: MakeLlama, monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("endless")
 def test_what_is_told_of_a_request(make_llama: MakeLlama) -> None:
     """Routers go on taking it for held while it is saved, and hear when it is not any more."""
-    a_block = 4 * 2 * 192 * 2 * BLOCK
-    engine = make_llama(kv_ram=int(6.2 * a_block))
-    run, held, saved = EngineRun(engine), dict[str, tuple[int, int]](), engine._kv._saved
+    engine = make_llama(kv_ram=int(6.2 * A_BLOCK))
+    run, residency, saved = EngineRun(engine), Residency("default"), engine._kv._saved
     assert saved is not None
 
     def finish(name: str, seed: int) -> None:
-        run.start(make_job(name, story(seed, 700), max_tokens=2))
+        job = make_job(name, story(seed, 700), max_tokens=2)
+        assert isinstance(job.payload, Generate)
+        residency.began(name, job.payload)
+        run.start(job)
         while run.engine.num_free_slots < run.engine.info.slots_total:
             for event in run.engine.step():
                 if isinstance(event, Retained):
-                    held[event.request_id] = (event.num_tokens, event.num_total)
+                    residency.retained(event.request_id, event.num_tokens, event.num_total)
+                elif isinstance(event, Done):
+                    residency.ended(name, "")
 
     finish("a", 1)
     finish("b", 2)
-    assert held["a"][0] == held["a"][1] > 600, "evicted, but saved"
+    finish("c", 3)
+    assert "a" in residency._held, "evicted, but saved"
+    assert residency._num_tokens["a"] > 690
     assert 0 < saved.num_bytes <= saved.max_bytes
-    for seed in range(3, 7):
+    for seed in range(4, 8):
         finish(str(seed), seed)
-    assert held["a"][0] == 0
+    assert "a" not in residency._held
     assert saved.num_bytes <= saved.max_bytes
+
+
+@pytest.mark.usefixtures("endless")
+def test_with_little_memory_who_comes_back_is_served(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes room for the conversation that returns is saved in its place: its own states are in use by then."""
+    counted = Counted(make_llama(kv_ram=3 * A_BLOCK, context_size=1024), monkeypatch)
+    states = counted.engine._kv._saved
+    assert states is not None
+    for turn in range(6):
+        num_computed, outcome = counted.finish(make_job(str(turn), story(turn % 2, 600), max_tokens=2))
+        assert outcome.ids
+        assert num_computed <= 603
+        assert states.num_bytes <= states.max_bytes
+        check_books(counted.engine)
+    assert counted.engine._kv.num_restored > 100
+
+
+@pytest.mark.usefixtures("endless")
+def test_who_finds_more_than_was_planned_with(make_llama: MakeLlama) -> None:
+    """The older of two, admitted in the same step, takes back what the younger begins with, too: more than the cells
+    that the plan of the younger was made with."""
+    engine = make_llama(kv_ram=PLENTY, context_size=1024)
+    run, header = EngineRun(engine), "You are a helpful fox, and you answer all that you are asked. "
+    run.finish(make_job("a", header + story(1, 400), max_tokens=2))
+    for n in range(3):
+        run.finish(make_job(f"b{n}", story(20 + n, 700), max_tokens=2))
+    older = run.start(make_job("c", header + story(1, 400) + " and", max_tokens=2))
+    younger = run.start(make_job("d", header + "Now what?", max_tokens=4))
+    run.step_until(lambda: older.end is not None and younger.end is not None)
+    assert len(younger.ids) == 4
+    check_books(engine)
 
 
 @pytest.mark.usefixtures("endless")

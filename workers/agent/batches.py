@@ -33,11 +33,13 @@ class Batches:
         self._rows = None if projector is None else RowBatch(context.max_batch, projector)
 
     def parts(self, plan: Plan, sequences: Mapping[int, Sequence]) -> list[Part]:
-        """Tokens first: those who wait for one wait for no image."""
+        """Tokens first: those who wait for one wait for no image. Of a sequence that was given more cells than it was
+        planned with, by one admitted just before it, only what is left."""
+        planned = tuple(_left(sequences[one.key], one) for one in plan.chunks)
         if self._rows is None:
-            return [Part(plan.chunks, self._context.batch)]
+            return [Part(planned, self._context.batch)]
         # A sequence that was given fewer cells than it was planned with goes on in the next step.
-        chunks = [one for one in plan.chunks if _is_within_run(sequences[one.key], one)]
+        chunks = [one for one in planned if _is_within_run(sequences[one.key], one)]
         texts = tuple(one for one in chunks if sequences[one.key].picture is None)
         images = tuple(one for one in chunks if sequences[one.key].picture is not None)
         return [part for part in (Part(texts, self._context.batch), Part(images, self._rows)) if part.chunks]
@@ -73,6 +75,11 @@ class Batches:
         positions = self._projector.positions(picture.chunk, sequence.pictures.position(picture.start))
         rows = picture.rows.result()
         return batch.add_rows(rows[wanted], positions[:, wanted], chunk.key, wants_logits=wants_logits)
+
+
+def _left(sequence: Sequence, chunk: Chunk) -> Chunk:
+    most = sequence.work.num_pending
+    return chunk if chunk.num_tokens <= most else Chunk(chunk.key, most)
 
 
 def _is_within_run(sequence: Sequence, chunk: Chunk) -> bool:

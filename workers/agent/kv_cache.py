@@ -144,23 +144,23 @@ class KvCache:
         parts = self._reach(sequence, at)
         if self._saved is None or not parts:
             return []
+        # What makes room is saved, which may drop these very blocks: their states are held meanwhile.
+        self._saved.used(sequence.scope, parts)
+        states = [(part.block, part.block.state, part.end) for part in parts]
         # For a moment a block has cells of its own for what is there already, or not wanted.
         num_room = parts[-1].end - at + BLOCK
         events = self.make_room(num_room, num_cells)
         if self._tree.num_cells + num_room > num_cells:
             return events
-        taken: list[Part] = []
-        for part in parts:
-            state = part.block.state
-            if state is None or not self._context.restore(key, state, at, part.end, self._scratch):
-                log.warning("a saved state was refused: its tokens are computed", start=at, end=part.end)
-                events += self._told(self._saved.drop(sequence.scope, part.block))
+        for block, state, end in states:
+            assert state is not None
+            if not self._context.restore(key, state, at, end, self._scratch):
+                log.warning("a saved state was refused: its tokens are computed", start=at, end=end)
+                events += self._told(self._saved.drop(sequence.scope, block))
                 break
-            self._tree.grow(key, part.end - at)
-            self.num_restored += part.end - at
-            at = part.end
-            taken.append(part)
-        self._saved.used(sequence.scope, taken)
+            self._tree.grow(key, end - at)
+            self.num_restored += end - at
+            at = end
         return events
 
     def _save(self, key: int, start: int) -> list[Kept]:
@@ -180,12 +180,14 @@ class KvCache:
         return self._saved.put(self._tree.scope(key), tokens, start, request_id, self._totals[key], read)
 
     def _told(self, kept: list[Kept]) -> list[Retained]:
-        """Of a request that is in the cache, too, what is more."""
+        """Of a request that is in the cache, too, what is more; one that has come back will tell when it is there."""
         events: list[Retained] = []
         for one in kept:
             newest = self._newest.get(one.request_id)
-            num_tokens = one.num_tokens if newest is None else max(one.num_tokens, self._tree.length(newest))
-            events.append(Retained(one.request_id, num_tokens, max(one.num_total, num_tokens)))
+            num_here = 0 if newest is None else self._tree.length(newest)
+            if newest is None or num_here:
+                num_tokens = max(one.num_tokens, num_here)
+                events.append(Retained(one.request_id, num_tokens, max(one.num_total, num_tokens)))
         return events
 
     def _match(self, sequence: Sequence) -> Match:
@@ -285,7 +287,7 @@ class KvCache:
         self._context.remove(key, num_kept)
         self._tree.cut(key, num_kept)
         log.debug("evicted a part", sequence=key, num_tokens=num_gone, num_parked=self.num_parked)
-        return self._tell(key, num_kept, self._totals[key]) + self._told(kept)
+        return self._tell_after(key, num_kept, self._totals[key], kept) + self._told(kept)
 
     def _evict(self, key: int, *, saves: bool = True) -> list[Retained]:
         num_total = self._tree.length(key)
@@ -294,7 +296,7 @@ class KvCache:
         self._tree.remove(key)
         self._free.append(key)
         log.debug("evicted", sequence=key, num_tokens=num_total, num_parked=self.num_parked)
-        events = self._tell(key, 0, self._totals.pop(key, num_total))
+        events = self._tell_after(key, 0, self._totals.pop(key, num_total), kept)
         request_id = self._request_ids.pop(key)
         if self._newest.get(request_id) == key:
             del self._newest[request_id]
@@ -302,6 +304,11 @@ class KvCache:
                 if its_request == request_id:
                     self._newest[request_id] = older
         return events + self._told(kept)
+
+    def _tell_after(self, key: int, num_tokens: int, num_total: int, kept: list[Kept]) -> list[Retained]:
+        """Unless `kept` tells of this request: at 0 it would be forgotten before that."""
+        is_told = self._request_ids[key] in {one.request_id for one in kept}
+        return [] if is_told else self._tell(key, num_tokens, num_total)
 
     def _tell(self, key: int, num_tokens: int, num_total: int) -> list[Retained]:
         request_id = self._request_ids[key]

@@ -27,6 +27,9 @@ def can_save_states(model: Model, settings: EngineSettings) -> bool:
     cells away by itself: a range of positions has no state of its own there. It takes a sequence beside the slots'."""
     if settings.kv_ram == 0:
         return False
+    if settings.max_parked == 0:
+        log.warning("nothing stays when it has ended, so nothing is saved: --kv-ram needs max_parked")
+        return False
     if not model.is_cuttable or model.has_window or settings.slots >= max_sequences():
         log.warning("states of this model cannot be saved: --kv-ram has no effect", model=model.path.name)
         return False

@@ -107,10 +107,9 @@ class SavedStates:
         """Save the states of the positions from `start` on; `read` gives that of a range, None when it cannot. What is
         saved already is not read again. Tells of the request, unless nothing of it is saved, and of all others of which
         less is there than before."""
-        path = self._path(scope, tokens, start, read)
+        path, told = self._path(scope, tokens, start, read)
         while path and path[-1].state is None:
             path.pop()
-        told: list[Kept] = []
         end = self._ends.get(request_id)
         if path and (end is None or path[-1] not in _line(end)):
             self._own(request_id, num_total, path[-1])
@@ -122,6 +121,8 @@ class SavedStates:
                     told.append(Kept(other, 0, total))
         self.touch(scope, path)
         told += self._shrink()
+        if scope in self._roots and not self._roots[scope].children:
+            del self._roots[scope]
         if (end := self._ends.get(request_id)) is not None:
             told.append(Kept(request_id, end.end, end.owners[request_id]))
         return told
@@ -139,17 +140,20 @@ class SavedStates:
         self.touch(scope, _line(parts[-1].block)[::-1])
 
     def drop(self, scope: str, block: Block) -> list[Kept]:
-        """Its state was refused: it goes, and all behind it."""
-        told: list[Kept] = []
-        for child in [one for some in block.children.values() for one in some]:
-            told += self.drop(scope, child)
-        return told + self._remove(scope, block)
+        """Its state was refused: it goes, and all behind it. Nothing if it has gone already."""
+        line = [block] if id(block) in self._used else []
+        for one in line:
+            line += [child for some in one.children.values() for child in some]
+        return [told for one in reversed(line) for told in self._remove(scope, one)]
 
     def _path(
         self, scope: str, tokens: TokenArray, start: int, read: Callable[[int, int], State | None]
-    ) -> list[Block]:
-        above = self._roots.setdefault(scope, Block(tokens[:0], 0, None, {}, {}))
+    ) -> tuple[list[Block], list[Kept]]:
+        """The blocks of these tokens, as far as they are kept, and what had to go for them: never more than one block
+        above the bound."""
+        above = self._roots.setdefault(scope, Block(np.empty(0, np.int32), 0, None, {}, {}))
         path: list[Block] = []
+        told: list[Kept] = []
         while len(own := tokens[above.end : above.end + BLOCK]) >= FIRST:
             block = _alike(above, own)
             if block is None:
@@ -167,10 +171,16 @@ class SavedStates:
                 self.num_tokens += len(own)
             path.append(block)
             self._used.setdefault(id(block), (scope, block))
+            if self.num_bytes > self.max_bytes:
+                self.touch(scope, path)
+                told += self._shrink()
+                if id(block) not in self._used:
+                    path = [one for one in path if id(one) in self._used]
+                    break
             if is_longer:
                 break
             above = block
-        return path
+        return path, told
 
     def _own(self, request_id: str, num_total: int, block: Block | None) -> None:
         if (before := self._ends.pop(request_id, None)) is not None:
