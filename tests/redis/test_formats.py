@@ -115,3 +115,22 @@ async def test_who_stands_aside_takes_nothing_and_holds_nobody_up(of: Of) -> Non
 def test_each_format_has_a_library_of_its_own() -> None:
     assert library()[0] == library(1, 1)[0] != library(2, 1)[0]
     assert "@" not in library()[1].replace("@example", ""), "every number is filled in"
+
+
+async def test_an_agent_opens_no_pool_with_its_own_numbers(of: Of) -> None:
+    """One machine that was upgraded too early, with a pool of its own, would end all balancers and workers."""
+    agent = of(3, 2)
+    assert (await enter(agent, may_raise=False)).entry is Entry.EARLY
+    await agent.aside("new", lease_ms=LEASE, snapshot={"state": "failed", "format": 3, "slots": 0}, now_ms=NOW)
+    assert (await enter(of(2, 1))).entry is Entry.OK, "those that run may serve it"
+    assert (await enter(agent, may_raise=False)).entry is Entry.EARLY
+    await agent.redis.delete(agent.keys.format())
+    assert await enter(of(3, 2), "3.0") == Entered(Entry.OK, 3, 2, "3.0"), "so may those of its own"
+    assert (await enter(agent, may_raise=False)).entry is Entry.OK
+
+
+async def test_an_agent_of_the_first_format_needs_nobody_before_it(of: Of) -> None:
+    assert (await enter(of(1, 1), may_raise=False)).entry is Entry.OK
+    assert await read_record(of(1, 1).redis, of(1, 1).keys) is None
+    assert await register(of(1, 1), "one", format=1) == 0
+    assert await enter(of(2, 1), "2.0") == Entered(Entry.OK, 2, 1, "2.0")
