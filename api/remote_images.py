@@ -6,7 +6,9 @@ What a client names is called from within the balancer's network, so (OWASP, Ser
    of a host that the flag names itself.
 2. A name is resolved once, and the connection made to the address that was looked at: it may lead elsewhere later.
 3. A redirection is looked at as the first address was.
-4. Bounded: `MAX_IMAGES`, `PATIENCE_S` for all of a request, and a body that stays within `--max-body`.
+4. Bounded: `MAX_IMAGES`, `PATIENCE_S` for all of a request, and a body that stays within `--max-body`. It comes before
+   the limits of buffer and tenants, so `MAX_FETCHES` bounds it for the whole balancer, lookups of names included.
+5. What a name leads to within the network is not told: one refusal for a private address and for none.
 
 What comes takes the place of the address in the body, as the client could have sent it itself.
 """
@@ -25,15 +27,28 @@ import msgspec
 from msgspec import Struct
 
 from paddler import __version__
-from paddler.errors import InvalidField
+from paddler.errors import ImageFetchesFull, InvalidField
 from paddler.image_hosts import ALLOW_IMAGE_HOSTS, ImageHost
 from paddler.images import MAX_IMAGES
+from paddler.logs import get_logger
+
+log = get_logger(__name__)
 
 PATIENCE_S = 10.0
+MAX_FETCHES = 8
+"""Requests whose images are fetched at once."""
 MAX_REDIRECTS = 3
 TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _FIELDS = ("messages", "input", "conversation_history")
-_TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_UNREACHED = "its host cannot be reached, or is in a private network"
+_INWARD = tuple(
+    map(
+        ipaddress.IPv6Network,
+        # NAT64 twice, IPv4-compatible, IPv4-translated, site-local: what they lead to is this network's own affair, and
+        # `is_global` is true for the last three.
+        ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10"),
+    )
+)
 
 
 class _Place(Struct, frozen=True):
@@ -54,14 +69,27 @@ class _Place(Struct, frozen=True):
 
 
 class RemoteImages:
-    def __init__(self, hosts: tuple[ImageHost, ...], max_body: int, *, patience_s: float = PATIENCE_S) -> None:
+    """One for all services of a balancer: it fetches for `max_fetches` requests at once, others wait `wait_s`."""
+
+    def __init__(
+        self,
+        hosts: tuple[ImageHost, ...],
+        max_body: int,
+        *,
+        patience_s: float = PATIENCE_S,
+        wait_s: float = PATIENCE_S,
+        max_fetches: int = MAX_FETCHES,
+    ) -> None:
         self._patience_s = patience_s
+        self._wait_s = wait_s
+        self._turns = asyncio.Semaphore(max_fetches)
         self._hosts = hosts
         self._max_body = max_body
         self._tls = httpx.create_ssl_context(trust_env=False)
 
     async def put_into(self, body: bytes) -> bytes:
-        """The body with images in place of their addresses. Raises `InvalidField` for one that is not had."""
+        """The body with images in place of their addresses. Raises `InvalidField` for one that is not had, and
+        `ImageFetchesFull` where so many others are being fetched that it does not come to its turn."""
         if b"http" not in body:
             return body
         try:
@@ -74,12 +102,33 @@ class RemoteImages:
             return body
         if len(places) > MAX_IMAGES:
             raise InvalidField(f"At most {MAX_IMAGES} images are allowed in a request.", param=places[MAX_IMAGES].where)
-        num_left = (self._max_body - len(body)) * 3 // 4
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise ImageFetchesFull(
+                "The balancer fetches as many images by address as it does at once, and the turn of this request has "
+                f"not come within {self._wait_s:g} s. Try again, or send the image itself, as base64.",
+                retry_after_s=1,
+            ) from None
+        try:
+            await self._fetch_all(places, (self._max_body - len(body)) * 3 // 4)
+        finally:
+            self._turns.release()
+        return await asyncio.to_thread(msgspec.json.encode, document)
+
+    async def _fetch_all(self, places: list[_Place], num_left: int) -> None:
         where = places[0].where
         try:
             async with (
                 asyncio.timeout(self._patience_s),
-                httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=self._patience_s) as client,
+                httpx.AsyncClient(
+                    verify=self._tls,
+                    trust_env=False,
+                    timeout=self._patience_s,
+                    # Pooled by address: another name there would have a connection with the first one's certificate.
+                    limits=httpx.Limits(max_keepalive_connections=0),
+                ) as client,
             ):
                 for place in places:
                     where = place.where
@@ -88,9 +137,9 @@ class RemoteImages:
                     place.put(kind, data)
         except (TimeoutError, httpx.TimeoutException):
             raise _refusal(where, f"it has not come within {self._patience_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError):
-            raise _refusal(where, "its host cannot be reached") from None
-        return await asyncio.to_thread(msgspec.json.encode, document)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            log.info("image not fetched", where=where, error=type(error).__name__)
+            raise _refusal(where, _UNREACHED) from None
 
     async def _fetch(self, client: httpx.AsyncClient, place: _Place, max_bytes: int) -> tuple[str, bytes]:
         url = httpx.URL(place.url)
@@ -105,7 +154,7 @@ class RemoteImages:
                     "accept-encoding": "identity",
                     "user-agent": f"paddler/{__version__}",
                 },
-                extensions={"sni_hostname": url.host},
+                extensions={"sni_hostname": _host_of(url)},
             )
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
@@ -118,7 +167,7 @@ class RemoteImages:
 
     async def _address_of(self, url: httpx.URL, where: str) -> str:
         """Where to connect to. Raises `InvalidField` unless that is allowed."""
-        host = url.host.rstrip(".").lower()
+        host = _host_of(url)
         allowed = [one for one in self._hosts if one.allows(host)]
         if not allowed or url.userinfo:
             raise _refusal(where, f"the balancer's {ALLOW_IMAGE_HOSTS} does not have its host")
@@ -131,8 +180,14 @@ class RemoteImages:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(one[4][0]) for one in found]
         if not is_named and not all(map(_is_public, addresses)):
-            raise _refusal(where, "its host is in a private network")
+            log.info("image not fetched", where=where, error="private network", host=host)
+            raise _refusal(where, _UNREACHED)
         return addresses[0]
+
+
+def _host_of(url: httpx.URL) -> str:
+    """As name servers, certificates and the flag have it: `xn--...`, and without the final dot of an absolute name."""
+    return url.raw_host.decode().rstrip(".").lower()
 
 
 def _refusal(where: str, why: str) -> InvalidField:
@@ -159,7 +214,7 @@ def _is_public(text: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
             address = inner
-        elif address.teredo is not None or any(address in network for network in _TRANSLATED):
+        elif address.teredo is not None or any(address in network for network in _INWARD):
             return False
     return address.is_global and not address.is_multicast
 

@@ -356,6 +356,7 @@ def _services(
 ) -> list[Service]:
     """One service for each address, management first, as its address says that the balancer is up."""
     stopping = gateway.stopping
+    images = RemoteImages(settings.image_hosts, settings.max_body) if settings.image_hosts else None
     shared: dict[str, Any] = {"ring": ring, "readiness": Readiness(store, stopping, clock)}
     management = create_management_app(
         store,
@@ -385,8 +386,8 @@ def _services(
             allow_origins(app, settings.management_cors, flag=MANAGEMENT_CORS, guards_changes=True)
         else:
             allow_origins(app, settings.inference_cors, flag=INFERENCE_CORS)
-            if settings.image_hosts:
-                app.state[IMAGES] = RemoteImages(settings.image_hosts, settings.max_body)
+            if images is not None:
+                app.state[IMAGES] = images
         listener = bind(flag, address)
         guard_hosts(app, listener, settings.allowed_hosts, ring=ring, own=address.host, is_native=name == "inference")
         services.append(Service(name, telemetry.observe(app, name), listener, sockets.get(name), tls))

@@ -88,7 +88,7 @@ ANSWER_ERRORS = (
 SUBMIT_ERRORS = (
     *BODY_ERRORS,
     *(errors.ModelNotFound, errors.IdempotencyMismatch, errors.BufferFull, errors.TenantBufferFull),
-    *(errors.RateLimited, errors.TooManyInFlight, errors.BudgetExhausted),
+    *(errors.RateLimited, errors.TooManyInFlight, errors.BudgetExhausted, errors.ImageFetchesFull),
     *ANSWER_ERRORS,
 )
 

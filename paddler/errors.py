@@ -28,6 +28,7 @@ PaddlerError
     ├── TenantBufferFull      429 tenant_buffer_full
     ├── RateLimited           429 rate_limit_exceeded
     ├── TooManyInFlight       429 too_many_in_flight
+    ├── ImageFetchesFull      503 image_fetches_full
     ├── BudgetExhausted       429 daily_budget_exhausted
     ├── TenantStorageFull     413 tenant_storage_full
     ├── TenantBatchesFull     429 tenant_batches_full
@@ -234,6 +235,12 @@ class TooManyInFlight(ServiceError):
     """As many requests of the API key wait or run as it may have at once."""
 
     code, status = "too_many_in_flight", 429
+
+
+class ImageFetchesFull(ServiceError):
+    """The balancer fetches as many images by address as it does at once."""
+
+    code, status = "image_fetches_full", 503
 
 
 class BudgetExhausted(ServiceError):

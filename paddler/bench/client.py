@@ -64,11 +64,12 @@ class Client:
         asked |= self.asking.extra
         return msgspec.json.encode({name: value for name, value in asked.items() if value is not None})
 
-    async def ask(self, body: bytes, sample: Sample, *, is_left: bool = False) -> str:
-        """The text of the answer. Every outcome but cancellation of the task is told by the sample."""
+    async def ask(self, body: bytes, sample: Sample) -> str:
+        """The text of the answer. Every outcome but cancellation of the task is told by the sample. Where it
+        `is_left` the client goes away after `leave_s`."""
         text: list[str] = []
         try:
-            async with asyncio.timeout(self.asking.leave_s if is_left else None) as leaving:
+            async with asyncio.timeout(self.asking.leave_s if sample.is_left else None) as leaving:
                 try:
                     async with asyncio.timeout(self.asking.timeout_s):
                         await self._ask(body, sample, text)

@@ -80,7 +80,7 @@ MAX_FILES = 65_536
 @option("--extra-body", metavar="JSON", help="Fields of each body; null takes one away.")
 @option("--tokens-per-word", type=click.FloatRange(0.1, 20), help="Instead of asking the target twice for it.")
 @option("--goodput", multiple=True, metavar="MEASURE:MS", help="What a good answer keeps: ttft, itl, gap, e2e.")
-@option("--seed", type=int, default=0, help="The same seed, the same requests.")
+@option("--seed", type=int, help="The same seed, the same requests; drawn, and told, where none is given.")
 @option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @option("--output", type=_OUTPUT, help="Write that JSON to this file.")
 @option("--samples", type=_OUTPUT, help="Write each request as a line of JSON to this file.")
@@ -106,6 +106,7 @@ def command(ctx: click.Context, *, more_goals: tuple[str, ...], as_json: bool, *
         paddler=__version__,
         begun_at=begun_at,
         host=f"{platform.machine()}, {num_usable_cores()} cores, {platform.system()} {platform.release()}",
+        seed=plan.seed,
         options=told_options(ctx, given),
         tokens_per_word=bench.tokens_per_word,
         is_tokens_measured=bench.is_tokens_measured,

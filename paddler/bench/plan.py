@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
@@ -31,8 +32,8 @@ class Replay(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """`rate` is requests/s of an open loop, None with `load.concurrency` or a `replay`. Round `n` of every target has
-    the seed `seed + n`: targets are asked the same in a round, and no round what an earlier one has left in caches."""
+    """`rate` is requests/s of an open loop, None with `load.concurrency` or a `replay`. Targets are asked the
+    same in a round, and in no other one, nor in one of another seed: nobody finds in caches what those left there."""
 
     targets: Sequence[Target]
     asking: Asking
@@ -46,6 +47,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int = 0
     warmup_s: float = 0.0
     tokens_per_word: float | None = None
+
+
+def round_seed(seed: int, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:8])
 
 
 class Bench:
@@ -104,7 +109,7 @@ class Bench:
 
     async def _run_once(self, at: int, client: Client, number: int, stop: asyncio.Event) -> None:
         plan = self._plan
-        seed = plan.seed + number
+        seed = round_seed(plan.seed, number)
         workload = self._workload(seed)
         runner = Runner(client, self.measured[at].model, workload, plan.load, self._clock)
         self._on_run(client.target.label, number, runner)

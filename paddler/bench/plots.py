@@ -110,7 +110,7 @@ class Plot:
 def distribution_plot(title: str, series: Sequence[Series], read: Callable[[Sample], Sequence[float]]) -> str | None:
     """What share of the values, in ms, is below which; of all rounds together. None without values."""
     rows = [
-        sorted(value * 1e3 for row in one.rounds for sample in row if sample.is_ok for value in read(sample))
+        sorted(value * 1e3 for row in one.rounds for sample in row if sample.is_timed for value in read(sample))
         for one in series
     ]
     values = [value for row in rows for value in row]
@@ -131,7 +131,7 @@ def course_plot(title: str, series: Sequence[Series], read: Callable[[Sample], f
             (sample.scheduled_s, value * 1e3)
             for row in one.rounds
             for sample in row
-            if sample.is_ok and (value := read(sample)) is not None
+            if sample.is_timed and (value := read(sample)) is not None
         ]
         for one in series
     ]

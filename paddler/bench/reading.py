@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from click.core import ParameterSource
 
 from paddler.bench.arrivals import Arrival
 from paddler.bench.client import Asking
+from paddler.bench.goals import OF_STREAMS
 from paddler.bench.options import Place, read_extra, read_goals, read_target
 from paddler.bench.plan import Plan, Replay
 from paddler.bench.run import Load
@@ -19,6 +21,7 @@ from paddler.bench.workload import Shape, Span
 
 DEFAULT_DURATION_MS = 30_000
 DEFAULT_CONCURRENCY = 4
+MAX_DRAWN_SEED = 1_000_000_000
 SECRET = ("header", "compare_header")
 
 
@@ -43,6 +46,9 @@ def read_plan(given: dict[str, Any], now_s: float) -> Plan:
         for place in given["compare"]
     ]
     _check_targets(given)
+    goals = read_goals(given["goodput"])
+    if not given["stream"] and (wrong := [str(goal) for goal in goals if goal.measure in OF_STREAMS]):
+        raise click.UsageError(f"--goodput {' '.join(wrong)}: with --no-stream only e2e is known.")
     extra = {"ignore_eos": True} if given["ignore_eos"] else {}
     shape = Shape(
         prompt_tokens=given["prompt_tokens"],
@@ -70,9 +76,9 @@ def read_plan(given: dict[str, Any], now_s: float) -> Plan:
         rate=rate,
         arrival=Arrival(given["arrival"]),
         replay=replay,
-        goals=read_goals(given["goodput"]),
+        goals=goals,
         rounds=given["rounds"] or (3 if given["compare"] else 1),
-        seed=given["seed"],
+        seed=given["seed"] if given["seed"] is not None else secrets.randbelow(MAX_DRAWN_SEED),
         warmup_s=given["warmup"] / 1e3,
         tokens_per_word=given["tokens_per_word"],
     )

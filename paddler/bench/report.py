@@ -72,13 +72,15 @@ class Measured(Struct, kw_only=True):
 
 
 class Report(Struct, kw_only=True):
-    """`options` are those of the command, headers by their names alone; `begun_at` is ISO 8601 in UTC.
+    """`options` are those of the command, headers by their names alone; `seed` is the one that was given, or drawn;
+    `begun_at` is ISO 8601 in UTC.
     `tokens_per_word` is what the texts were made for, `is_tokens_measured` that the first target was asked for it."""
 
     version: int = VERSION
     paddler: str
     begun_at: str
     host: str
+    seed: int
     options: dict[str, Any]
     tokens_per_word: float
     is_tokens_measured: bool
@@ -94,9 +96,14 @@ class Series(Struct):
     rounds: list[list[Sample]] = field(default_factory=list[list[Sample]])
 
 
+def num_compared(targets: Sequence[Measured]) -> int:
+    """The rounds that all of them have whole: one that was stopped has fewer requests than that of the others."""
+    return min((sum(not one.is_stopped for one in target.rounds) for target in targets), default=0)
+
+
 def compare(targets: Sequence[Measured]) -> list[Ratio]:
-    """Of the rounds that all of them have; nothing with one target."""
-    num_rounds = min((len(target.rounds) for target in targets), default=0)
+    """Of the rounds that all of them have whole; nothing with one target."""
+    num_rounds = num_compared(targets)
     if len(targets) < 2 or not num_rounds:
         return []
     found: list[Ratio] = []

@@ -73,9 +73,10 @@ class Runner:
             for due_s in due:
                 if not self._may_send(due_s) or (conversation := self._take()) is None:
                     return
+                # Before the wait, in which turns of others are sent: `max_requests` is of all together.
+                self._num_sent += 1
                 await self._until(due_s)
                 group.create_task(self._converse(conversation, due_s))
-                self._num_sent += 1
 
     async def _closed(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -103,9 +104,9 @@ class Runner:
             body = self._client.body(
                 self._model, messages, turn.output_tokens, is_streamed=self._client.asking.is_streamed
             )
-            sample = Sample(conversation.number, number, due_s, self._client.now_s())
+            sample = Sample(conversation.number, number, due_s, self._client.now_s(), is_left=turn.is_left)
             self.found.samples.append(sample)
-            answer = await self._client.ask(body, sample, is_left=turn.is_left)
+            answer = await self._client.ask(body, sample)
             self.num_ended += 1
             if sample.outcome is not Outcome.OK:
                 return

@@ -42,7 +42,8 @@ class Sample(Struct):
     are events with text, `gaps_s` the times between two of them, and `last_s` is when the last came.
 
     Token counts are those of `usage`, else (`has_usage` false) one for each chunk, and nothing is known of the prompt.
-    `cached_tokens` is None where the server does not tell."""
+    `cached_tokens` is None where the server does not tell. `is_left`: its client was to go away, and did unless it
+    ended before."""
 
     conversation: int
     turn: int
@@ -60,10 +61,16 @@ class Sample(Struct):
     prompt_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int | None = None
+    is_left: bool = False
 
     @property
     def is_ok(self) -> bool:
         return self.outcome is Outcome.OK
+
+    @property
+    def is_timed(self) -> bool:
+        """Its times count. Of those that are left only the quick ones end, and would make all look quicker."""
+        return self.is_ok and not self.is_left
 
     @property
     def ttft_s(self) -> float | None:
@@ -76,8 +83,9 @@ class Sample(Struct):
 
     @property
     def itl_s(self) -> float | None:
-        """The mean time of a token after the first, however many came together (as AIPerf has it)."""
-        if self.first_s is None or self.last_s is None or self.output_tokens < 2:
+        """The mean time of a token after the first, however many came together (as AIPerf has it); not known where all
+        came at once."""
+        if self.first_s is None or self.last_s is None or self.output_tokens < 2 or self.num_chunks < 2:
             return None
         return (self.last_s - self.first_s) / (self.output_tokens - 1)
 

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from paddler.bench.report import Measured, Report, median
+from paddler.bench.report import Measured, Report, median, num_compared
 from paddler.bench.summary import Distribution, Summary
 
 LATE_MS = 20.0
@@ -29,6 +29,7 @@ def report_blocks(report: Report) -> Iterator[RenderableType]:
             yield ""
     if report.comparison:
         yield comparison_table(report)
+    yield Text(f"--seed {report.seed} asks the same again.", style="dim")
     if not report.is_tokens_measured and "tokens-per-word" not in report.options:
         yield Text("The target does not tell how many tokens a prompt has: a word was taken for one.", style="yellow")
 
@@ -78,7 +79,7 @@ def facts(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.hit_rate is None:
         yield "cache hits", "not told (usage.prompt_tokens_details.cached_tokens)"
     else:
-        yield "cache hits", f"{summary.hit_rate:.1%} of {summary.prompt_tokens:,} prompt tokens"
+        yield "cache hits", f"{summary.hit_rate:.1%} of {summary.told_prompt_tokens:,} prompt tokens"
     for error, number in summary.errors.items():
         yield error, f"{number:,}, such as: {summary.error_examples[error]}"
     sent, own = summary.send_lag_ms, summary.generator_lag_ms
@@ -117,7 +118,7 @@ def comparison_table(report: Report) -> Table:
 
 
 def rounds_told(targets: list[Measured]) -> str:
-    number = min(len(target.rounds) for target in targets)
+    number = num_compared(targets)
     return f"{number} round{'s' if number > 1 else ''}"
 
 

@@ -27,7 +27,7 @@ class Distribution(Struct, frozen=True):
 
 
 class Goodput(Struct, frozen=True):
-    """`share` is of the requests that ended by themselves, failed ones included."""
+    """`share` is of the requests that were to end by themselves, and did; failed ones included."""
 
     goals: list[str]
     num_good: int
@@ -37,10 +37,10 @@ class Goodput(Struct, frozen=True):
 
 class Summary(Struct, kw_only=True):
     """Of the requests that were due after the warm-up. Latencies are ms from when a request was due, of those that
-    succeeded, and None where there are none; `gap_ms` are all times between two chunks. Rates are over `window_s`, from
-    the end of the warm-up to the last end. `hit_rate` is cached prompt tokens over prompt tokens, of the
-    `num_told_cache` requests whose `usage` tells of it. Of `num_counted_by_chunks` no `usage` came, and a chunk counts
-    as a token."""
+    succeeded and were not to be left, and None where there are none; `gap_ms` are all times between two chunks. Rates
+    are over `window_s`, from the end of the warm-up to the last end. `hit_rate` is `cached_tokens` over
+    `told_prompt_tokens`, of the `num_told_cache` requests whose `usage` tells of it. Of `num_counted_by_chunks` no
+    `usage` came, and a chunk counts as a token."""
 
     window_s: float
     num_requests: int
@@ -60,6 +60,7 @@ class Summary(Struct, kw_only=True):
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int
+    told_prompt_tokens: int
     num_told_cache: int
     hit_rate: float | None
     num_counted_by_chunks: int
@@ -74,6 +75,7 @@ class Summary(Struct, kw_only=True):
 def summarise(run: Run, goals: tuple[Goal, ...] = (), warmup_s: float = 0.0) -> Summary:
     counted = [sample for sample in run.samples if sample.scheduled_s >= warmup_s]
     good = [sample for sample in counted if sample.is_ok]
+    timed = [sample for sample in good if sample.is_timed]
     outcomes = Counter(sample.outcome for sample in counted)
     ends = [sample.end_s for sample in counted if sample.end_s is not None]
     window_s = max((run.end_s if run.is_stopped else max(ends, default=run.end_s)) - warmup_s, 1e-9)
@@ -90,16 +92,17 @@ def summarise(run: Run, goals: tuple[Goal, ...] = (), warmup_s: float = 0.0) -> 
         num_failed=outcomes[Outcome.FAILED],
         errors=dict(Counter(one.error for one in counted if one.error).most_common()),
         error_examples={one.error: one.message for one in reversed(counted) if one.error},
-        ttft_ms=_ms(one.ttft_s for one in good),
-        itl_ms=_ms(one.itl_s for one in good),
-        gap_ms=_ms(gap for one in good for gap in one.gaps_s),
-        e2e_ms=_ms(one.e2e_s for one in good),
+        ttft_ms=_ms(one.ttft_s for one in timed),
+        itl_ms=_ms(one.itl_s for one in timed),
+        gap_ms=_ms(gap for one in timed for gap in one.gaps_s),
+        e2e_ms=_ms(one.e2e_s for one in timed),
         requests_s=len(good) / window_s,
         output_tokens_s=output / window_s,
         prompt_tokens_s=prompt / window_s,
         prompt_tokens=prompt,
         output_tokens=output,
         cached_tokens=cached,
+        told_prompt_tokens=told_prompt,
         num_told_cache=len(told),
         hit_rate=cached / told_prompt if told_prompt else None,
         num_counted_by_chunks=sum(not one.has_usage for one in good),
@@ -125,7 +128,7 @@ def in_flight(samples: Sequence[Sample], end_s: float) -> list[tuple[float, int]
 
 
 def _goodput(samples: list[Sample], goals: tuple[Goal, ...], window_s: float) -> Goodput:
-    judged = [sample for sample in samples if sample.outcome in (Outcome.OK, Outcome.FAILED)]
+    judged = [one for one in samples if one.outcome in (Outcome.OK, Outcome.FAILED) and not one.is_left]
     num_good = sum(is_good(sample, goals) for sample in judged)
     return Goodput(list(map(str, goals)), num_good, num_good / max(1, len(judged)), num_good / window_s)
 

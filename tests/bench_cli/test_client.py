@@ -103,6 +103,12 @@ async def test_a_client_that_goes_away_is_no_failure(server: FakeUpstream) -> No
     await wait_until(lambda: server.generated()[0].is_left, what="the client has left")
 
 
+async def test_a_client_that_was_to_go_away_and_is_answered_before_is_in_no_latency(server: FakeUpstream) -> None:
+    asked = plan(server.url, load=ONCE, shape=shape(cancel_rate=1.0), asking=Asking(leave_s=20.0, timeout_s=20.0))
+    found = await summary_of(asked)
+    assert (found.num_ok, found.num_cancelled, found.e2e_ms) == (1, 0, None)
+
+
 async def test_tokens_are_those_of_usage(server: FakeUpstream) -> None:
     usage = {"prompt_tokens": 40, "completion_tokens": 12, "prompt_tokens_details": {"cached_tokens": 30}}
     server.routes[CHAT] = telling("one ", "two ", "three", usage=usage)

@@ -106,6 +106,15 @@ def test_nothing_but_failures_is_a_failure(server: FakeUpstream) -> None:
     assert (code, f"{server.url} cannot be talked to" in told) == (1, True)
 
 
+def test_a_seed_is_drawn_and_told_and_asks_the_same_again(server: FakeUpstream) -> None:
+    load = ("--url", server.url, "--requests", "1", "--json", *MEASURED)
+    one, two = (msgspec.json.decode(run(*load)[1], type=Report) for _ in range(2))
+    assert one.seed != two.seed
+    assert f"--seed {one.seed}" in run(*load[: -len(MEASURED) - 1], *MEASURED, "--seed", str(one.seed))[1]
+    first, second, again = (asked.body["messages"] for asked in server.generated())
+    assert first == again != second
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -122,6 +131,10 @@ def test_nothing_but_failures_is_a_failure(server: FakeUpstream) -> None:
         (("--goodput", "ttft"), "'ttft' is not MEASURE:MS, such as ttft:2000"),
         (("--goodput", "ttft:1", "ttft:2"), "each measure once"),
         (("itl:5",), "'itl:5' is behind no flag"),
+        (
+            ("--no-stream", "--goodput", "ttft:200", "e2e:9", "gap:5"),
+            "--goodput ttft:200 gap:5: with --no-stream only e2e",
+        ),
         (("--extra-body", "[]"), "is no JSON object"),
         (("--extra-body", '{"stream": true}'), "stream is what the benchmark says itself"),
         (("--header", "nonsense"), "'nonsense' is not the beginning of NAME: VALUE"),

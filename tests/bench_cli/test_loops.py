@@ -107,6 +107,22 @@ async def test_targets_are_asked_the_same_in_turn_and_every_round_something_else
     assert [len(target.rounds) for target in bench.measured] == [2, 2]
 
 
+async def test_no_round_is_that_of_another_seed(server: FakeUpstream) -> None:
+    """Else it would find its prompts in the caches of the target."""
+    for seed in (0, 1, 2):
+        await measure(plan(server.url, load=Load(concurrency=1, max_requests=1), rounds=3, seed=seed))
+    assert len({texts[0] for texts in texts_of([asked.body for asked in server.generated()])}) == 9
+
+
+async def test_an_open_loop_sends_no_more_than_it_may_though_turns_come_between(server: FakeUpstream) -> None:
+    """The second conversation waits for its time while the second turn of the first is sent."""
+    load = Load(max_requests=2)
+    found = await summary_of(
+        plan(server.url, load=load, rate=20.0, arrival=Arrival.CONSTANT, shape=shape(turns=Span(2, 2)))
+    )
+    assert (found.num_requests, found.num_ok) == (2, 2)
+
+
 async def test_the_same_seed_sends_the_same_bytes(server: FakeUpstream) -> None:
     for seed in (3, 3, 4):
         await measure(plan(server.url, load=Load(max_requests=5), rate=200.0, seed=seed, shape=shape(system_tokens=9)))
@@ -150,6 +166,7 @@ async def test_the_page_needs_nothing_from_elsewhere_and_is_well_formed(server: 
         paddler="1",
         begun_at="2026-01-01T00:00:00+00:00",
         host="here",
+        seed=7,
         options={"extra-body": hostile},
         tokens_per_word=1.0,
         is_tokens_measured=False,

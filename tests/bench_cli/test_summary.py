@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from paddler.bench.goals import Goal, Measure, read_goal
+from paddler.bench.goals import OF_STREAMS, Goal, Measure, read_goal
 from paddler.bench.report import Measured, compare
 from paddler.bench.run import Run
 from paddler.bench.samples import Failure, Outcome, Sample
+from paddler.bench.shown import facts, rounds_told
 from paddler.bench.summary import Summary, in_flight, summarise
 
 
@@ -40,6 +41,9 @@ def test_latencies_count_from_when_a_request_was_due() -> None:
 def test_the_time_of_a_token_is_over_all_but_the_first_however_they_came() -> None:
     assert sample(0.0, 1.0, 2.8).itl_s == pytest.approx(0.2)
     assert sample(0.0, 1.0, 2.8, output_tokens=1).itl_s is None
+    at_once = Sample(conversation=0, turn=0, scheduled_s=0.0, sent_s=0.0, output_tokens=10)
+    at_once.chunk_arrived(1.0)
+    assert at_once.itl_s is None, "no time is the best of all, and was not measured"
     found = summary(sample(0.0, 1.0, 2.8))
     assert found.gap_ms is not None
     assert found.gap_ms.max == pytest.approx(1800), "what a reader saw is told beside it"
@@ -75,10 +79,42 @@ def test_goodput_is_the_share_that_keeps_every_goal() -> None:
     assert found.goodput.requests_s == pytest.approx(1 / 10)
 
 
+def test_a_stream_without_a_text_misses_the_goals_of_streams() -> None:
+    empty = Sample(conversation=0, turn=0, scheduled_s=0.0, sent_s=0.0, end_s=9.0, outcome=Outcome.OK)
+    for measure in OF_STREAMS:
+        found = summary(empty, goals=(Goal(measure, 60_000),))
+        assert found.goodput is not None
+        assert found.goodput.num_good == 0, measure
+    one_token = sample(0.0, 1.0, 1.0, output_tokens=1)
+    one_token.gaps_s.clear()
+    found = summary(empty, one_token, goals=(Goal(Measure.E2E, 9000), Goal(Measure.ITL, 1)))
+    assert found.goodput is not None
+    assert found.goodput.num_good == 1, "a single token has no time that could miss any"
+
+
+def test_a_request_that_was_to_be_left_is_in_no_latency_and_no_goodput() -> None:
+    """Slower ones are cancelled: those that end in time would make all look as quick."""
+    quick = [sample(0.0, 0.1, 0.2, is_left=True) for _ in range(9)]
+    failed = sample(0.0, 0.1, 0.2, is_left=True, outcome=Outcome.FAILED)
+    found = summary(sample(0.0, 1.0, 4.0), *quick, failed, goals=(Goal(Measure.E2E, 1000),))
+    assert (found.num_ok, found.num_failed) == (10, 1)
+    for latency, lowest in (
+        (found.ttft_ms, 1000),
+        (found.itl_ms, 3000 / 9),
+        (found.gap_ms, 3000),
+        (found.e2e_ms, 4000),
+    ):
+        assert latency is not None
+        assert (latency.count, latency.min) == (1, pytest.approx(lowest))
+    assert found.goodput is not None
+    assert (found.goodput.num_good, found.goodput.share) == (0, 0.0)
+
+
 def test_hits_are_of_those_who_tell() -> None:
     told = [sample(0.0, 1.0, 2.0, cached_tokens=number) for number in (80, 0)]
     found = summary(*told, sample(0.0, 1.0, 2.0))
     assert (found.num_told_cache, found.cached_tokens, found.hit_rate) == (2, 80, 0.4)
+    assert dict(facts(found))["cache hits"] == "40.0% of 200 prompt tokens"
     assert summary(sample(0.0, 1.0, 2.0)).hit_rate is None
 
 
@@ -120,6 +156,16 @@ def test_rounds_that_not_all_have_are_left_out_of_the_comparison() -> None:
     assert row.medians == pytest.approx([1000, 2000])
     assert compare([measured("a", 1.0)]) == []
     assert compare([measured("a", 1.0), measured("b")]) == []
+
+
+def test_a_round_that_was_stopped_is_compared_with_nothing() -> None:
+    one, two = measured("a", 1.0, 5.0), measured("b", 2.0)
+    two.rounds.append(summary(sample(0.0, 9.0, 10.0), end_s=10.0, is_stopped=True))
+    (row,) = (row for row in compare([one, two]) if row.figure == "TTFT p50")
+    assert row.medians == pytest.approx([1000, 2000])
+    assert rounds_told([one, two]) == "1 round"
+    two.rounds = two.rounds[1:]
+    assert compare([one, two]) == []
 
 
 @pytest.mark.parametrize("text", ["ttft", "ttft:", "ttft:0", "ttft:-1", "nonsense:5", "ttft:fast", "ttft:nan"])

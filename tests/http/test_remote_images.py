@@ -12,13 +12,15 @@ import pytest
 from click.testing import CliRunner
 from file_server import FileServer, Trick
 from http_harness import MAX_BODY, HandAgent, HttpBalancer, NewAgent, NewBalancer, chat
+from structlog.testing import capture_logs
 from tiny_vision import picture
 
 from api.remote_images import MAX_REDIRECTS, RemoteImages
 from api.serve import command
-from paddler.errors import InvalidField
+from paddler.errors import ImageFetchesFull, InvalidField
 from paddler.image_hosts import ImageHost
 from paddler.images import MAX_IMAGES
+from paddler.testing.waiting import wait_until
 from paddler.wire.agent import ImagePart
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +131,11 @@ async def test_a_repeat_is_known_by_what_was_sent(balancer: HttpBalancer, agent:
         first = await task
         files.put("/a.png", picture(8, size=(16, 16)), headers=PNG)
         again = await http.post("/v1/chat/completions", json=asking(files.url("/a.png")), headers=headers)
+        files.trick("/a.png", Trick(status=410))
+        expired = await http.post("/v1/chat/completions", json=asking(files.url("/a.png")), headers=headers)
+        kept = await http.get(f"/v1/requests/{first.headers['x-request-id']}")
     assert (first.status_code, again.status_code, again.json()["id"]) == (200, 200, first.json()["id"])
+    assert (expired.status_code, kept.status_code) == (400, 200), "it is fetched before the answer is looked for"
 
 
 async def test_redirections_are_looked_at_again(files: FileServer) -> None:
@@ -161,6 +167,10 @@ async def test_redirections_are_looked_at_again(files: FileServer) -> None:
         ("https://[::ffff:10.0.0.1]/a.png", "private network"),
         ("https://[64:ff9b::a00:1]/a.png", "private network"),
         ("https://[2002:a00:1::]/a.png", "private network"),
+        ("https://[::10.0.0.1]/a.png", "private network"),
+        ("https://[::127.0.0.1]/a.png", "private network"),
+        ("https://[::ffff:0:10.0.0.1]/a.png", "private network"),
+        ("https://[fec0::1]/a.png", "private network"),
         ("https://169.254.169.254/latest", "private network"),
         ("https://10.0.0.1/a.png", "private network"),
         ("https://100.64.0.1/a.png", "private network"),
@@ -174,30 +184,83 @@ async def test_redirections_are_looked_at_again(files: FileServer) -> None:
 )
 async def test_any_host_is_any_public_one(url: str, why: str) -> None:
     """And a name that leads to several addresses is refused for one of them."""
-    message = await refusal(url, ImageHost("*"))
+    with capture_logs() as logs:
+        message = await refusal(url, ImageHost("*"))
     assert why in message
+    if why == "private network":  # and not merely a place that cannot be reached from here
+        assert [line["error"] for line in logs] == [why]
     assert "secret" not in message
 
 
-async def test_a_name_is_resolved_once(files: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second answer of a name server that changes its mind is never asked for."""
+@pytest.fixture
+async def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names below `.example` that were asked for. The first answer is this machine; then the name server changes its
+    mind, and `none.example` is not there."""
     asked: list[str] = []
     loop = asyncio.get_running_loop()
     real = loop.getaddrinfo
 
     async def changing(host: Any, port: Any, **how: Any) -> Any:
-        if host != "images.example":
+        if not host.endswith(".example"):
             return await real(host, port, **how)
+        if host == "none.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        address = "127.0.0.2" if host in asked else "127.0.0.1"
         asked.append(host)
-        address = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(loop, "getaddrinfo", changing)
+    return asked
+
+
+async def test_a_name_is_resolved_once(files: FileServer, looked_up: list[str]) -> None:
+    """The second answer of a name server that changes its mind is never asked for."""
     url = files.url("/a.png").replace("127.0.0.1", "images.example")
     assert b"data:image/png" in await fetched(url, ImageHost("images.example", may_be_plain=True))
-    assert asked == ["images.example"]
+    assert looked_up == ["images.example"]
     assert files.gets("/a.png")[0]["host"] == url.split("/")[2]
     assert "private network" in await refusal("https://images.example/a.png", ImageHost(".example"))
+
+
+async def test_a_refusal_does_not_tell_which_names_are_there(looked_up: list[str]) -> None:
+    there, none = [await refusal(f"https://{name}.example/a.png", ImageHost("*")) for name in ("there", "none")]
+    assert looked_up == ["there.example"]
+    assert there == none
+
+
+async def test_names_are_compared_as_name_servers_have_them(files: FileServer, looked_up: list[str]) -> None:
+    host = ImageHost("xn--bcher-kva.example", may_be_plain=True)
+    for number, name in enumerate(("xn--bcher-kva.example", "Bücher.example", "xn--bcher-kva.example.")):
+        looked_up.clear()
+        files.put(f"/{number}.png", IMAGE, headers=PNG)
+        assert b"data:image/png" in await fetched(files.url(f"/{number}.png").replace("127.0.0.1", name), host)
+        assert looked_up == ["xn--bcher-kva.example"]
+
+
+async def test_no_connection_is_another_hosts(files: FileServer, looked_up: list[str]) -> None:
+    """Of TLS it would have the certificate of the first name."""
+    other = files.url("/a.png").replace("127.0.0.1", "images.example")
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in (files.url("/a.png"), other)]
+    body = httpx.Request("POST", "/", json={"messages": [{"role": "user", "content": parts}]}).read()
+    await RemoteImages((HERE, ImageHost("images.example", may_be_plain=True)), MAX_BODY).put_into(body)
+    one, two = files.seen
+    assert one.port != two.port
+
+
+async def test_so_many_are_fetched_at_once_and_the_next_one_may_come_again(files: FileServer) -> None:
+    files.put("/slow.png", IMAGE, headers=PNG)
+    files.trick("/slow.png", Trick(stalls_at=20))
+    images = RemoteImages((HERE,), MAX_BODY, wait_s=0.05, max_fetches=1)
+    slow, other = [httpx.Request("POST", "/", json=asking(files.url(path))).read() for path in ("/slow.png", "/a.png")]
+    fetching = asyncio.create_task(images.put_into(slow))
+    await wait_until(lambda: files.gets("/slow.png"), what="the first is being fetched")
+    with pytest.raises(ImageFetchesFull, match=r"within 0\.05 s") as caught:
+        await images.put_into(other)
+    assert (caught.value.retryable, caught.value.retry_after_s) == (True, 1)
+    assert files.gets("/a.png") == []
+    files.go_on.set()
+    for one in (fetching, images.put_into(other)):
+        assert b"data:image/png" in await one
 
 
 async def test_what_comes_is_bounded_and_looked_at(files: FileServer) -> None:

@@ -51,6 +51,8 @@ class Seen:
     method: str
     path: str
     headers: Mapping[str, str]
+    port: int
+    """The client's: one for each connection."""
 
 
 @dataclass
@@ -133,7 +135,7 @@ class FileServer:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         path = urlsplit(handler.path).path
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        self.seen.append(Seen(handler.command, path, headers))
+        self.seen.append(Seen(handler.command, path, headers, handler.client_address[1]))
         tricks = self._tricks.get(path, [GOOD])
         trick = tricks.pop(0) if len(tricks) > 1 else tricks[0]
         if trick.hangs:

@@ -271,10 +271,12 @@ async def http_balancer(
     }
     listeners = {name: bind(f"--{name}", Address("127.0.0.1", 0)) for name in apps}
 
+    images = RemoteImages(image_hosts, MAX_BODY) if image_hosts else None
+
     def make(name: str) -> Litestar:
         app = apps[name]()
-        if image_hosts and name != "management":
-            app.state[IMAGES] = RemoteImages(image_hosts, MAX_BODY)
+        if images is not None and name != "management":
+            app.state[IMAGES] = images
         allow_origins(app, cors, flag=f"--{name}-cors-allowed-host", guards_changes=name == "management")
         guard_hosts(app, listeners[name], allowed_hosts, ring=ring, is_native=name == "inference")
         return told.observe(app, name)
