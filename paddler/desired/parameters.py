@@ -36,7 +36,7 @@ class ParameterDescription(Struct, frozen=True, kw_only=True):
     group: str
     meaning: str
     kind: Kind
-    default: int | float | str | bool | list[str] | list[float] | None
+    default: int | float | str | bool | list[str | float] | None
     minimum: float | None = None
     maximum: float | None = None
     choices: list[str] | None = None
