@@ -3,7 +3,8 @@
 - **Out**: as soon as more are needed than serve or are coming, first by letting those that drain take requests again.
   One that loads counts, and so does one that is stuck: whatever keeps it would keep the next one, too.
 - **In**: down to the most that was needed within the cooldown. Chosen are those that are stuck, then idle, then load,
-  the newest of them; each is drained, what runs there ends, and only then it is stopped.
+  the newest of them; each is drained, what runs there ends, and only then it is stopped. One that was given up and is back
+  when it is to be stopped again is drained first, too.
 - **Failure**: a start that comes to nothing, a crash within `STEADY_S` of being ready, and an agent that gets stuck let
   the next start wait, twice as long each time; then one agent at a time is tried, until one is steady.
 - While nobody can look (`on_blind`) nothing is decided, and no time passes for what is waited for.
@@ -193,12 +194,14 @@ class Scaler:
                     return [Drain(agent.agent_id)]
                 return [] if agent.requests else self._stop(instance, now)
             case Phase.STOPPING if instance.stop_at is not None and now >= instance.stop_at:
+                if agent is not None and _is_at_work(agent):
+                    return self._drain(instance, agent, now)
                 instance.stop_at = None
                 return [Stop(instance.name)]
             case Phase.STOPPED if agent is None:
                 del self.instances[instance.name]
             case Phase.STOPPED if now - instance.since >= STILL_S:
-                return self._stop(instance, now)
+                return self._drain(instance, agent, now) if _is_at_work(agent) else self._stop(instance, now)
             case _:
                 pass
         return []
@@ -294,10 +297,14 @@ class Scaler:
         effects: list[Effect] = []
         for instance in going:
             assert instance.agent is not None
-            instance.enter(Phase.DRAINING, now)
-            told = {"agent": instance.name, "demand": self.demand, "wanted": self.wanted}
-            effects += [Say("draining", told), Drain(instance.agent.agent_id)]
+            effects += self._drain(instance, instance.agent, now)
         return effects
+
+    def _drain(self, instance: Instance, agent: SeenAgent, now: float) -> list[Effect]:
+        instance.enter(Phase.DRAINING, now)
+        instance.stop_at = None
+        told = {"agent": instance.name, "demand": self.demand, "wanted": self.wanted}
+        return [Say("draining", told), Drain(agent.agent_id)]
 
     def _stop(self, instance: Instance, now: float) -> list[Effect]:
         instance.enter(Phase.STOPPING, now)
@@ -309,6 +316,12 @@ class Scaler:
         return Say(
             "an agent has not come to serve", {"why": why, "failures": self.backoff.failures, "again_in_s": delay}, True
         )
+
+
+def _is_at_work(agent: SeenAgent) -> bool:
+    """An order to stop would hit requests: it came back after it was given up, or somebody has started it again."""
+    takes_requests = not agent.is_draining and agent.condition is not Condition.OTHER
+    return takes_requests or agent.requests > 0
 
 
 _STANDING = (Phase.STARTING, Phase.UP, Phase.DRAINING)

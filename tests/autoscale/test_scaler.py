@@ -335,6 +335,55 @@ def test_a_stop_that_fails_is_tried_again() -> None:
     assert world.scaler.instances == {}
 
 
+def test_one_that_comes_back_while_it_is_being_stopped_is_drained_first() -> None:
+    """It was given up without a drain, its stop failed, and it has taken requests since."""
+    world = World(ends_with_us=False)
+    world.run("auto-1")
+    world.agents.clear()
+    world.look()
+    assert world.look(MISSING_S, demand=0) == [Stop("auto-1")]
+    world.act(world.scaler.on_stop_failed("auto-1", "exited with code 1", world.now))
+    world.joins("auto-1", requests=1)
+    assert world.look(5) == [Drain("id-auto-1")]
+    world.drained("auto-1")
+    assert world.look(3600) == [], "its request still runs"
+    world.joins("auto-1", is_draining=True)
+    assert world.look() == [Stop("auto-1")]
+
+
+def test_one_that_comes_too_late_is_drained_before_it_is_stopped_again() -> None:
+    """The stop command takes long, and the agent comes meanwhile."""
+    world = World(ends_with_us=False)
+    world.look(demand=1)
+    world.act(world.scaler.on_started("auto-1", world.now))
+    assert world.look(100) == [Stop("auto-1")]
+    world.joins("auto-1", requests=1)
+    world.look(demand=0)
+    world.act(world.scaler.on_stop_failed("auto-1", "has not ended within 120 s", world.now))
+    assert world.look(5) == [Drain("id-auto-1")]
+    assert world.look(demand=1) == [Undrain("id-auto-1")], "it may as well serve"
+    world.joins("auto-1", requests=1)
+    assert world.look(3600) == []
+    assert world.phase("auto-1") is Phase.UP
+
+
+def test_one_that_somebody_starts_again_is_drained_before_it_is_stopped_again() -> None:
+    world = World(ends_with_us=False)
+    world.run("auto-1")
+    world.look(demand=0)
+    world.look(COOLDOWN_S)
+    world.drained("auto-1")
+    world.look()
+    world.act(world.scaler.on_stopped("auto-1", world.now))
+    world.joins("auto-1", requests=2)
+    assert world.look(STILL_S) == [Drain("id-auto-1")]
+    world.joins("auto-1", Condition.OTHER, is_draining=True)
+    assert world.look() == [Stop("auto-1")]
+    world.act(world.scaler.on_stop_failed("auto-1", "exited with code 1", world.now))
+    world.joins("auto-1", Condition.OTHER)
+    assert world.look(5) == [Stop("auto-1")], "one that leaves takes nothing, and cannot be drained"
+
+
 def test_who_starts_the_autoscaler_again_need_not_wait() -> None:
     world = World()
     world.look(demand=1)
