@@ -238,6 +238,8 @@ class Autoscaler:
         now = self._clock.monotonic()
         self._scaler.on_blind(now)
         try:
+            # So that requests to a pool that no agent has ever been in are accepted, and start one.
+            await self._store.add_pool(self._pool)
             record = await self.records.read()
         except TROUBLE as error:
             self._went_blind(error)
