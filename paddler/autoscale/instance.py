@@ -65,8 +65,14 @@ class Instance(Struct):
         leaves or that an operator drains."""
         if self.phase is not Phase.UP or self.agent is None:
             return self.phase in (Phase.LAUNCHING, Phase.STARTING)
-        is_drained = self.agent.is_draining and not self.is_undraining
-        return not is_drained and self.agent.condition is not Condition.OTHER
+        return not self.is_set_aside and self.agent.condition is not Condition.OTHER
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Somebody else than us drains it, and it stays: it counts for nothing until it is undrained."""
+        if self.phase is not Phase.UP or self.agent is None or self.agent.condition is Condition.OTHER:
+            return False
+        return self.agent.is_draining and not self.is_undraining
 
     @property
     def is_ready(self) -> bool:

@@ -355,6 +355,7 @@ class Autoscaler:
             trouble=scaler.backoff.trouble,
             retry_in_s=round(max(scaler.backoff.next_start - now, 0.0), 1),
             held=scaler.held,
+            drained=tuple(sorted(scaler.drained)),
         )
         if self._written is not None and now - self._written[1] < RECORD_S and _is_same(self._written[0], record):
             return True

@@ -33,7 +33,8 @@ class KeptInstance(Struct, frozen=True, kw_only=True):
 
 class Record(Struct, frozen=True, kw_only=True):
     """`who` is the autoscaler, `at_ms` when it wrote this by its clock. `retry_in_s` is how long no agent is started
-    after the last of `failures`; `held` says why none is although one is needed."""
+    after the last of `failures`; `held` says why none is although one is needed. `drained` are names of agents that
+    autoscalers have drained: not by an operator, then."""
 
     who: str
     host: str
@@ -48,6 +49,7 @@ class Record(Struct, frozen=True, kw_only=True):
     trouble: str = ""
     retry_in_s: float = 0.0
     held: str = ""
+    drained: tuple[str, ...] = ()
 
 
 def kept_instances(scaler: Scaler, now: float) -> tuple[KeptInstance, ...]:
@@ -72,6 +74,7 @@ def restore(scaler: Scaler, record: Record, now: float) -> None:
     """Go on with what another autoscaler had begun. What it was starting may have been started; what it was stopping
     is stopped, once more perhaps."""
     scaler.instances.clear()
+    scaler.drained = set(record.drained)
     for kept in record.instances:
         phase = Phase.STARTING if kept.phase is Phase.LAUNCHING else kept.phase
         instance = Instance(kept.name, phase, now - kept.for_s, pid=kept.pid, host=kept.host, is_known=kept.is_known)

@@ -41,6 +41,8 @@ class Scaler:
         self.held = ""
         """Why no agent is started although one is needed; empty when none is, or it is being started."""
         self.is_stopping = False
+        self.drained: set[str] = set()
+        """Names of agents whose drain is ours, not an operator's; Redis keeps it whoever forgets the agent meanwhile."""
         self._prefix = prefix
         self._name = re.compile(re.escape(prefix) + r"-[1-9]\d*")
         self._ends_with_us = ends_with_us
@@ -221,6 +223,11 @@ class Scaler:
             if agent.is_draining and agent.condition is not Condition.OTHER:
                 return [Undrain(agent.agent_id)]
             instance.is_undraining = False
+        if self._is_drained_by_us(agent):
+            instance.enter(Phase.DRAINING, now)
+            return []
+        if not agent.is_draining:
+            self.drained.discard(agent.name)
         if instance.is_stuck and instance.stuck_id != agent.agent_id:
             instance.stuck_id = agent.agent_id
             return [self._fail(f"{instance.name} is stuck: {agent.trouble}", now)]
@@ -233,9 +240,13 @@ class Scaler:
 
     def _adopt(self, agents: list[SeenAgent], now: float) -> list[Effect]:
         for agent in agents:
-            self.instances[agent.name] = instance = Instance(agent.name, Phase.UP, now)
+            phase = Phase.DRAINING if self._is_drained_by_us(agent) else Phase.UP
+            self.instances[agent.name] = instance = Instance(agent.name, phase, now)
             instance.saw(agent, now)
         return [Say("found an agent of ours", {"agent": agent.name, "id": agent.agent_id}) for agent in agents]
+
+    def _is_drained_by_us(self, agent: SeenAgent) -> bool:
+        return agent.is_draining and agent.condition is not Condition.OTHER and agent.name in self.drained
 
     def _note_version(self, version: int) -> list[Effect]:
         before, self._version = self._version, version
@@ -258,7 +269,7 @@ class Scaler:
                 effects.append(Undrain(instance.agent.agent_id))
                 lacking -= 1
         # Those that are being stopped still have their places, and perhaps their machines.
-        num_alive = sum(one.phase is not Phase.STOPPED for one in self.instances.values())
+        num_alive = sum(one.phase is not Phase.STOPPED and not one.is_set_aside for one in self.instances.values())
         num = min(lacking, self.policy.most - num_alive)
         if num <= 0:
             return effects
@@ -268,6 +279,7 @@ class Scaler:
         taken = {agent.name for agent in seen.agents} | self.instances.keys()
         for name in self._free_names(taken, 1 if self.backoff.failures else num):
             self.instances[name] = Instance(name, Phase.LAUNCHING, now)
+            self.drained.discard(name)
             effects += [Say("starting", {"agent": name, "demand": seen.demand, "wanted": self.wanted}), Start(name)]
         return effects
 
@@ -303,6 +315,7 @@ class Scaler:
     def _drain(self, instance: Instance, agent: SeenAgent, now: float) -> list[Effect]:
         instance.enter(Phase.DRAINING, now)
         instance.stop_at = None
+        self.drained.add(instance.name)
         told = {"agent": instance.name, "demand": self.demand, "wanted": self.wanted}
         return [Say("draining", told), Drain(agent.agent_id)]
 

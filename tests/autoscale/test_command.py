@@ -103,6 +103,7 @@ def record_of(scaler: Scaler, now: float, who: str = "autoscale-1") -> Record:
         trouble=scaler.backoff.trouble,
         retry_in_s=max(scaler.backoff.next_start - now, 0),
         held=scaler.held,
+        drained=tuple(scaler.drained),
     )
 
 
@@ -117,6 +118,7 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
         Instance("auto-3", Phase.STOPPING, 99.0, is_known=True),
     )
     before.backoff.fail("quota", 99.0, is_final=False)
+    before.drained = {"auto-2"}
     records = Records(store, "default")
     await records.write(record_of(before, 100.0))
     found = await records.read()
@@ -129,6 +131,7 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
         "auto-2": (Phase.DRAINING, 4990.0, None),
         "auto-3": (Phase.STOPPING, 4999.0, 5000.0),  # it is stopped once more
     }
+    assert after.drained == {"auto-2"}
     assert (after.backoff.failures, after.backoff.next_start) == (1, 5000.0)
     await store.redis.delete(f"{store.pool('default').keys.base}:autoscale")
 

@@ -287,6 +287,35 @@ def test_an_agent_that_an_operator_drains_stays_and_serves_nobody() -> None:
     assert world.phase("auto-2") is Phase.DRAINING
 
 
+def test_one_that_an_operator_drains_leaves_its_place_to_another() -> None:
+    world = World(most=1)
+    world.run("auto-1")
+    world.joins("auto-1", is_draining=True)
+    assert world.look(demand=1) == [Start("auto-2")]
+    world.starts("auto-2")
+    assert world.look(demand=100) == [], "now there are as many as may be"
+
+
+def test_what_we_have_drained_and_forgotten_goes_on_draining() -> None:
+    """Gone for a minute, stopped as far as anybody could see, and back: Redis has kept its drain."""
+    world = World(most=1, ends_with_us=False)
+    world.run("auto-1")
+    world.look(demand=0)
+    world.look(COOLDOWN_S)
+    world.agents.clear()
+    world.look()
+    assert world.look(MISSING_S) == [Stop("auto-1")]
+    world.act(world.scaler.on_stopped("auto-1", world.now))
+    world.look()
+    assert world.scaler.instances == {}
+    world.joins("auto-1", is_draining=True)
+    assert world.look(demand=1) == [Undrain("id-auto-1")], "it is ours to call back"
+    world.joins("auto-1")
+    world.look()
+    world.joins("auto-1", is_draining=True)
+    assert world.look() == [Start("auto-2")], "this drain is an operator's"
+
+
 def test_agents_of_an_earlier_autoscaler_are_found() -> None:
     world = World()
     world.joins("auto-2")
