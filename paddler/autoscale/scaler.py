@@ -284,12 +284,12 @@ class Scaler:
         return effects
 
     def _hold(self, now: float) -> str:
-        instances = self.instances.values()
-        if any(one.is_stuck for one in instances) and not any(one.is_ready for one in instances):
+        useful = [one for one in self.instances.values() if one.is_useful]
+        if any(one.is_stuck for one in useful) and not any(one.is_ready for one in useful):
             return self.backoff.trouble or "an agent is stuck"
         if not self.backoff.is_over(now):
             return self.backoff.trouble
-        if self.backoff.failures and any(one.is_useful and not one.is_ready and not one.is_stuck for one in instances):
+        if self.backoff.failures and any(not one.is_ready and not one.is_stuck for one in useful):
             return f"{self.backoff.trouble}; whether the next one does better is to be seen"
         return ""
 

@@ -296,6 +296,17 @@ def test_one_that_an_operator_drains_leaves_its_place_to_another() -> None:
     assert world.look(demand=100) == [], "now there are as many as may be"
 
 
+def test_one_that_is_stuck_and_drained_by_an_operator_holds_nobody_up() -> None:
+    world = World()
+    world.look(demand=1)
+    world.starts("auto-1", Condition.STUCK, trouble="ModelFileDoesNotExist: nowhere.gguf")
+    world.look()
+    assert world.look(demand=8) == []
+    assert "ModelFileDoesNotExist" in world.scaler.held
+    world.joins("auto-1", Condition.STUCK, is_draining=True)
+    assert world.look(1) == [Start("auto-2")]
+
+
 def test_what_we_have_drained_and_forgotten_goes_on_draining() -> None:
     """Gone for a minute, stopped as far as anybody could see, and back: Redis has kept its drain."""
     world = World(most=1, ends_with_us=False)
