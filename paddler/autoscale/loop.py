@@ -108,6 +108,7 @@ class Autoscaler:
         self._has_looked = asyncio.Event()
         self._looked_at = 0.0
         self._is_blind = False
+        self._has_held_back = False
         self._has_given_up = False
         self._written: tuple[Record, float] | None = None
 
@@ -131,7 +132,7 @@ class Autoscaler:
         """The next one, or `Due` when it is time."""
         now = self._clock.monotonic()
         due = min(self._scaler.next_time(now) or now + self._poll_s, self._looked_at + self._poll_s)
-        if self._is_blind:
+        if self._is_blind or self._has_held_back:
             due = now + RETRY_S
         # What is due may have to wait for Redis, or for the lease.
         due = max(due, self._looked_at + GAP_S)
@@ -165,6 +166,7 @@ class Autoscaler:
 
     async def _look(self) -> None:
         self._looked_at = self._clock.monotonic()
+        self._has_held_back = False
         if not self.lease.is_held or self._scaler.is_stopping:
             return
         try:
@@ -237,6 +239,7 @@ class Autoscaler:
         """Where this one, or the one before, was. What was seen before that is no longer true."""
         now = self._clock.monotonic()
         self._scaler.on_blind(now)
+        self._written = None
         try:
             # So that requests to a pool that no agent has ever been in are accepted, and start one.
             await self._store.add_pool(self._pool)
@@ -257,12 +260,10 @@ class Autoscaler:
     # Acting
 
     async def _act(self, effects: list[Effect]) -> None:
-        starts = [effect.name for effect in effects if isinstance(effect, Start)]
-        if not await self._write_record() and starts:
-            # Whoever comes after us would not know of them.
-            for name in starts:
-                self._scaler.on_not_started(name)
-            effects = [effect for effect in effects if not isinstance(effect, Start)]
+        # Whoever comes after us would not know of it, or is at it. Agents that end with us do so in any case.
+        if not await self._write_record() and not self._scaler.is_stopping:
+            self._hold_back(effects)
+            effects = [effect for effect in effects if isinstance(effect, Say)]
         for effect in effects:
             match effect:
                 case Start(name):
@@ -277,6 +278,14 @@ class Autoscaler:
                     (log.warning if is_problem else log.info)(event, pool=self._pool, **fields)
                 case _:
                     assert_never(effect)
+
+    def _hold_back(self, effects: list[Effect]) -> None:
+        """Who is to drain, or no longer, is told at the next look, as always until it is seen."""
+        now = self._clock.monotonic()
+        for effect in effects:
+            if isinstance(effect, Start | Stop):
+                self._scaler.on_held_back(effect.name, now)
+                self._has_held_back = True
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(doing)
@@ -308,6 +317,8 @@ class Autoscaler:
         """Whether it was heard is seen at the next look, which orders again what was not."""
         try:
             async with self._telling:  # an older order must not come after a newer one
+                if not self.lease.is_held:
+                    return
                 await self._store.pool(self._pool).order(agent_id, order)
         except TROUBLE as error:
             log.warning("an agent could not be told", agent=agent_id, order=order, error=str(error))
@@ -335,7 +346,8 @@ class Autoscaler:
                 await self.lease.give_up()
 
     async def _write_record(self) -> bool:
-        """Whether Redis has it, as far as there was anything new."""
+        """Whether Redis has it, as far as there was anything new, and the lease is held still: writing may wait longer
+        than that lasts."""
         if not self.lease.is_held or self._has_given_up:
             return False
         now = self._clock.monotonic()
@@ -360,12 +372,13 @@ class Autoscaler:
         if self._written is not None and now - self._written[1] < RECORD_S and _is_same(self._written[0], record):
             return True
         try:
-            await self.records.write(record)
+            is_written = await self.records.write(record)
         except TROUBLE as error:
             self._went_blind(error)
             return False
-        self._written = record, now
-        return True
+        if is_written:
+            self._written = record, now
+        return is_written and self.lease.is_held
 
 
 def _is_same(one: Record, other: Record) -> bool:

@@ -6,8 +6,11 @@ twice, and says for how long things have been as they are, since clocks of two m
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 from msgspec import Struct
+from redis.exceptions import WatchError
 
 from paddler.autoscale.instance import Instance, Phase
 from paddler.autoscale.policy import Policy
@@ -16,6 +19,7 @@ from paddler.store.autoscale_keys import autoscale_key, autoscale_lease_key
 from paddler.store.client import Store
 
 RECORD_TTL_S = 86_400
+NUM_TRIES = 3
 
 
 class KeptInstance(Struct, frozen=True, kw_only=True):
@@ -101,10 +105,26 @@ class Records:
         except msgspec.MsgspecError:
             return None
 
-    async def write(self, record: Record) -> None:
-        await self._store.redis.set(self._key, msgspec.json.encode(record), ex=RECORD_TTL_S)
+    async def write(self, record: Record) -> bool:
+        """Whether it is there now: not where another autoscaler holds the lease, or nobody does.
+
+        A transaction and no script, which is not there before a balancer of this version has loaded it."""
+        for _ in range(NUM_TRIES):
+            async with self._store.redis.pipeline() as pipe:
+                await pipe.watch(self.lease_key)
+                if _text(await pipe.get(self.lease_key)) != record.who:
+                    return False
+                pipe.multi()
+                pipe.set(self._key, msgspec.json.encode(record), ex=RECORD_TTL_S)
+                with contextlib.suppress(WatchError):  # we have prolonged it, or somebody else has it
+                    await pipe.execute()
+                    return True
+        return False
 
     async def holder(self) -> str:
         """Which autoscaler acts; empty when none does."""
-        found: bytes | None = await self._store.redis.get(self.lease_key)
-        return (found or b"").decode()
+        return _text(await self._store.redis.get(self.lease_key))
+
+
+def _text(found: bytes | None) -> str:
+    return (found or b"").decode()

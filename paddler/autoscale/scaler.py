@@ -3,8 +3,8 @@
 - **Out**: as soon as more are needed than serve or are coming, first by letting those that drain take requests again.
   One that loads counts, and so does one that is stuck: whatever keeps it would keep the next one, too.
 - **In**: down to the most that was needed within the cooldown. Chosen are those that are stuck, then idle, then load,
-  the newest of them; each is drained, what runs there ends, and only then it is stopped. One that was given up and is back
-  when it is to be stopped again is drained first, too.
+  the newest of them; each is drained, what runs there ends, and only then it is stopped. So is one that was given up
+  and is back when it is to be stopped again.
 - **Failure**: a start that comes to nothing, a crash within `STEADY_S` of being ready, and an agent that gets stuck let
   the next start wait, twice as long each time; then one agent at a time is tried, until one is steady.
 - While nobody can look (`on_blind`) nothing is decided, and no time passes for what is waited for.
@@ -42,7 +42,7 @@ class Scaler:
         """Why no agent is started although one is needed; empty when none is, or it is being started."""
         self.is_stopping = False
         self.drained: set[str] = set()
-        """Names of agents whose drain is ours, not an operator's; Redis keeps it whoever forgets the agent meanwhile."""
+        """Names of agents whose drain is ours, not an operator's: Redis keeps it even if we forget the agent."""
         self._prefix = prefix
         self._name = re.compile(re.escape(prefix) + r"-[1-9]\d*")
         self._ends_with_us = ends_with_us
@@ -121,6 +121,14 @@ class Scaler:
     def on_not_started(self, name: str) -> None:
         """Nobody has tried, nor will."""
         self.instances.pop(name, None)
+
+    def on_held_back(self, name: str, now: float) -> None:
+        """What was to be started or stopped is not: somebody else may act, or nobody can write down what we do."""
+        instance = self.instances.get(name)
+        if instance is not None and instance.phase is Phase.STOPPING:
+            instance.stop_at = now
+        elif instance is not None and instance.phase is Phase.LAUNCHING:
+            self.on_not_started(name)
 
     def on_ended(
         self, name: str, how: str, now: float, *, was_asked: bool = False, is_final: bool = False

@@ -120,7 +120,8 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
     before.backoff.fail("quota", 99.0, is_final=False)
     before.drained = {"auto-2"}
     records = Records(store, "default")
-    await records.write(record_of(before, 100.0))
+    await store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(before, 100.0))
     found = await records.read()
     assert found is not None
     after = scaler_with()
@@ -134,6 +135,22 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
     assert after.drained == {"auto-2"}
     assert (after.backoff.failures, after.backoff.next_start) == (1, 5000.0)
     await store.redis.delete(f"{store.pool('default').keys.base}:autoscale")
+
+
+@pytest.mark.parametrize("holder", ["autoscale-2", None])
+async def test_only_who_holds_the_lease_writes(any_store: Store, holder: str | None) -> None:
+    records = Records(any_store, "default")
+    await any_store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(scaler_with(), 100.0))
+    if holder is None:
+        await any_store.redis.delete(records.lease_key)
+    else:
+        await any_store.redis.set(records.lease_key, holder, px=60_000)
+    late = scaler_with(Instance("auto-1", Phase.LAUNCHING, 95.0))
+    assert not await records.write(record_of(late, 100.0))
+    found = await records.read()
+    assert found is not None
+    assert found.instances == ()
 
 
 async def test_a_record_of_another_version_is_passed_over(store: Store) -> None:
@@ -165,8 +182,8 @@ async def test_the_status_says_why_nothing_is_started(store: Store) -> None:
     scaler.backoff.fail("auto-1 is stuck: ModelFileDoesNotExist: no.gguf", 99.0, is_final=True)
     scaler.held = scaler.backoff.trouble
     records = Records(store, "default")
-    await records.write(record_of(scaler, 100.0))
     await store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(scaler, 100.0))
     shown = " ".join((await run()).output.split())
     for part in (
         "process 7 on h, driver exec",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,11 +13,13 @@ import pytest
 
 from paddler.autoscale.loop import Autoscaler
 from paddler.autoscale.policy import Policy
+from paddler.autoscale.record import Record, Records
 from paddler.autoscale.scaler import Scaler
 from paddler.autoscale.shell import ShellDriver
 from paddler.clock import SystemClock
 from paddler.jobs.gateway import Gateway
 from paddler.jobs.models import Models
+from paddler.metrics.lease import Lease
 from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
 from paddler.wire.agent import Generate
@@ -58,3 +61,66 @@ async def test_a_request_to_a_pool_that_never_had_an_agent_starts_the_first(
         pool = await Models(store, CLOCK).resolve("chat")
         async with await gateway.submit(pool, Generate(prompt="[[tokens=1]]")):
             await wait_until(called.exists, what="an agent is started")
+
+
+async def test_who_loses_the_lease_while_the_record_waits_does_not_act(
+    store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    """By its own clock it holds it still: Redis has given it to another one. That is fenced, and nothing is started."""
+    called = tmp_path / "called"
+    autoscaler = autoscaler_of(store, f"touch {called}")
+    lease = Stolen(store, CLOCK, autoscaler.records.lease_key, autoscaler.who)
+    autoscaler.lease = lease
+    async with running(autoscaler), await gateway.submit("default", Generate(prompt="[[tokens=1]]")):
+        await wait_until(lambda: autoscaler.num_looks >= 3, what="it has looked again and again")
+        assert not called.exists()
+        assert await autoscaler.records.read() is None
+        lease.is_stolen = False
+        await wait_until(called.exists, what="it has the lease")
+        told = json.loads(await store.redis.get(f"{store.pool('default').keys.base}:autoscale"))
+        assert told["who"] == autoscaler.who
+
+
+async def test_who_has_written_for_longer_than_its_lease_does_not_act(
+    store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    called = tmp_path / "called"
+    autoscaler = autoscaler_of(store, f"touch {called}")
+    lease = autoscaler.lease = Lapsing(store, CLOCK, autoscaler.records.lease_key, autoscaler.who)
+
+    class Slow(Records):
+        has_lapsed = 0
+
+        async def write(self, record: Record) -> bool:
+            lease.has_lapsed = await super().write(record) and any(record.instances)
+            self.has_lapsed += lease.has_lapsed
+            return True
+
+    records = autoscaler.records = Slow(store, "default")
+    async with running(autoscaler), await gateway.submit("default", Generate(prompt="[[tokens=1]]")):
+        await wait_until(lambda: records.has_lapsed >= 2, what="it has decided to start an agent, twice")
+        assert not called.exists()
+
+
+class Lapsing(Lease):
+    has_lapsed = False
+
+    @property
+    def is_held(self) -> bool:
+        return not self.has_lapsed and super().is_held
+
+    async def run_once(self) -> None:
+        await super().run_once()
+        self.has_lapsed = False
+
+
+class Stolen(Lease):
+    """Redis gives it to somebody else right after it was ours."""
+
+    is_stolen = True
+
+    async def run_once(self) -> None:
+        await self._store.redis.delete(self._key)
+        await super().run_once()
+        if self.is_stolen:
+            await self._store.redis.set(self._key, "autoscale-other", px=60_000)

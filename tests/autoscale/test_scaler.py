@@ -424,6 +424,24 @@ def test_one_that_somebody_starts_again_is_drained_before_it_is_stopped_again() 
     assert world.look(5) == [Stop("auto-1")], "one that leaves takes nothing, and cannot be drained"
 
 
+def test_what_may_not_be_done_is_decided_anew() -> None:
+    """Another autoscaler acts, or Redis does not take the record."""
+    world = World(ends_with_us=False)
+    assert world.look(demand=1) == [Start("auto-1")]
+    world.scaler.on_held_back("auto-1", world.now)
+    assert world.look() == [Start("auto-1")]
+    world.starts("auto-1")
+    world.look(demand=0)
+    world.look(COOLDOWN_S)
+    world.drained("auto-1")
+    assert world.look() == [Stop("auto-1")]
+    world.scaler.on_held_back("auto-1", world.now)
+    assert world.look() == [Stop("auto-1")]
+    world.scaler.on_held_back("auto-1", world.now)
+    world.joins("auto-1", requests=1)
+    assert world.look() == [Drain("id-auto-1")], "somebody has called it back meanwhile"
+
+
 def test_who_starts_the_autoscaler_again_need_not_wait() -> None:
     world = World()
     world.look(demand=1)
