@@ -75,15 +75,16 @@ def _kept(one: Instance, now: float) -> KeptInstance:
 
 
 def restore(scaler: Scaler, record: Record, now: float) -> None:
-    """Go on with what another autoscaler had begun. What it was starting may have been started; what it was stopping
-    is stopped, once more perhaps."""
+    """Go on with what another autoscaler had begun. What it was starting is started and what it was stopping is
+    stopped, once more perhaps."""
     scaler.instances.clear()
     scaler.drained = set(record.drained)
     for kept in record.instances:
-        phase = Phase.STARTING if kept.phase is Phase.LAUNCHING else kept.phase
-        instance = Instance(kept.name, phase, now - kept.for_s, pid=kept.pid, host=kept.host, is_known=kept.is_known)
-        if phase is Phase.STOPPING:
+        since = now - kept.for_s
+        instance = Instance(kept.name, kept.phase, since, pid=kept.pid, host=kept.host, is_known=kept.is_known)
+        if kept.phase is Phase.STOPPING:
             instance.stop_at = now
+        instance.is_resumed = instance.is_due = kept.phase is Phase.LAUNCHING
         scaler.instances[kept.name] = instance
     if record.failures:
         scaler.backoff.resume(record.failures, record.trouble, now, record.retry_in_s)

@@ -128,7 +128,9 @@ class Scaler:
         if instance is not None and instance.phase is Phase.STOPPING:
             instance.stop_at = now
         elif instance is not None and instance.phase is Phase.LAUNCHING:
-            self.on_not_started(name)
+            instance.is_due = instance.is_resumed
+            if not instance.is_resumed:
+                self.on_not_started(name)
 
     def on_ended(
         self, name: str, how: str, now: float, *, was_asked: bool = False, is_final: bool = False
@@ -188,6 +190,13 @@ class Scaler:
         if agent is not None:
             instance.saw(agent, now)
         match instance.phase:
+            case Phase.LAUNCHING if instance.is_due and agent is None:
+                instance.is_due = False
+                return [Say("starting, as the autoscaler before was", {"agent": instance.name}), Start(instance.name)]
+            case Phase.LAUNCHING if instance.is_due and agent is not None:
+                instance.is_due = False
+                instance.enter(Phase.UP, now)
+                return [Say("is in its pool", {"agent": instance.name, "id": agent.agent_id})]
             case Phase.STARTING if agent is not None:
                 instance.enter(Phase.UP, now)
                 return [Say("is in its pool", {"agent": instance.name, "id": agent.agent_id})]

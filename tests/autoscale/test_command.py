@@ -8,13 +8,15 @@ from collections.abc import Awaitable
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from paddler.autoscale.command import command, environment_of_agents, settings_of
+from paddler.autoscale.effects import Say, Start, Stop
 from paddler.autoscale.instance import Instance, Phase
 from paddler.autoscale.policy import Policy
 from paddler.autoscale.record import Record, Records, kept_instances, restore
 from paddler.autoscale.scaler import Scaler
-from paddler.autoscale.seen import Condition, SeenAgent
+from paddler.autoscale.seen import Condition, Seen, SeenAgent
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
@@ -128,10 +130,18 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
     restore(after, found, 5000.0)
     phases = {one.name: (one.phase, one.since, one.stop_at) for one in after.instances.values()}
     assert phases == {
-        "auto-1": (Phase.STARTING, 4995.0, None),  # it may have been started
+        "auto-1": (Phase.LAUNCHING, 4995.0, None),
         "auto-2": (Phase.DRAINING, 4990.0, None),
         "auto-3": (Phase.STOPPING, 4999.0, 5000.0),  # it is stopped once more
     }
+    decided = after.on_seen(Seen(demand=0), 5000.0)
+    assert [one for one in decided if not isinstance(one, Say)] == [Start("auto-1"), Stop("auto-3")]
+    after.on_held_back("auto-1", 5000.0)
+    assert Start("auto-1") in after.on_seen(Seen(demand=0), 5000.0), "it is not forgotten"
+    after.on_held_back("auto-1", 5000.0)
+    there = structs.replace(agent, name="auto-1")
+    assert Start("auto-1") not in after.on_seen(Seen(demand=0, agents=(there,)), 5000.0)
+    assert after.instances["auto-1"].phase is Phase.UP, "the autoscaler before came to it"
     assert after.drained == {"auto-2"}
     assert (after.backoff.failures, after.backoff.next_start) == (1, 5000.0)
     await store.redis.delete(f"{store.pool('default').keys.base}:autoscale")

@@ -63,6 +63,19 @@ async def test_a_request_to_a_pool_that_never_had_an_agent_starts_the_first(
             await wait_until(called.exists, what="an agent is started")
 
 
+async def test_what_one_was_starting_when_it_ended_the_next_one_starts(
+    store: Store, gateway: Gateway, tmp_path: Path
+) -> None:
+    """The command ends with its autoscaler, and has started nothing yet."""
+    calls = tmp_path / "calls"
+    start = f'echo "$PADDLER_NAME" >>{calls}; [ $(wc -l <{calls}) -gt 1 ] || exec sleep 1000'
+    async with await gateway.submit("default", Generate(prompt="[[tokens=1]]")):
+        async with running(autoscaler_of(store, start)):
+            await wait_until(calls.exists, what="the first one starts it")
+        async with running(autoscaler_of(store, start)):
+            await wait_until(lambda: calls.read_text() == "auto-1\n" * 2, what="the second one does")
+
+
 async def test_who_loses_the_lease_while_the_record_waits_does_not_act(
     store: Store, gateway: Gateway, tmp_path: Path
 ) -> None:
