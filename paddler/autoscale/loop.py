@@ -302,6 +302,8 @@ class Autoscaler:
             launched = await self._driver.start(order)
         except DriverFailed as error:
             self._events.put_nowait(StartFailed(order.name, str(error), error.is_final))
+        except Exception as error:  # no more file descriptors, say: nothing else would ever end this start
+            self._events.put_nowait(StartFailed(order.name, f"{type(error).__name__}: {error}", False))
         else:
             self._events.put_nowait(Started(order.name, launched))
 
@@ -310,6 +312,8 @@ class Autoscaler:
             await self._driver.stop(order)
         except DriverFailed as error:
             self._events.put_nowait(Stopped(order.name, str(error)))
+        except Exception as error:
+            self._events.put_nowait(Stopped(order.name, f"{type(error).__name__}: {error}"))
         else:
             self._events.put_nowait(Stopped(order.name, None))
 

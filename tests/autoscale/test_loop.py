@@ -30,9 +30,11 @@ CLOCK = SystemClock()
 NEVER_S = 3600.0
 
 
-def autoscaler_of(store: Store, start: str, stop: str = "true", *, pool: str = "default") -> Autoscaler:
+def autoscaler_of(
+    store: Store, start: str, stop: str = "true", *, pool: str = "default", environment: dict[str, str] | None = None
+) -> Autoscaler:
     """One agent at most, of one slot; the poll never comes."""
-    driver = ShellDriver(start, stop, os.environ, CLOCK, timeout_s=20, retries=0)
+    driver = ShellDriver(start, stop, environment or os.environ, CLOCK, timeout_s=20, retries=0)
     scaler = Scaler(Policy(least=0, most=1, slots=1), "auto", ends_with_us=False)
     return Autoscaler(store, CLOCK, scaler, driver, pool=pool, driver_name="exec", poll_s=NEVER_S)
 
@@ -74,6 +76,19 @@ async def test_what_one_was_starting_when_it_ended_the_next_one_starts(
             await wait_until(calls.exists, what="the first one starts it")
         async with running(autoscaler_of(store, start)):
             await wait_until(lambda: calls.read_text() == "auto-1\n" * 2, what="the second one does")
+
+
+async def test_a_driver_that_breaks_is_told_and_called_again(store: Store, gateway: Gateway, tmp_path: Path) -> None:
+    """What no driver foresees, as too many open files: here a variable that no command can have."""
+    autoscaler = autoscaler_of(store, "true", environment={"X": "a\0b"})
+    async with running(autoscaler), await gateway.submit("default", Generate(prompt="[[tokens=1]]")):
+
+        async def has_failed() -> Record | None:
+            record = await autoscaler.records.read()
+            return record if record is not None and record.failures > 1 else None
+
+        record = await wait_until(has_failed, what="it has failed twice")
+        assert "auto-1 could not be started: ValueError: embedded null byte" in record.trouble
 
 
 async def test_who_loses_the_lease_while_the_record_waits_does_not_act(
