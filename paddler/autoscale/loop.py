@@ -21,6 +21,7 @@ from paddler.autoscale.scaler import Scaler
 from paddler.autoscale.seen import seen_of
 from paddler.clock import Clock
 from paddler.desired.store import DesiredStates
+from paddler.entrance import Incompatible, look_at
 from paddler.ids import new_process_id
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import Overview
@@ -117,7 +118,7 @@ class Autoscaler:
         self._events.put_nowait(Quit())
 
     async def run(self) -> None:
-        """Until it has been told to end and its agents have ended, if they end with it."""
+        """Until it has been told to end and its agents have ended, if they end with it. Raises `Incompatible`."""
         loops = [asyncio.create_task(one) for one in (self._lead_loop(), self._wake_loop(), self._end_loop())]
         try:
             while not self._scaler.is_done:
@@ -241,6 +242,8 @@ class Autoscaler:
         self._scaler.on_blind(now)
         self._written = None
         try:
+            # One that stood by, or was cut off, may have been left behind by the others.
+            await look_at(self._store, self._pool)
             # So that requests to a pool that no agent has ever been in are accepted, and start one.
             await self._store.add_pool(self._pool)
             record = await self.records.read()
@@ -249,6 +252,9 @@ class Autoscaler:
             self._events.put_nowait(Led())
             await self._clock.sleep(RETRY_S)
             return
+        except Incompatible:
+            await self._give_up()
+            raise
         if record is not None and record.who != self.who:
             restore(self._scaler, record, now)
             for instance in list(self._scaler.instances.values()):
@@ -344,6 +350,9 @@ class Autoscaler:
             return
         log.info("ending", pool=self._pool, agents=len(self._scaler.instances))
         await self._act(self._scaler.on_stop(self._clock.monotonic()))
+        await self._give_up()
+
+    async def _give_up(self) -> None:
         self._has_given_up = True
         with contextlib.suppress(TimeoutError, *TROUBLE):
             async with asyncio.timeout(GOODBYE_S):

@@ -17,6 +17,7 @@ from paddler.autoscale.record import Record, Records
 from paddler.autoscale.scaler import Scaler
 from paddler.autoscale.shell import ShellDriver
 from paddler.clock import SystemClock
+from paddler.entrance import Incompatible
 from paddler.jobs.gateway import Gateway
 from paddler.jobs.models import Models
 from paddler.metrics.lease import Lease
@@ -89,6 +90,21 @@ async def test_a_driver_that_breaks_is_told_and_called_again(store: Store, gatew
 
         record = await wait_until(has_failed, what="it has failed twice")
         assert "auto-1 could not be started: ValueError: embedded null byte" in record.trouble
+
+
+async def test_one_that_stood_by_through_an_upgrade_is_refused(store: Store) -> None:
+    """It was let in, as anybody was then, and acts for the pool only now."""
+    autoscaler = autoscaler_of(store, "true")
+    await store.redis.set(autoscaler.records.lease_key, "autoscale-other", px=60_000)
+    format_key = store.pool("default").keys.format()
+    async with running(autoscaler) as task:
+        await store.redis.hset(format_key, mapping={"number": 9, "oldest": 8, "version": "9.0"})
+        await store.redis.delete(autoscaler.records.lease_key)
+        await asyncio.wait({task}, timeout=30)
+        with pytest.raises(Incompatible, match="beside which none below 8 may work"):
+            task.result()
+    assert await autoscaler.records.holder() == "", "one of another version may act at once"
+    await store.redis.delete(format_key)
 
 
 async def test_who_loses_the_lease_while_the_record_waits_does_not_act(
