@@ -223,7 +223,7 @@ class Autoscaler:
 
     async def _lead_loop(self) -> None:
         told = ""
-        while not self._scaler.is_stopping:
+        while not self._scaler.is_stopping and not self._has_given_up:
             was_held, before = self.lease.is_held, told
             try:
                 await self.lease.run_once()

@@ -219,7 +219,7 @@ class Scaler:
                 return [Stop(instance.name)]
             case Phase.STOPPED if agent is None:
                 del self.instances[instance.name]
-            case Phase.STOPPED if now - instance.since >= STILL_S:
+            case Phase.STOPPED if agent is not None and now - instance.since >= STILL_S:
                 return self._drain(instance, agent, now) if _is_at_work(agent) else self._stop(instance, now)
             case _:
                 pass

@@ -2,62 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from scaler_world import COOLDOWN_S, World
 
-from paddler.autoscale.effects import Drain, Effect, Say, Start, Stop, Undrain
+from paddler.autoscale.effects import Drain, Start, Stop, Undrain
 from paddler.autoscale.instance import STEADY_S, Phase
-from paddler.autoscale.policy import Policy
-from paddler.autoscale.scaler import MISSING_S, STILL_S, Scaler
-from paddler.autoscale.seen import Condition, Seen, SeenAgent
-
-COOLDOWN_S = 60.0
-
-
-class World:
-    """A pool as the scaler is shown it: agents join, load and go as a test says. `now` is seconds."""
-
-    def __init__(self, least: int = 0, most: int = 3, *, ends_with_us: bool = True, **policy: Any) -> None:
-        self.policy = Policy(least=least, most=most, slots=4, cooldown_s=COOLDOWN_S, start_timeout_s=100, **policy)
-        self.scaler = Scaler(self.policy, "auto", ends_with_us=ends_with_us)
-        self.now, self.demand, self.version = 1000.0, 0, 1
-        self.agents: dict[str, SeenAgent] = {}
-        self.said: list[Say] = []
-
-    def act(self, effects: list[Effect]) -> list[Effect]:
-        self.said += [one for one in effects if isinstance(one, Say)]
-        return [one for one in effects if not isinstance(one, Say)]
-
-    def look(self, after_s: float = 0.0, demand: int | None = None) -> list[Effect]:
-        self.now += after_s
-        self.demand = self.demand if demand is None else demand
-        seen = Seen(demand=self.demand, agents=tuple(self.agents.values()), version=self.version)
-        return self.act(self.scaler.on_seen(seen, self.now))
-
-    def joins(self, name: str, condition: Condition = Condition.READY, **fields: Any) -> None:
-        values: dict[str, Any] = {"slots": 4, "requests": 0, "is_ours": True, **fields}
-        self.agents[name] = SeenAgent(agent_id=f"id-{name}", name=name, condition=condition, **values)
-
-    def starts(self, name: str, condition: Condition = Condition.READY, **fields: Any) -> None:
-        """As the driver and the agent would have it."""
-        assert self.act(self.scaler.on_started(name, self.now, pid=1)) == []
-        self.joins(name, condition, **fields)
-
-    def drained(self, name: str) -> None:
-        self.joins(name, self.agents[name].condition, requests=self.agents[name].requests, is_draining=True)
-
-    def run(self, *names: str) -> None:
-        """A pool in which these are ready and steady."""
-        self.demand = 4 * len(names)
-        assert self.look() == [Start(name) for name in names]
-        for name in names:
-            self.starts(name)
-        self.look()
-        assert self.look(STEADY_S) == []
-
-    def phase(self, name: str) -> Phase:
-        return self.scaler.instances[name].phase
+from paddler.autoscale.scaler import MISSING_S, STILL_S
+from paddler.autoscale.seen import Condition
 
 
 def test_the_first_request_starts_one_agent_and_no_more() -> None:
@@ -287,46 +238,6 @@ def test_an_agent_that_an_operator_drains_stays_and_serves_nobody() -> None:
     assert world.phase("auto-2") is Phase.DRAINING
 
 
-def test_one_that_an_operator_drains_leaves_its_place_to_another() -> None:
-    world = World(most=1)
-    world.run("auto-1")
-    world.joins("auto-1", is_draining=True)
-    assert world.look(demand=1) == [Start("auto-2")]
-    world.starts("auto-2")
-    assert world.look(demand=100) == [], "now there are as many as may be"
-
-
-def test_one_that_is_stuck_and_drained_by_an_operator_holds_nobody_up() -> None:
-    world = World()
-    world.look(demand=1)
-    world.starts("auto-1", Condition.STUCK, trouble="ModelFileDoesNotExist: nowhere.gguf")
-    world.look()
-    assert world.look(demand=8) == []
-    assert "ModelFileDoesNotExist" in world.scaler.held
-    world.joins("auto-1", Condition.STUCK, is_draining=True)
-    assert world.look(1) == [Start("auto-2")]
-
-
-def test_what_we_have_drained_and_forgotten_goes_on_draining() -> None:
-    """Gone for a minute, stopped as far as anybody could see, and back: Redis has kept its drain."""
-    world = World(most=1, ends_with_us=False)
-    world.run("auto-1")
-    world.look(demand=0)
-    world.look(COOLDOWN_S)
-    world.agents.clear()
-    world.look()
-    assert world.look(MISSING_S) == [Stop("auto-1")]
-    world.act(world.scaler.on_stopped("auto-1", world.now))
-    world.look()
-    assert world.scaler.instances == {}
-    world.joins("auto-1", is_draining=True)
-    assert world.look(demand=1) == [Undrain("id-auto-1")], "it is ours to call back"
-    world.joins("auto-1")
-    world.look()
-    world.joins("auto-1", is_draining=True)
-    assert world.look() == [Start("auto-2")], "this drain is an operator's"
-
-
 def test_agents_of_an_earlier_autoscaler_are_found() -> None:
     world = World()
     world.joins("auto-2")
@@ -373,73 +284,6 @@ def test_a_stop_that_fails_is_tried_again() -> None:
     world.agents.clear()
     world.look()
     assert world.scaler.instances == {}
-
-
-def test_one_that_comes_back_while_it_is_being_stopped_is_drained_first() -> None:
-    """It was given up without a drain, its stop failed, and it has taken requests since."""
-    world = World(ends_with_us=False)
-    world.run("auto-1")
-    world.agents.clear()
-    world.look()
-    assert world.look(MISSING_S, demand=0) == [Stop("auto-1")]
-    world.act(world.scaler.on_stop_failed("auto-1", "exited with code 1", world.now))
-    world.joins("auto-1", requests=1)
-    assert world.look(5) == [Drain("id-auto-1")]
-    world.drained("auto-1")
-    assert world.look(3600) == [], "its request still runs"
-    world.joins("auto-1", is_draining=True)
-    assert world.look() == [Stop("auto-1")]
-
-
-def test_one_that_comes_too_late_is_drained_before_it_is_stopped_again() -> None:
-    """The stop command takes long, and the agent comes meanwhile."""
-    world = World(ends_with_us=False)
-    world.look(demand=1)
-    world.act(world.scaler.on_started("auto-1", world.now))
-    assert world.look(100) == [Stop("auto-1")]
-    world.joins("auto-1", requests=1)
-    world.look(demand=0)
-    world.act(world.scaler.on_stop_failed("auto-1", "has not ended within 120 s", world.now))
-    assert world.look(5) == [Drain("id-auto-1")]
-    assert world.look(demand=1) == [Undrain("id-auto-1")], "it may as well serve"
-    world.joins("auto-1", requests=1)
-    assert world.look(3600) == []
-    assert world.phase("auto-1") is Phase.UP
-
-
-def test_one_that_somebody_starts_again_is_drained_before_it_is_stopped_again() -> None:
-    world = World(ends_with_us=False)
-    world.run("auto-1")
-    world.look(demand=0)
-    world.look(COOLDOWN_S)
-    world.drained("auto-1")
-    world.look()
-    world.act(world.scaler.on_stopped("auto-1", world.now))
-    world.joins("auto-1", requests=2)
-    assert world.look(STILL_S) == [Drain("id-auto-1")]
-    world.joins("auto-1", Condition.OTHER, is_draining=True)
-    assert world.look() == [Stop("auto-1")]
-    world.act(world.scaler.on_stop_failed("auto-1", "exited with code 1", world.now))
-    world.joins("auto-1", Condition.OTHER)
-    assert world.look(5) == [Stop("auto-1")], "one that leaves takes nothing, and cannot be drained"
-
-
-def test_what_may_not_be_done_is_decided_anew() -> None:
-    """Another autoscaler acts, or Redis does not take the record."""
-    world = World(ends_with_us=False)
-    assert world.look(demand=1) == [Start("auto-1")]
-    world.scaler.on_held_back("auto-1", world.now)
-    assert world.look() == [Start("auto-1")]
-    world.starts("auto-1")
-    world.look(demand=0)
-    world.look(COOLDOWN_S)
-    world.drained("auto-1")
-    assert world.look() == [Stop("auto-1")]
-    world.scaler.on_held_back("auto-1", world.now)
-    assert world.look() == [Stop("auto-1")]
-    world.scaler.on_held_back("auto-1", world.now)
-    world.joins("auto-1", requests=1)
-    assert world.look() == [Drain("id-auto-1")], "somebody has called it back meanwhile"
 
 
 def test_who_starts_the_autoscaler_again_need_not_wait() -> None:
