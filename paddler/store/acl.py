@@ -75,7 +75,7 @@ POOL_SUFFIXES: Mapping[str, str] = {
     ":desired": "r rw r r r",
     ":desired:history": "- rw r r -",
     ":turns": "rw - - r -",
-    ":turns:lost": "rw - - - -",
+    ":turns:lost": "rw - - r -",
     ":answer:*": "w rw - - -",
     ":drained:*": "rw rw rw r rw",
     ":used": "rw rw rw - rw",
