@@ -58,7 +58,8 @@ class Driver(Protocol):
 
     async def start(self, order: Order) -> Launched:
         """Make an agent of that name come into the pool; it may come much later than this returns. Called again for a
-        name only after a stop. Raises `DriverFailed`: there may be something to be stopped none the less."""
+        name only after a stop, or by another autoscaler for what one was starting. Raises `DriverFailed`: there may be
+        something to be stopped none the less."""
         ...
 
     async def stop(self, order: Order) -> None:

@@ -28,7 +28,8 @@ class Phase(StrEnum):
 class Instance(Struct):
     """`since` is when its phase began. `agent` is what was last seen of it; `missing_since` since when it has not been.
     `is_known`: it has been in the pool. `is_undraining`: it is to take requests again. `stop_at`: when to stop it once
-    more. `stuck_id`: the agent whose trouble has been told."""
+    more. `stuck_id`: the agent whose trouble has been told. `is_resumed`: the autoscaler before was starting it, which
+    ended with that; `is_due`: the driver is to be called for it again."""
 
     name: str
     phase: Phase
@@ -43,6 +44,8 @@ class Instance(Struct):
     stop_at: float | None = None
     num_stops: int = 0
     stuck_id: str = ""
+    is_resumed: bool = False
+    is_due: bool = False
 
     def enter(self, phase: Phase, now: float) -> None:
         self.phase, self.since = phase, now
@@ -65,8 +68,14 @@ class Instance(Struct):
         leaves or that an operator drains."""
         if self.phase is not Phase.UP or self.agent is None:
             return self.phase in (Phase.LAUNCHING, Phase.STARTING)
-        is_drained = self.agent.is_draining and not self.is_undraining
-        return not is_drained and self.agent.condition is not Condition.OTHER
+        return not self.is_set_aside and self.agent.condition is not Condition.OTHER
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Somebody else than us drains it, and it stays: it counts for nothing until it is undrained."""
+        if self.phase is not Phase.UP or self.agent is None or self.agent.condition is Condition.OTHER:
+            return False
+        return self.agent.is_draining and not self.is_undraining
 
     @property
     def is_ready(self) -> bool:

@@ -21,6 +21,7 @@ from paddler.autoscale.scaler import Scaler
 from paddler.autoscale.seen import seen_of
 from paddler.clock import Clock
 from paddler.desired.store import DesiredStates
+from paddler.entrance import Incompatible, look_at
 from paddler.ids import new_process_id
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import Overview
@@ -108,6 +109,7 @@ class Autoscaler:
         self._has_looked = asyncio.Event()
         self._looked_at = 0.0
         self._is_blind = False
+        self._has_held_back = False
         self._has_given_up = False
         self._written: tuple[Record, float] | None = None
 
@@ -116,7 +118,7 @@ class Autoscaler:
         self._events.put_nowait(Quit())
 
     async def run(self) -> None:
-        """Until it has been told to end and its agents have ended, if they end with it."""
+        """Until it has been told to end and its agents have ended, if they end with it. Raises `Incompatible`."""
         loops = [asyncio.create_task(one) for one in (self._lead_loop(), self._wake_loop(), self._end_loop())]
         try:
             while not self._scaler.is_done:
@@ -131,7 +133,7 @@ class Autoscaler:
         """The next one, or `Due` when it is time."""
         now = self._clock.monotonic()
         due = min(self._scaler.next_time(now) or now + self._poll_s, self._looked_at + self._poll_s)
-        if self._is_blind:
+        if self._is_blind or self._has_held_back:
             due = now + RETRY_S
         # What is due may have to wait for Redis, or for the lease.
         due = max(due, self._looked_at + GAP_S)
@@ -165,6 +167,7 @@ class Autoscaler:
 
     async def _look(self) -> None:
         self._looked_at = self._clock.monotonic()
+        self._has_held_back = False
         if not self.lease.is_held or self._scaler.is_stopping:
             return
         try:
@@ -220,7 +223,7 @@ class Autoscaler:
 
     async def _lead_loop(self) -> None:
         told = ""
-        while not self._scaler.is_stopping:
+        while not self._scaler.is_stopping and not self._has_given_up:
             was_held, before = self.lease.is_held, told
             try:
                 await self.lease.run_once()
@@ -237,13 +240,21 @@ class Autoscaler:
         """Where this one, or the one before, was. What was seen before that is no longer true."""
         now = self._clock.monotonic()
         self._scaler.on_blind(now)
+        self._written = None
         try:
+            # One that stood by, or was cut off, may have been left behind by the others.
+            await look_at(self._store, self._pool)
+            # So that requests to a pool that no agent has ever been in are accepted, and start one.
+            await self._store.add_pool(self._pool)
             record = await self.records.read()
         except TROUBLE as error:
             self._went_blind(error)
             self._events.put_nowait(Led())
             await self._clock.sleep(RETRY_S)
             return
+        except Incompatible:
+            await self._give_up()
+            raise
         if record is not None and record.who != self.who:
             restore(self._scaler, record, now)
             for instance in list(self._scaler.instances.values()):
@@ -255,12 +266,10 @@ class Autoscaler:
     # Acting
 
     async def _act(self, effects: list[Effect]) -> None:
-        starts = [effect.name for effect in effects if isinstance(effect, Start)]
-        if not await self._write_record() and starts:
-            # Whoever comes after us would not know of them.
-            for name in starts:
-                self._scaler.on_not_started(name)
-            effects = [effect for effect in effects if not isinstance(effect, Start)]
+        # Whoever comes after us would not know of it, or is at it. Agents that end with us do so in any case.
+        if not await self._write_record() and not self._scaler.is_stopping:
+            self._hold_back(effects)
+            effects = [effect for effect in effects if isinstance(effect, Say)]
         for effect in effects:
             match effect:
                 case Start(name):
@@ -275,6 +284,14 @@ class Autoscaler:
                     (log.warning if is_problem else log.info)(event, pool=self._pool, **fields)
                 case _:
                     assert_never(effect)
+
+    def _hold_back(self, effects: list[Effect]) -> None:
+        """Who is to drain, or no longer, is told at the next look, as always until it is seen."""
+        now = self._clock.monotonic()
+        for effect in effects:
+            if isinstance(effect, Start | Stop):
+                self._scaler.on_held_back(effect.name, now)
+                self._has_held_back = True
 
     def _begin(self, doing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(doing)
@@ -291,6 +308,8 @@ class Autoscaler:
             launched = await self._driver.start(order)
         except DriverFailed as error:
             self._events.put_nowait(StartFailed(order.name, str(error), error.is_final))
+        except Exception as error:  # no more file descriptors, say: nothing else would ever end this start
+            self._events.put_nowait(StartFailed(order.name, f"{type(error).__name__}: {error}", False))
         else:
             self._events.put_nowait(Started(order.name, launched))
 
@@ -299,6 +318,8 @@ class Autoscaler:
             await self._driver.stop(order)
         except DriverFailed as error:
             self._events.put_nowait(Stopped(order.name, str(error)))
+        except Exception as error:
+            self._events.put_nowait(Stopped(order.name, f"{type(error).__name__}: {error}"))
         else:
             self._events.put_nowait(Stopped(order.name, None))
 
@@ -306,6 +327,8 @@ class Autoscaler:
         """Whether it was heard is seen at the next look, which orders again what was not."""
         try:
             async with self._telling:  # an older order must not come after a newer one
+                if not self.lease.is_held:
+                    return
                 await self._store.pool(self._pool).order(agent_id, order)
         except TROUBLE as error:
             log.warning("an agent could not be told", agent=agent_id, order=order, error=str(error))
@@ -327,13 +350,17 @@ class Autoscaler:
             return
         log.info("ending", pool=self._pool, agents=len(self._scaler.instances))
         await self._act(self._scaler.on_stop(self._clock.monotonic()))
+        await self._give_up()
+
+    async def _give_up(self) -> None:
         self._has_given_up = True
         with contextlib.suppress(TimeoutError, *TROUBLE):
             async with asyncio.timeout(GOODBYE_S):
                 await self.lease.give_up()
 
     async def _write_record(self) -> bool:
-        """Whether Redis has it, as far as there was anything new."""
+        """Whether Redis has it, as far as there was anything new, and the lease is held still: writing may wait longer
+        than that lasts."""
         if not self.lease.is_held or self._has_given_up:
             return False
         now = self._clock.monotonic()
@@ -353,16 +380,18 @@ class Autoscaler:
             trouble=scaler.backoff.trouble,
             retry_in_s=round(max(scaler.backoff.next_start - now, 0.0), 1),
             held=scaler.held,
+            drained=tuple(sorted(scaler.drained)),
         )
         if self._written is not None and now - self._written[1] < RECORD_S and _is_same(self._written[0], record):
             return True
         try:
-            await self.records.write(record)
+            is_written = await self.records.write(record)
         except TROUBLE as error:
             self._went_blind(error)
             return False
-        self._written = record, now
-        return True
+        if is_written:
+            self._written = record, now
+        return is_written and self.lease.is_held
 
 
 def _is_same(one: Record, other: Record) -> bool:

@@ -6,8 +6,11 @@ twice, and says for how long things have been as they are, since clocks of two m
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 from msgspec import Struct
+from redis.exceptions import WatchError
 
 from paddler.autoscale.instance import Instance, Phase
 from paddler.autoscale.policy import Policy
@@ -16,6 +19,7 @@ from paddler.store.autoscale_keys import autoscale_key, autoscale_lease_key
 from paddler.store.client import Store
 
 RECORD_TTL_S = 86_400
+NUM_TRIES = 3
 
 
 class KeptInstance(Struct, frozen=True, kw_only=True):
@@ -33,7 +37,8 @@ class KeptInstance(Struct, frozen=True, kw_only=True):
 
 class Record(Struct, frozen=True, kw_only=True):
     """`who` is the autoscaler, `at_ms` when it wrote this by its clock. `retry_in_s` is how long no agent is started
-    after the last of `failures`; `held` says why none is although one is needed."""
+    after the last of `failures`; `held` says why none is although one is needed. `drained` are names of agents that
+    autoscalers have drained: not by an operator, then."""
 
     who: str
     host: str
@@ -48,6 +53,7 @@ class Record(Struct, frozen=True, kw_only=True):
     trouble: str = ""
     retry_in_s: float = 0.0
     held: str = ""
+    drained: tuple[str, ...] = ()
 
 
 def kept_instances(scaler: Scaler, now: float) -> tuple[KeptInstance, ...]:
@@ -69,14 +75,16 @@ def _kept(one: Instance, now: float) -> KeptInstance:
 
 
 def restore(scaler: Scaler, record: Record, now: float) -> None:
-    """Go on with what another autoscaler had begun. What it was starting may have been started; what it was stopping
-    is stopped, once more perhaps."""
+    """Go on with what another autoscaler had begun. What it was starting is started and what it was stopping is
+    stopped, once more perhaps."""
     scaler.instances.clear()
+    scaler.drained = set(record.drained)
     for kept in record.instances:
-        phase = Phase.STARTING if kept.phase is Phase.LAUNCHING else kept.phase
-        instance = Instance(kept.name, phase, now - kept.for_s, pid=kept.pid, host=kept.host, is_known=kept.is_known)
-        if phase is Phase.STOPPING:
+        since = now - kept.for_s
+        instance = Instance(kept.name, kept.phase, since, pid=kept.pid, host=kept.host, is_known=kept.is_known)
+        if kept.phase is Phase.STOPPING:
             instance.stop_at = now
+        instance.is_resumed = instance.is_due = kept.phase is Phase.LAUNCHING
         scaler.instances[kept.name] = instance
     if record.failures:
         scaler.backoff.resume(record.failures, record.trouble, now, record.retry_in_s)
@@ -98,10 +106,26 @@ class Records:
         except msgspec.MsgspecError:
             return None
 
-    async def write(self, record: Record) -> None:
-        await self._store.redis.set(self._key, msgspec.json.encode(record), ex=RECORD_TTL_S)
+    async def write(self, record: Record) -> bool:
+        """Whether it is there now: not where another autoscaler holds the lease, or nobody does.
+
+        A transaction and no script, which is not there before a balancer of this version has loaded it."""
+        for _ in range(NUM_TRIES):
+            async with self._store.redis.pipeline() as pipe:
+                await pipe.watch(self.lease_key)
+                if _text(await pipe.get(self.lease_key)) != record.who:
+                    return False
+                pipe.multi()
+                pipe.set(self._key, msgspec.json.encode(record), ex=RECORD_TTL_S)
+                with contextlib.suppress(WatchError):  # we have prolonged it, or somebody else has it
+                    await pipe.execute()
+                    return True
+        return False
 
     async def holder(self) -> str:
         """Which autoscaler acts; empty when none does."""
-        found: bytes | None = await self._store.redis.get(self.lease_key)
-        return (found or b"").decode()
+        return _text(await self._store.redis.get(self.lease_key))
+
+
+def _text(found: bytes | None) -> str:
+    return (found or b"").decode()

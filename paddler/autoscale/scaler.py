@@ -3,7 +3,8 @@
 - **Out**: as soon as more are needed than serve or are coming, first by letting those that drain take requests again.
   One that loads counts, and so does one that is stuck: whatever keeps it would keep the next one, too.
 - **In**: down to the most that was needed within the cooldown. Chosen are those that are stuck, then idle, then load,
-  the newest of them; each is drained, what runs there ends, and only then it is stopped.
+  the newest of them; each is drained, what runs there ends, and only then it is stopped. So is one that was given up
+  and is back when it is to be stopped again.
 - **Failure**: a start that comes to nothing, a crash within `STEADY_S` of being ready, and an agent that gets stuck let
   the next start wait, twice as long each time; then one agent at a time is tried, until one is steady.
 - While nobody can look (`on_blind`) nothing is decided, and no time passes for what is waited for.
@@ -40,6 +41,8 @@ class Scaler:
         self.held = ""
         """Why no agent is started although one is needed; empty when none is, or it is being started."""
         self.is_stopping = False
+        self.drained: set[str] = set()
+        """Names of agents whose drain is ours, not an operator's: Redis keeps it even if we forget the agent."""
         self._prefix = prefix
         self._name = re.compile(re.escape(prefix) + r"-[1-9]\d*")
         self._ends_with_us = ends_with_us
@@ -119,6 +122,16 @@ class Scaler:
         """Nobody has tried, nor will."""
         self.instances.pop(name, None)
 
+    def on_held_back(self, name: str, now: float) -> None:
+        """What was to be started or stopped is not: somebody else may act, or nobody can write down what we do."""
+        instance = self.instances.get(name)
+        if instance is not None and instance.phase is Phase.STOPPING:
+            instance.stop_at = now
+        elif instance is not None and instance.phase is Phase.LAUNCHING:
+            instance.is_due = instance.is_resumed
+            if not instance.is_resumed:
+                self.on_not_started(name)
+
     def on_ended(
         self, name: str, how: str, now: float, *, was_asked: bool = False, is_final: bool = False
     ) -> list[Effect]:
@@ -177,6 +190,13 @@ class Scaler:
         if agent is not None:
             instance.saw(agent, now)
         match instance.phase:
+            case Phase.LAUNCHING if instance.is_due and agent is None:
+                instance.is_due = False
+                return [Say("starting, as the autoscaler before was", {"agent": instance.name}), Start(instance.name)]
+            case Phase.LAUNCHING if instance.is_due and agent is not None:
+                instance.is_due = False
+                instance.enter(Phase.UP, now)
+                return [Say("is in its pool", {"agent": instance.name, "id": agent.agent_id})]
             case Phase.STARTING if agent is not None:
                 instance.enter(Phase.UP, now)
                 return [Say("is in its pool", {"agent": instance.name, "id": agent.agent_id})]
@@ -193,12 +213,14 @@ class Scaler:
                     return [Drain(agent.agent_id)]
                 return [] if agent.requests else self._stop(instance, now)
             case Phase.STOPPING if instance.stop_at is not None and now >= instance.stop_at:
+                if agent is not None and _is_at_work(agent):
+                    return self._drain(instance, agent, now)
                 instance.stop_at = None
                 return [Stop(instance.name)]
             case Phase.STOPPED if agent is None:
                 del self.instances[instance.name]
-            case Phase.STOPPED if now - instance.since >= STILL_S:
-                return self._stop(instance, now)
+            case Phase.STOPPED if agent is not None and now - instance.since >= STILL_S:
+                return self._drain(instance, agent, now) if _is_at_work(agent) else self._stop(instance, now)
             case _:
                 pass
         return []
@@ -218,6 +240,11 @@ class Scaler:
             if agent.is_draining and agent.condition is not Condition.OTHER:
                 return [Undrain(agent.agent_id)]
             instance.is_undraining = False
+        if self._is_drained_by_us(agent):
+            instance.enter(Phase.DRAINING, now)
+            return []
+        if not agent.is_draining:
+            self.drained.discard(agent.name)
         if instance.is_stuck and instance.stuck_id != agent.agent_id:
             instance.stuck_id = agent.agent_id
             return [self._fail(f"{instance.name} is stuck: {agent.trouble}", now)]
@@ -230,9 +257,13 @@ class Scaler:
 
     def _adopt(self, agents: list[SeenAgent], now: float) -> list[Effect]:
         for agent in agents:
-            self.instances[agent.name] = instance = Instance(agent.name, Phase.UP, now)
+            phase = Phase.DRAINING if self._is_drained_by_us(agent) else Phase.UP
+            self.instances[agent.name] = instance = Instance(agent.name, phase, now)
             instance.saw(agent, now)
         return [Say("found an agent of ours", {"agent": agent.name, "id": agent.agent_id}) for agent in agents]
+
+    def _is_drained_by_us(self, agent: SeenAgent) -> bool:
+        return agent.is_draining and agent.condition is not Condition.OTHER and agent.name in self.drained
 
     def _note_version(self, version: int) -> list[Effect]:
         before, self._version = self._version, version
@@ -255,7 +286,7 @@ class Scaler:
                 effects.append(Undrain(instance.agent.agent_id))
                 lacking -= 1
         # Those that are being stopped still have their places, and perhaps their machines.
-        num_alive = sum(one.phase is not Phase.STOPPED for one in self.instances.values())
+        num_alive = sum(one.phase is not Phase.STOPPED and not one.is_set_aside for one in self.instances.values())
         num = min(lacking, self.policy.most - num_alive)
         if num <= 0:
             return effects
@@ -265,16 +296,17 @@ class Scaler:
         taken = {agent.name for agent in seen.agents} | self.instances.keys()
         for name in self._free_names(taken, 1 if self.backoff.failures else num):
             self.instances[name] = Instance(name, Phase.LAUNCHING, now)
+            self.drained.discard(name)
             effects += [Say("starting", {"agent": name, "demand": seen.demand, "wanted": self.wanted}), Start(name)]
         return effects
 
     def _hold(self, now: float) -> str:
-        instances = self.instances.values()
-        if any(one.is_stuck for one in instances) and not any(one.is_ready for one in instances):
+        useful = [one for one in self.instances.values() if one.is_useful]
+        if any(one.is_stuck for one in useful) and not any(one.is_ready for one in useful):
             return self.backoff.trouble or "an agent is stuck"
         if not self.backoff.is_over(now):
             return self.backoff.trouble
-        if self.backoff.failures and any(one.is_useful and not one.is_ready and not one.is_stuck for one in instances):
+        if self.backoff.failures and any(not one.is_ready and not one.is_stuck for one in useful):
             return f"{self.backoff.trouble}; whether the next one does better is to be seen"
         return ""
 
@@ -294,10 +326,15 @@ class Scaler:
         effects: list[Effect] = []
         for instance in going:
             assert instance.agent is not None
-            instance.enter(Phase.DRAINING, now)
-            told = {"agent": instance.name, "demand": self.demand, "wanted": self.wanted}
-            effects += [Say("draining", told), Drain(instance.agent.agent_id)]
+            effects += self._drain(instance, instance.agent, now)
         return effects
+
+    def _drain(self, instance: Instance, agent: SeenAgent, now: float) -> list[Effect]:
+        instance.enter(Phase.DRAINING, now)
+        instance.stop_at = None
+        self.drained.add(instance.name)
+        told = {"agent": instance.name, "demand": self.demand, "wanted": self.wanted}
+        return [Say("draining", told), Drain(agent.agent_id)]
 
     def _stop(self, instance: Instance, now: float) -> list[Effect]:
         instance.enter(Phase.STOPPING, now)
@@ -309,6 +346,12 @@ class Scaler:
         return Say(
             "an agent has not come to serve", {"why": why, "failures": self.backoff.failures, "again_in_s": delay}, True
         )
+
+
+def _is_at_work(agent: SeenAgent) -> bool:
+    """An order to stop would hit requests: it came back after it was given up, or somebody has started it again."""
+    takes_requests = not agent.is_draining and agent.condition is not Condition.OTHER
+    return takes_requests or agent.requests > 0
 
 
 _STANDING = (Phase.STARTING, Phase.UP, Phase.DRAINING)

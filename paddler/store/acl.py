@@ -114,7 +114,7 @@ FILE_KEYS: Mapping[str, str] = {
 
 def _other_keys(prefix: str) -> Iterator[tuple[str, str]]:
     """Patterns of the keys that belong to no pool, in the same columns."""
-    yield pools_key(prefix), "rw rw rw r -"
+    yield pools_key(prefix), "rw rw rw r rw"
     yield worker_key(prefix), "- r rw r -"
     yield process_key(prefix, "*"), "w rw w r w"
     yield upkeep_key(prefix), "- - rw r -"

@@ -34,8 +34,8 @@ MARK_S = 86_400
 
 
 def pools_key(prefix: str) -> str:
-    """set · every pool that ever had an agent or a balancer · agents write, balancers and workers read · no TTL · one
-    member a pool."""
+    """set · every pool that ever had an agent, a balancer or an autoscaler · agents and autoscalers write, balancers
+    and workers read · no TTL · one member a pool."""
     return f"{prefix}:pools"
 
 

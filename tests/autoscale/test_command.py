@@ -8,13 +8,15 @@ from collections.abc import Awaitable
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from paddler.autoscale.command import command, environment_of_agents, settings_of
+from paddler.autoscale.effects import Say, Start, Stop
 from paddler.autoscale.instance import Instance, Phase
 from paddler.autoscale.policy import Policy
 from paddler.autoscale.record import Record, Records, kept_instances, restore
 from paddler.autoscale.scaler import Scaler
-from paddler.autoscale.seen import Condition, SeenAgent
+from paddler.autoscale.seen import Condition, Seen, SeenAgent
 from paddler.store.client import Store
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +105,7 @@ def record_of(scaler: Scaler, now: float, who: str = "autoscale-1") -> Record:
         trouble=scaler.backoff.trouble,
         retry_in_s=max(scaler.backoff.next_start - now, 0),
         held=scaler.held,
+        drained=tuple(scaler.drained),
     )
 
 
@@ -117,20 +120,47 @@ async def test_the_next_autoscaler_goes_on_where_this_one_was(store: Store) -> N
         Instance("auto-3", Phase.STOPPING, 99.0, is_known=True),
     )
     before.backoff.fail("quota", 99.0, is_final=False)
+    before.drained = {"auto-2"}
     records = Records(store, "default")
-    await records.write(record_of(before, 100.0))
+    await store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(before, 100.0))
     found = await records.read()
     assert found is not None
     after = scaler_with()
     restore(after, found, 5000.0)
     phases = {one.name: (one.phase, one.since, one.stop_at) for one in after.instances.values()}
     assert phases == {
-        "auto-1": (Phase.STARTING, 4995.0, None),  # it may have been started
+        "auto-1": (Phase.LAUNCHING, 4995.0, None),
         "auto-2": (Phase.DRAINING, 4990.0, None),
         "auto-3": (Phase.STOPPING, 4999.0, 5000.0),  # it is stopped once more
     }
+    decided = after.on_seen(Seen(demand=0), 5000.0)
+    assert [one for one in decided if not isinstance(one, Say)] == [Start("auto-1"), Stop("auto-3")]
+    after.on_held_back("auto-1", 5000.0)
+    assert Start("auto-1") in after.on_seen(Seen(demand=0), 5000.0), "it is not forgotten"
+    after.on_held_back("auto-1", 5000.0)
+    there = structs.replace(agent, name="auto-1")
+    assert Start("auto-1") not in after.on_seen(Seen(demand=0, agents=(there,)), 5000.0)
+    assert after.instances["auto-1"].phase is Phase.UP, "the autoscaler before came to it"
+    assert after.drained == {"auto-2"}
     assert (after.backoff.failures, after.backoff.next_start) == (1, 5000.0)
     await store.redis.delete(f"{store.pool('default').keys.base}:autoscale")
+
+
+@pytest.mark.parametrize("holder", ["autoscale-2", None])
+async def test_only_who_holds_the_lease_writes(any_store: Store, holder: str | None) -> None:
+    records = Records(any_store, "default")
+    await any_store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(scaler_with(), 100.0))
+    if holder is None:
+        await any_store.redis.delete(records.lease_key)
+    else:
+        await any_store.redis.set(records.lease_key, holder, px=60_000)
+    late = scaler_with(Instance("auto-1", Phase.LAUNCHING, 95.0))
+    assert not await records.write(record_of(late, 100.0))
+    found = await records.read()
+    assert found is not None
+    assert found.instances == ()
 
 
 async def test_a_record_of_another_version_is_passed_over(store: Store) -> None:
@@ -162,8 +192,8 @@ async def test_the_status_says_why_nothing_is_started(store: Store) -> None:
     scaler.backoff.fail("auto-1 is stuck: ModelFileDoesNotExist: no.gguf", 99.0, is_final=True)
     scaler.held = scaler.backoff.trouble
     records = Records(store, "default")
-    await records.write(record_of(scaler, 100.0))
     await store.redis.set(records.lease_key, "autoscale-1", px=60_000)
+    assert await records.write(record_of(scaler, 100.0))
     shown = " ".join((await run()).output.split())
     for part in (
         "process 7 on h, driver exec",

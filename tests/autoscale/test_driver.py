@@ -116,7 +116,12 @@ async def test_the_end_of_a_process_is_noticed() -> None:
     driver = local()
     launched = await driver.start(named("auto-1"))
     found = local()
-    assert found.adopt("auto-1", launched.host, launched.pid) is Kinship.OURS
+
+    def is_found() -> bool:
+        return found.adopt("auto-1", launched.host, launched.pid) is Kinship.OURS
+
+    # A program has begun, by what its parent can tell, a moment before /proc has its command line.
+    await wait_until(is_found, what="it is ours")
     assert launched.pid is not None
     os.kill(launched.pid, signal.SIGKILL)
     assert await driver.ended.get() == Ended("auto-1", -signal.SIGKILL)

@@ -169,6 +169,7 @@ def may(admin: redis.Redis, user: str, *call: str) -> bool:
         (AUTOSCALE, ("XREAD", "BLOCK", "1", "STREAMS", POOL.demand(), POOL.demand_batch(), "0-0", "0-0")),
         (AUTOSCALE, ("FCALL", "f", "1", f"{POOL.base}:autoscale:lease")),
         (AUTOSCALE, ("FCALL", "f", "1", POOL.base)),
+        (AUTOSCALE, ("SADD", f"{DEFAULT_PREFIX}:pools", "chat")),
     ],
 )
 def test_what_each_may_do(admin: redis.Redis, user: str, call: tuple[str, ...]) -> None:
