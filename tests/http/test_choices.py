@@ -76,7 +76,8 @@ async def test_a_model_computes_the_prompt_of_all_choices_once(balancer: HttpBal
     assert made.usage is not None
     num_prompt = made.usage.prompt_tokens
     assert num_prompt > 150
-    assert sum(sizes) < num_prompt + 100, "the first has all of it, the others the end of it and their answers"
+    # The first has all of it, the others their ends; who comes between two of its chunks may compute one of them anew.
+    assert sum(sizes) < 2 * num_prompt + 100, "not four times"
     assert 4 <= made.usage.completion_tokens <= 20
     assert len({choice.message.content for choice in made.choices}) == 4
 
