@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from up_harness import is_alive
@@ -40,8 +41,8 @@ STOP = 'pid=$(cat {}"$PADDLER_NAME") || exit 0; kill $pid; while kill -0 $pid; d
 Make = Callable[[tuple[str, ...]], Driver]
 
 
-def named(name: str, **seen: object) -> Order:
-    return Order(name=name, wanted=1, **seen)  # type: ignore[arg-type]
+def named(name: str, **seen: Any) -> Order:
+    return Order(name=name, wanted=1, **seen)
 
 
 @pytest.fixture(params=["local", "exec"])
