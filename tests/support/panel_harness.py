@@ -153,6 +153,8 @@ class Screen:
     def set_theme(self, theme: str) -> None:
         """`light` or `dark`, as the system has it; nothing moves, so that a screenshot shows no colour under way."""
         self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
+        # A colour that is inherited changes a frame after its parent's: texts would be seen in those of before.
+        self.page.evaluate("async () => { for (let n = 0; n < 12; n++) await new Promise(requestAnimationFrame) }")
 
     def shoot_all(self, name: str) -> None:
         """Screenshots of the whole page at both widths, light and dark, into `tests/panel/shots`; checks that nothing
