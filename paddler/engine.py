@@ -49,6 +49,8 @@ class Job(Struct, frozen=True, kw_only=True):
     num_foreign: int = 0
     """Tokens behind `resume_text` that were not of the engine's vocabulary."""
     resume_format: TextFormat | None = None
+    peers: tuple[str, ...] = ()
+    """Addresses of agents whose KV cache may hold what its prompt begins with."""
 
     @property
     def num_resumed(self) -> int:

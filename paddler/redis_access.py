@@ -5,7 +5,6 @@ from __future__ import annotations
 from paddler.certificates import Named, check_authorities, check_pair
 from paddler.store.location import Location, Login
 
-
 FLAGS = ("--redis-password-file", "--redis-tls-ca", "--redis-tls-cert", "--redis-tls-key")
 
 

@@ -52,8 +52,8 @@ class Lane(Struct, frozen=True, kw_only=True):
     it had in its cache. `saved_tokens` have left the cache and are in its host memory, `restored_tokens` have come back
     from there since its start. Its KV cache, of `context_size` cells, holds `held_tokens` tokens of `held_sequences`
     sequences that run or have ended, of the latter `max_parked` at most. `lease_ms` is the length of its lease, None of
-    one that does not tell. At `kv_url` other agents get what its KV cache holds, and at `restore` tokens/s, as measured, it
-    gets what others hold. `format` is that of its messages and keys (`paddler.store.format`)."""
+    one that does not tell. At `kv_url` other agents get what its KV cache holds; what others hold it gets
+    at `restore` tokens/s, as measured. `format` is that of its messages and keys (`paddler.store.format`)."""
 
     agent: str
     name: str

@@ -336,8 +336,8 @@ class PoolScripts:
         is_shared: bool = False,
         now_ms: float = 0,
     ) -> bool:
-        """Publish what the agent's KV cache holds from now on (hashes of prefix chains), and with `is_shared` the shared
-        store as well. False: its lease is over."""
+        """Publish what the agent's KV cache holds from now on (hashes of prefix chains), and with `is_shared` the store
+        that the fleet shares. False: its lease is over."""
         arguments = (agent_id, ttl_ms, int(is_shared), len(added), *added, *removed)
         return await self._call("hold", now_ms, *arguments) == 1
 

@@ -1,4 +1,4 @@
-"""Which agents a request's taker is told of: those that hold more of its beginning than it does. Valkey 9, Redis 7.0."""
+"""Which agents a request's taker is told of: those that hold more of its beginning. Valkey 9, Redis 7.0."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ from paddler.routing.policy import (
     Why,
     choose,
     match,
-    promotions,
     prefill_ms,
+    promotions,
     steal_after_ms,
     window,
 )

@@ -1,8 +1,8 @@
 """What goes between two agents: names there, packed blocks back.
 
 `POST /kv/blocks`, with a MessagePack array of names as its body and a pass (`passes.py`). The answer is a stream of
-blocks, each behind its length (big endian, 4 bytes), in the order of the names and up to the first that is missing; then
-a length of 0, without which something was cut off.
+blocks, each behind its length (big endian, 4 bytes), in the order of the names and up to the first that is missing;
+then a length of 0, without which something was cut off.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ FIRST_SHARE = 0.5
 """Of the deadline, until the first of two has begun to answer."""
 CONNECT_S = 0.5
 AWAY_S = 5.0
-"""A peer that did not give what it was asked for is not asked for so long. Others are: one that was killed must not have
-the whole tier left out, so none of this is a `TierUnavailable`."""
+"""A peer that did not give what it was asked for is not asked for so long. Others are: one that was killed must not
+have the whole tier left out, so none of this is a `TierUnavailable`."""
 READ_BYTES = 256 * 1024
 MAX_REFUSAL_BYTES = 200
 
@@ -58,9 +58,8 @@ class PeerTier:
             found: list[bytes] = []
             try:
                 for packed in self._ask(url, encode_names(names), first_end, end):
-                    found.append(packed)
+                    found.append(packed)  # noqa: PERF402  # what came before an error is kept
             except (OSError, http.client.HTTPException, ValueError) as error:
-                # What came whole before that is of use all the same.
                 log.warning("a peer did not give what it was asked for", peer=url, error=repr(error), got=len(found))
                 self._away[url] = self._clock.monotonic() + AWAY_S
             if found:

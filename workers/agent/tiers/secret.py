@@ -1,8 +1,8 @@
 """The fleet's secret: what keys the names of saved states, their envelope, and what agents ask of each other.
 
-32 random bytes in the queue's Redis, of one pool: who may read them there may read the prompts themselves. They are made
-once, by the first agent that saves anything. Should Redis lose them, states of before are never found again, and new
-ones are saved under new names.
+32 random bytes in the queue's Redis, of one pool: who may read them there may read the prompts themselves. They are
+made once, by the first agent that saves anything. Should Redis lose them, states of before are never found again, and
+new ones are saved under new names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What other agents may have of this one's saved states (`block_stream.py`), on `--kv-addr`, in the agent's event loop.
 
-Nothing of it may hold up a token: blocks are got and packed in a thread, one at a time for all who ask, so that they take
-turns block by block; they are written in pieces, after each of which the loop does what else there is; and all together
-they get no more bytes a second than leave a machine its memory's bandwidth.
+Nothing of it may hold up a token: blocks are got and packed in a thread, one at a time for all who ask, so that they
+take turns block by block; they are written in pieces, after each of which the loop does what else there is; and all
+together they get no more bytes a second than leave a machine its memory's bandwidth.
 """
 
 from __future__ import annotations
