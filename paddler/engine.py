@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from paddler.issues import Issue, IssueKind
 from paddler.model_facts import ModelFacts
+from paddler.tier_stats import TierStats
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
@@ -181,6 +182,11 @@ class Engine(Protocol):
     @property
     def saved(self) -> Saved | None:
         """None: nothing is saved. From any thread."""
+        ...
+
+    @property
+    def tiers(self) -> tuple[TierStats, ...]:
+        """What lies behind the KV cache, the nearest first; (): nothing. From any thread."""
         ...
 
     @property

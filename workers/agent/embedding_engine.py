@@ -104,6 +104,10 @@ class EmbeddingEngine:
         return None
 
     @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - self._embedder.num_jobs - self._answerer.num_jobs - len(self._rejected)
 

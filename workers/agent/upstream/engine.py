@@ -143,6 +143,10 @@ class UpstreamEngine:
         return None
 
     @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
     def num_free_slots(self) -> int:
         return self._info.slots_total - len(self._jobs)
 
