@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from paddler.clock import Clock
 from paddler.cores import num_usable_cores
-from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted, Saved
+from paddler.engine import Done, Event, Job, NoFreeSlot, Pinned, Preempted, Saved
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
 from paddler.wire.agent import Embed, Generate, Rerank
@@ -105,6 +105,13 @@ class LlamaEngine:
     @property
     def saved(self) -> Saved | None:
         return self._kv.saved
+
+    @property
+    def pinned(self) -> tuple[Pinned, ...] | None:
+        return self._kv.pinned
+
+    def unpin(self, request_id: str) -> list[Event]:
+        return list(self._kv.unpin(request_id))
 
     @property
     def num_free_slots(self) -> int:

@@ -11,7 +11,7 @@ As llama.cpp's server keeps whole prompts in host memory; here in blocks, as vLL
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from msgspec import Struct
@@ -75,6 +75,20 @@ class SavedStates:
         """Of each request the block that it owns."""
         self._used: OrderedDict[int, tuple[str, Block]] = OrderedDict()
         """By identity, the least recently used first; a block is always behind those that need it."""
+        self._pinned: set[int] = set()
+        """Blocks, by identity, that go after all others."""
+
+    def pin(self, wanted: Iterable[tuple[str, TokenArray]]) -> None:
+        """Of all blocks those go last, from now on, that these tokens of a scope lead to. To be said again when some of
+        them were saved."""
+        self._pinned.clear()
+        for scope, tokens in wanted:
+            block = self._roots.get(scope)
+            while block is not None and block.end < len(tokens):
+                child, num = _best(block, tokens[block.end :])
+                if child is not None:
+                    self._pinned.add(id(child))
+                block = child if child is not None and num == len(child.tokens) else None
 
     def reach(self, scope: str, tokens: TokenArray, start: int) -> list[Part]:
         """What leads on from position `start`, whose tokens before it are at hand: parts in order, without a gap. Empty
@@ -198,17 +212,23 @@ class SavedStates:
     def _shrink(self) -> list[Kept]:
         told: list[Kept] = []
         while self._used:
-            scope, block = next(iter(self._used.values()))
+            scope, block = self._next()
             if self.num_bytes <= self.max_bytes and (block.state is not None or block.children):
                 break
             told += self.drop(scope, block)
         return told
+
+    def _next(self) -> tuple[str, Block]:
+        """Who goes first."""
+        loose = (one for one in self._used.values() if id(one[1]) not in self._pinned)
+        return next(loose, None) or next(iter(self._used.values()))
 
     def _remove(self, scope: str, block: Block) -> list[Kept]:
         above = block.parent
         assert above is not None
         self._forget(block)
         self._used.pop(id(block), None)
+        self._pinned.discard(id(block))
         key = block.tokens[:FIRST].tobytes()
         above.children[key].remove(block)
         if not above.children[key]:
