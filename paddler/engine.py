@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from paddler.issues import Issue, IssueKind
 from paddler.model_facts import ModelFacts
+from paddler.tier_stats import TierStats
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
@@ -198,6 +199,11 @@ class Engine(Protocol):
     @property
     def pinned(self) -> tuple[Pinned, ...] | None:
         """None: it keeps nothing that has ended, or cannot say what. From any thread."""
+        ...
+
+    @property
+    def tiers(self) -> tuple[TierStats, ...]:
+        """What lies behind the KV cache, the nearest first; (): nothing. From any thread."""
         ...
 
     @property

@@ -118,6 +118,10 @@ class ScriptedEngine:
         return []
 
     @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - len(self._started) - len(self._running)
 

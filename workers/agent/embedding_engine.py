@@ -113,6 +113,10 @@ class EmbeddingEngine:
         return []
 
     @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - self._embedder.num_jobs - self._answerer.num_jobs - len(self._rejected)
 

@@ -10,6 +10,7 @@ from paddler.cores import num_usable_cores
 from paddler.engine import Done, Event, Job, NoFreeSlot, Pinned, Preempted, Saved
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
+from paddler.tier_stats import TierStats
 from paddler.wire.agent import Embed, Generate, Rerank
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.answerer import Answerer
@@ -112,6 +113,11 @@ class LlamaEngine:
 
     def unpin(self, request_id: str) -> list[Event]:
         return list(self._kv.unpin(request_id))
+
+    @property
+    def tiers(self) -> tuple[TierStats, ...]:
+        saved = self.saved
+        return () if saved is None else (TierStats("ram", num_tokens=saved.num_restored, num_bytes=saved.num_bytes),)
 
     @property
     def num_free_slots(self) -> int:

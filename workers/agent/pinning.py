@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing
 
 from msgspec import Struct
@@ -45,6 +45,7 @@ RECOUNT_S = 3600.0
 TURN_MS = 10_000
 """A prefix that nobody renews the turn of is computed by the next."""
 SHARED_TIERS = ("shared", "peer")
+TIERS = ("disk", *SHARED_TIERS)
 
 
 class Refused(Exception):
@@ -153,7 +154,7 @@ class Pinning:
 
     async def preload(self, timeout_s: float) -> None:
         """Before it takes requests, what its tiers give within this time; nothing without tiers."""
-        if not self._has_tiers(()):
+        if not self._has_tiers(TIERS):
             return
         with contextlib.suppress(TimeoutError, *TROUBLE):
             async with asyncio.timeout(timeout_s):
@@ -372,10 +373,8 @@ class Pinning:
         held = standing.get(one.request_id)
         return held is not None and held.num_resident >= len(one.tokens or ())
 
-    def _has_tiers(self, names: Iterable[str]) -> bool:
-        """Whether there is a tier, one of these names if any are given."""
-        tiers = {one.tier for one in getattr(self._engine.engine, "tiers", ())}
-        return bool(tiers & set(names)) if names else bool(tiers)
+    def _has_tiers(self, names: Collection[str]) -> bool:
+        return any(one.tier in names for one in self._engine.engine.tiers)
 
     def _unpin(self, request_ids: Iterable[str]) -> None:
         for request_id in filter(None, request_ids):

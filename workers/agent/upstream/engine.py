@@ -152,6 +152,10 @@ class UpstreamEngine:
         return []
 
     @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
     def num_free_slots(self) -> int:
         return self._info.slots_total - len(self._jobs)
 
