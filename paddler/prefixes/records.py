@@ -78,4 +78,5 @@ def encode_record(record: Record) -> bytes:
 def decode_prefix(name: str, entry: bytes) -> Prefix:
     """From an entry of the hash `prefixes`. Raises `msgspec.MsgspecError`."""
     version, _, rest = entry.partition(b" ")
-    return Prefix(name=name, version=int(version), record=_record.decode(rest.partition(b" ")[2]))
+    record = _record.decode(rest.partition(b" ")[2])
+    return Prefix(name=name, version=msgspec.json.decode(version, type=int), record=record)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing
 
+import msgspec
 from msgspec import Struct
 
 from paddler.clock import Clock
@@ -45,7 +46,7 @@ RECOUNT_S = 3600.0
 TURN_MS = 10_000
 """A prefix that nobody renews the turn of is computed by the next."""
 SHARED_TIERS = ("shared", "peer")
-TIERS = ("disk", *SHARED_TIERS)
+OWN_TIERS = ("disk", *SHARED_TIERS)
 
 
 class Refused(Exception):
@@ -99,7 +100,7 @@ class Pinning:
         self._hits: Counter[str] = Counter()
         self._number = 0
         self._told = False
-        """Whether the agent's hash says of any."""
+        """The agent's hash says of some, and has to say when there are none any more."""
         engine.on_template = self._recount
 
     # What the loop tells it
@@ -133,10 +134,10 @@ class Pinning:
             self._begun[request_id] = alike
 
     def fields(self) -> Mapping[str, bytes]:
-        """Of the agent's hash; nothing while nothing is pinned."""
+        """Of the agent's hash; nothing before anything was pinned."""
         if not self._kept and not self._told:
             return {}
-        self._told = bool(self._kept)
+        self._told = True
         standing = {one.request_id: one for one in self._engine.engine.pinned or ()}
         return {"pinned": encode_held(self._held(one, standing) for one in self._kept.values())}
 
@@ -154,9 +155,9 @@ class Pinning:
 
     async def preload(self, timeout_s: float) -> None:
         """Before it takes requests, what its tiers give within this time; nothing without tiers."""
-        if not self._has_tiers(TIERS):
+        if not self._has_tiers(OWN_TIERS):
             return
-        with contextlib.suppress(TimeoutError, *TROUBLE):
+        with contextlib.suppress(TimeoutError, msgspec.MsgspecError, *TROUBLE):
             async with asyncio.timeout(timeout_s):
                 self._wanted = await self._prefixes.read(self._pool)
                 while await self._keep_next():
@@ -190,7 +191,7 @@ class Pinning:
                 log.info("a prefix is not pinned any more", prefix=name, version=one.prefix.version)
         for name, prefix in wanted.items():
             if name not in self._kept:
-                self._kept[name] = Kept(prefix, older=[])
+                self._kept[name] = Kept(prefix)
 
     def _next(self) -> Kept | None:
         """What is to be made resident, or counted again, now: the longest pinned first."""
@@ -224,7 +225,10 @@ class Pinning:
 
     async def _make_resident(self, one: Kept) -> None:
         if one.content is None:
-            one.content = await self._prefixes.content(self._pool, one.prefix.name)
+            try:
+                one.content = await self._prefixes.content(self._pool, one.prefix.name)
+            except msgspec.MsgspecError as error:
+                raise Refused(f"this version of Paddler cannot read it: {error}") from None
             if one.content is None:
                 raise GaveWay
         now = self._clock.monotonic()
