@@ -30,15 +30,19 @@ async def follow(
     news = asyncio.Event()
     listening = asyncio.create_task(_listen(store, channel, news, clock))
     last: list[T] = []
+    said = ""
     try:
         while True:
             news.clear()
             try:
                 found = await read()
             except (msgspec.MsgspecError, *TROUBLE) as error:
-                log.warning("cannot read what is followed", what=what, channel=channel, error=str(error))
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("cannot read what is followed", what=what, channel=channel, error=said)
                 await clock.sleep(RETRY_S)
                 continue
+            said = ""
             # Not only upwards: a Redis that has crashed may have forgotten the last version.
             if [found] != last:
                 last = [found]
