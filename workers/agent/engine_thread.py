@@ -82,6 +82,10 @@ class EngineThread:
     def cancel(self, request_id: str) -> None:
         self._commands.put(Cancel(request_id))
 
+    def is_giving_way(self, request_id: str) -> bool:
+        """Whether this job that `is_pinned` has a slot."""
+        return request_id in self._giving_way
+
     def unpin(self, request_id: str) -> None:
         self._commands.put(Unpin(request_id))
 

@@ -11,26 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import aclosing
 
 import msgspec
-from msgspec import Struct
 
 from paddler.clock import Clock
 from paddler.engine import Done, Event, Job, Pinned, Preempted, Rejected, Retained
 from paddler.ids import new_process_id
 from paddler.logs import get_logger
-from paddler.prefixes.records import Held, Prefix, State, encode_held
+from paddler.prefixes.records import Prefix, encode_held
 from paddler.prefixes.store import Prefixes
 from paddler.store.client import TROUBLE
 from paddler.wire.agent import CountTokens, Generate, Payload, Sampling
 from paddler.wire.answers import Counted, decode_answer
 from paddler.wire.balancer import FinishReason
 from workers.agent.engine_thread import EngineThread
-from workers.agent.pin_probes import begins_with, common, probes
-from workers.agent.tiers.contract import PUBLIC_SCOPE
+from workers.agent.pin_hits import Hits
+from workers.agent.pin_probes import common, probes
+from workers.agent.pinned_prefix import AGAIN_S, Kept
 
 log = get_logger(__name__)
 
@@ -38,9 +37,6 @@ SHARE = 2
 """Pinned prefixes take a half of the context at most: conversations need the rest."""
 WAKE_S = 1.0
 """Hits are written as often, and what is to be tried again is looked for."""
-AGAIN_S = 2.0
-MAX_AGAIN_S = 300.0
-"""What gave way, or was evicted by running requests, is tried again so much later, and later each time."""
 RECOUNT_S = 3600.0
 """Templates write the date: so often it is looked whether a prefix is still made of the same tokens."""
 TURN_MS = 10_000
@@ -57,31 +53,6 @@ class GaveWay(Exception):
     """Others needed the slot; later."""
 
 
-class Kept(Struct, eq=False):
-    """One prefix. `content` is what was pinned; `tokens` what it is here, None before that was counted. `request_id` is
-    the job that made it resident, or tries to, `older` those before it, which are unpinned when that has ended."""
-
-    prefix: Prefix
-    content: Generate | None = None
-    tokens: tuple[int, ...] | None = None
-    request_id: str = ""
-    older: list[str] = []
-    is_computing: bool = False
-    refusal: str = ""
-    try_at: float = 0.0
-    num_losses: int = 0
-    counted_at: float = 0.0
-
-    def lost(self, now: float) -> None:
-        """Others had it give way."""
-        self.try_at = now + min(AGAIN_S * 2**self.num_losses, MAX_AGAIN_S)
-        self.num_losses += 1
-
-    @property
-    def scope(self) -> str:
-        return PUBLIC_SCOPE if self.prefix.tenant is None else self.prefix.tenant
-
-
 class Pinning:
     """Of one engine. `take` sees its events first; `run_follow_once` and `run_keep_once` are its loops."""
 
@@ -96,8 +67,7 @@ class Pinning:
         self._changed = asyncio.Event()
         self._ends: dict[str, asyncio.Future[Event]] = {}
         self._ours: set[str] = set()
-        self._begun: dict[str, tuple[Kept, ...]] = {}
-        self._hits: Counter[str] = Counter()
+        self._hits = Hits(prefixes, pool)
         self._number = 0
         self._told = False
         """The agent's hash says of some, and has to say when there are none any more."""
@@ -112,34 +82,22 @@ class Pinning:
             if event.request_id in self._ours:
                 self._hear(event)
                 continue
-            if isinstance(event, Done):
-                self._count(event)
-            elif isinstance(event, Rejected | Preempted):
-                self._begun.pop(event.request_id, None)
+            self._hits.saw(event)
             others.append(event)
         return others
 
     def began(self, request_id: str, payload: Payload) -> None:
-        """A request starts: its hit is counted when it ends."""
-        if not self._kept or not isinstance(payload, Generate):
-            return
-        alike = tuple(
-            one
-            for one in self._kept.values()
-            if one.content is not None
-            and one.prefix.tenant in (None, payload.cache_scope)
-            and begins_with(payload, one.content)
-        )
-        if alike:
-            self._begun[request_id] = alike
+        """A request starts: if it is a hit, that is counted when it ends."""
+        self._hits.began(request_id, payload, self._kept.values())
 
     def fields(self) -> Mapping[str, bytes]:
         """Of the agent's hash; nothing before anything was pinned."""
         if not self._kept and not self._told:
             return {}
         self._told = True
-        standing = {one.request_id: one for one in self._engine.engine.pinned or ()}
-        return {"pinned": encode_held(self._held(one, standing) for one in self._kept.values())}
+        standing, is_running = self._standing, self._engine.is_giving_way
+        held = [one.held(standing, is_computing=is_running(one.request_id)) for one in self._kept.values()]
+        return {"pinned": encode_held(held)}
 
     # Steps
 
@@ -150,7 +108,7 @@ class Pinning:
                 self._wanted = found
                 self._changed.set()
                 for one in self._kept.values():
-                    if one.is_computing and one.prefix not in found:
+                    if one.is_under_way and one.prefix not in found:
                         self._engine.cancel(one.request_id)
 
     async def preload(self, timeout_s: float) -> None:
@@ -170,7 +128,7 @@ class Pinning:
                 async with asyncio.timeout(WAKE_S):
                     await self._changed.wait()
         self._changed.clear()
-        await self._write_hits()
+        await self._hits.write_once(self._kept.keys())
         await self._keep_next()
 
     async def _keep_next(self) -> bool:
@@ -199,29 +157,28 @@ class Pinning:
             for one in self._kept.values():
                 one.refusal = "this agent's engine keeps nothing that has ended"
             return None
-        now = self._clock.monotonic()
-        standing = {one.request_id: one for one in self._engine.engine.pinned}
+        now, standing = self._clock.monotonic(), self._standing
         for one in sorted(self._kept.values(), key=lambda one: one.prefix.version):
             if one.refusal or now < one.try_at:
                 continue
-            held = standing.get(one.request_id)
-            is_there = held is not None and one.tokens is not None and held.num_resident >= len(one.tokens)
-            if not is_there or now >= one.counted_at + RECOUNT_S:
+            if not one.is_resident(standing) or now >= one.counted_at + RECOUNT_S:
                 return one
         return None
 
     async def _keep(self, one: Kept) -> None:
         """Steps 2 to 4."""
-        one.is_computing = True
+        one.is_under_way = True
         try:
             await self._make_resident(one)
         except Refused as error:
             one.refusal = str(error)
+            self._unpin([*one.older, one.request_id])
+            one.older, one.request_id = [], ""
             log.warning("a prefix cannot be pinned", prefix=one.prefix.name, error=one.refusal)
         except GaveWay:
             one.try_at = self._clock.monotonic() + AGAIN_S
         finally:
-            one.is_computing = False
+            one.is_under_way = False
 
     async def _make_resident(self, one: Kept) -> None:
         if one.content is None:
@@ -234,7 +191,7 @@ class Pinning:
         now = self._clock.monotonic()
         if one.tokens is None or now >= one.counted_at + RECOUNT_S:
             tokens = await self._tokens(one.content)
-            is_there = tokens == one.tokens and self._is_resident(one)
+            is_there = tokens == one.tokens and one.is_resident(self._standing)
             one.tokens, one.counted_at = tokens, now
             if is_there:
                 return
@@ -260,7 +217,7 @@ class Pinning:
         """Raises `Refused`."""
         room = self._engine.engine.info.context_size // SHARE
         older = [other for other in self._kept.values() if other.prefix.version < one.prefix.version]
-        taken = sum(len(other.tokens or ()) for other in older if not other.refusal)
+        taken = sum(other.num_tokens for other in older if not other.refusal)
         if len(tokens) + taken > room:
             others = f", of which others take {taken}" if taken else ""
             raise Refused(
@@ -275,11 +232,11 @@ class Pinning:
         payload = Generate(
             prompt_ids=tokens, max_tokens=1, cache_scope=one.scope, sampling=Sampling(temperature=0), stop=()
         )
-        if one.request_id:
-            one.older.append(one.request_id)
-        one.request_id = self._new_id()
+        # What earlier tries have computed stays until this one shares it; the last of them has all of it.
+        there = [request_id for request_id in (*one.older, one.request_id) if request_id in self._standing]
+        self._unpin(there[:-1])
+        one.older, one.request_id = there[-1:], self._new_id()
         began = self._clock.monotonic()
-        # What an earlier try has computed stays until this one shares it.
         await self._run(payload, one.request_id)
         self._unpin(one.older)
         one.older = []
@@ -337,45 +294,12 @@ class Pinning:
         elif isinstance(event, Retained) and event.request_id not in self._ends:
             # Running requests took its place, or it was unpinned.
             for one in self._kept.values():
-                if one.request_id == event.request_id and not self._is_resident(one):
+                if one.request_id == event.request_id and not one.is_resident(self._standing):
                     one.lost(self._clock.monotonic())
 
-    def _count(self, done: Done) -> None:
-        """Step 5: a hit is of the longest that it began with."""
-        num_cached = done.usage.cached_tokens
-        hit = [one for one in self._begun.pop(done.request_id, ()) if one.tokens and num_cached >= len(one.tokens)]
-        if hit:
-            self._hits[max(hit, key=lambda one: len(one.tokens or ())).prefix.name] += 1
-
-    async def _write_hits(self) -> None:
-        hits = Counter({name: number for name, number in self._hits.items() if name in self._kept})
-        self._hits = Counter()
-        if hits:
-            try:
-                await self._prefixes.count_hits(self._pool, hits)
-            except BaseException:
-                self._hits += hits
-                raise
-
-    def _held(self, one: Kept, standing: Mapping[str, Pinned]) -> Held:
-        held = standing.get(one.request_id)
-        num_tokens = len(one.tokens or ())
-        state: State = "waiting"
-        if one.refusal:
-            state = "refused"
-        elif held is not None and num_tokens and held.num_resident >= num_tokens:
-            state = "resident"
-        elif held is not None and num_tokens and held.num_saved >= num_tokens:
-            state = "saved"
-        elif one.is_computing:
-            state = "computing"
-        num_bytes = 0 if held is None else held.num_bytes
-        return Held(one.prefix.name, one.prefix.version, state, num_tokens, num_bytes, one.refusal)
-
-    def _is_resident(self, one: Kept) -> bool:
-        standing = {held.request_id: held for held in self._engine.engine.pinned or ()}
-        held = standing.get(one.request_id)
-        return held is not None and held.num_resident >= len(one.tokens or ())
+    @property
+    def _standing(self) -> Mapping[str, Pinned]:
+        return {one.request_id: one for one in self._engine.engine.pinned or ()}
 
     def _has_tiers(self, names: Collection[str]) -> bool:
         return any(one.tier in names for one in self._engine.engine.tiers)
