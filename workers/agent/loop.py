@@ -20,6 +20,7 @@ from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.issues import encode_issues
 from paddler.logs import get_logger
+from paddler.prefixes.store import Prefixes
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition, OpenedRequest, Order
@@ -35,6 +36,7 @@ from workers.agent.lane import Ticket, read_new, read_pending
 from workers.agent.membership import Membership
 from workers.agent.observer import Observer
 from workers.agent.outbox import Outbox
+from workers.agent.pinning import Pinning
 from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
@@ -106,6 +108,7 @@ class AgentLoop:
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
+        self.pinning = Pinning(Prefixes(store, clock), pool.keys.pool, self.engine, clock)
         self._outbox = Outbox(
             pool,
             self._membership,
@@ -153,7 +156,8 @@ class AgentLoop:
 
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
-        now, measured = self._clock.monotonic(), {**self._observer.snapshot(), **saved_fields(self.engine.engine.saved)}
+        now, saved = self._clock.monotonic(), saved_fields(self.engine.engine.saved)
+        measured = {**self._observer.snapshot(), **saved, **self.pinning.fields()}
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
         self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
@@ -258,6 +262,7 @@ class AgentLoop:
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
         self._observer.began(running.request_id, payload, running.emitted_text, job.num_resumed)
+        self.pinning.began(running.request_id, payload)
         self.engine.start(job)
         if running.request_id in self._early_cancels:
             self.engine.cancel(running.request_id)
@@ -265,6 +270,7 @@ class AgentLoop:
     # Events out (steps 6 and 7)
 
     def _on_events(self, events: list[Event]) -> None:
+        events = self.pinning.take(events)
         # What is learned from them costs time, and what is sent must not wait for it.
         asyncio.get_running_loop().call_soon(self._observer.saw_all, events)
         for event in events:
@@ -329,6 +335,8 @@ class AgentLoop:
             self.control_loop(),
             self._for_ever(self._claimer.run_claim_once),
             self._for_ever(self._holding.run_publish_once),
+            self._for_ever(self.pinning.run_follow_once),
+            self._for_ever(self.pinning.run_keep_once),
         ]
 
     async def deliver_loop(self) -> None:
