@@ -2,9 +2,10 @@
 
 It lives here, not in `workers`, because the scripted engine of `paddler.testing` speaks it too.
 
-An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the
-constructor and `interrupt` is called there, none of them blocks longer than one step, and none is called concurrently.
-A step is bounded (about 250 ms while somebody generates, 1 s at most), because it bounds cancel latency and the lease.
+An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the constructor,
+`interrupt` and `flush_states` is called there, none of them blocks longer than one step, and none is called
+concurrently. A step is bounded (about 250 ms while somebody generates, 1 s at most), because it bounds cancel latency
+and the lease.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 from paddler.issues import Issue, IssueKind
 from paddler.model_facts import ModelFacts
+from paddler.tier_stats import TierStats
 from paddler.wire.agent import Ability, Payload
 from paddler.wire.balancer import FinishReason, TextFormat, TokenLogprob, Usage
 
@@ -49,6 +51,8 @@ class Job(Struct, frozen=True, kw_only=True):
     num_foreign: int = 0
     """Tokens behind `resume_text` that were not of the engine's vocabulary."""
     resume_format: TextFormat | None = None
+    is_pinned: bool = False
+    """Of an agent itself, no client's: what it has computed stays until `unpin`, and it gives way to all others."""
     peers: tuple[str, ...] = ()
     """Addresses of agents whose KV cache may hold what its prompt begins with."""
 
@@ -176,6 +180,16 @@ class Saved(Struct, frozen=True):
     num_restored: int
 
 
+class Pinned(Struct, frozen=True):
+    """How a job that `is_pinned` stands after its end: so many of its first tokens are in the KV cache, so many in host
+    memory, and how many bytes both take."""
+
+    request_id: str
+    num_resident: int
+    num_saved: int
+    num_bytes: int
+
+
 class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
@@ -183,6 +197,16 @@ class Engine(Protocol):
     @property
     def saved(self) -> Saved | None:
         """None: nothing is saved. From any thread."""
+        ...
+
+    @property
+    def pinned(self) -> tuple[Pinned, ...] | None:
+        """None: it keeps nothing that has ended, or cannot say what. From any thread."""
+        ...
+
+    @property
+    def tiers(self) -> tuple[TierStats, ...]:
+        """What lies behind the KV cache, the nearest first; (): nothing. From any thread."""
         ...
 
     @property
@@ -201,14 +225,26 @@ class Engine(Protocol):
         """Do one bounded step for all running jobs. Returns at once with [] when there are none."""
         ...
 
+    def unpin(self, request_id: str) -> list[Event]:
+        """What this job computed need not stay. Unknown ids are ignored."""
+        ...
+
     def use_template(self, source: str | None) -> None:
         """Make prompts of conversations with this template from the next step on; None: with the model's own. Raises
         `ModelError` for one that does not compile, and goes on with the one it has."""
         ...
 
     def interrupt(self) -> None:
-        """Make a running step return early, if it can; what it would have done is done by the next. The only method for
-        any thread: the watchdog's, when a step takes too long."""
+        """Make a running step return early, if it can; what it would have done is done by the next. For any thread: the
+        watchdog's, when a step takes too long."""
+        ...
+
+    def save_running(self) -> None:
+        """Before it goes: give what is computed of all jobs to the tiers that others read from, too. They go on."""
+        ...
+
+    def flush_states(self, timeout_s: float) -> bool:
+        """Wait until what was given to the tiers is written; whether it is. From any thread, and it may block it."""
         ...
 
     def close(self) -> None: ...

@@ -30,8 +30,16 @@ class Cancel(Struct, frozen=True):
     request_id: str
 
 
+class Unpin(Struct, frozen=True):
+    request_id: str
+
+
 class UseTemplate(Struct, frozen=True):
     source: str | None
+    done: asyncio.Future[None]
+
+
+class SaveRunning(Struct, frozen=True):
     done: asyncio.Future[None]
 
 
@@ -39,11 +47,14 @@ class Stop(Struct, frozen=True):
     pass
 
 
-Command = Start | Cancel | UseTemplate | Stop
+Command = Start | Cancel | Unpin | UseTemplate | SaveRunning | Stop
 
 
 class EngineThread:
-    """Runs an engine until stopped or until it fails. `deliver` is called on the asyncio loop, events in order."""
+    """Runs an engine until stopped or until it fails. `deliver` is called on the asyncio loop, events in order.
+
+    A job that `is_pinned` starts when no other waits for a slot, and is cancelled for one that does: what it has
+    computed by then stays, so that it loses nothing. `on_template` is called, on the loop, when another is in use."""
 
     def __init__(self, engine: Engine, deliver: Callable[[list[Event]], None]) -> None:
         self.engine = engine
@@ -55,6 +66,10 @@ class EngineThread:
         self._deliver = deliver
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._waiting: deque[Job] = deque()
+        self._later: deque[Job] = deque()
+        self._giving_way: set[str] = set()
+        """Jobs of `is_pinned` that run."""
+        self.on_template: Callable[[], None] = lambda: None
         self._num_running = 0
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -64,14 +79,30 @@ class EngineThread:
 
     def start(self, job: Job) -> None:
         self._commands.put(Start(job))
+        if not job.is_pinned and self.is_stepping and self._num_running == len(self._giving_way):
+            # One alone computes for up to a second in a step.
+            self.engine.interrupt()
 
     def cancel(self, request_id: str) -> None:
         self._commands.put(Cancel(request_id))
+
+    def is_giving_way(self, request_id: str) -> bool:
+        """Whether this job that `is_pinned` has a slot."""
+        return request_id in self._giving_way
+
+    def unpin(self, request_id: str) -> None:
+        self._commands.put(Unpin(request_id))
 
     def use_template(self, source: str | None) -> asyncio.Future[None]:
         """Done when the engine uses it. Raises `ModelError`."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._commands.put(UseTemplate(source, done))
+        return done
+
+    def save_running(self) -> asyncio.Future[None]:
+        """Done when the engine has given the states of its jobs to the tiers; it goes on with them."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(SaveRunning(done))
         return done
 
     def stop(self, timeout_s: float) -> bool:
@@ -95,9 +126,17 @@ class EngineThread:
 
     def run_once(self) -> None:
         """One round: commands, one step, events."""
-        self._take_commands(is_idle=self._num_running == 0 and not self._waiting)
+        self._take_commands(is_idle=self._num_running == 0 and not self._waiting and not self._later)
         while self._waiting and self.engine.num_free_slots > 0:
             self.engine.start(self._waiting.popleft())
+            self._num_running += 1
+        if self._waiting:
+            for request_id in self._giving_way:
+                self.engine.cancel(request_id)
+        while self._later and not self._waiting and self.engine.num_free_slots > 0:
+            job = self._later.popleft()
+            self.engine.start(job)
+            self._giving_way.add(job.request_id)
             self._num_running += 1
         events: list[Event] = []
         if self._num_running:
@@ -105,7 +144,9 @@ class EngineThread:
             events = self.engine.step()
             self.is_stepping = False
             self.num_steps += 1
-        self._num_running -= sum(isinstance(event, Done | Rejected | Preempted) for event in events)
+        ended = [event.request_id for event in events if isinstance(event, Done | Rejected | Preempted)]
+        self._num_running -= len(ended)
+        self._giving_way.difference_update(ended)
         self.num_rounds += 1
         if events:
             self._loop.call_soon_threadsafe(self._deliver, events)
@@ -122,7 +163,10 @@ class EngineThread:
     def _apply(self, command: Command) -> None:
         match command:
             case Start(job):
-                self._waiting.append(job)
+                (self._later if job.is_pinned else self._waiting).append(job)
+            case Unpin(request_id):
+                if events := self.engine.unpin(request_id):
+                    self._loop.call_soon_threadsafe(self._deliver, events)
             case Cancel(request_id):
                 self._cancel(request_id)
             case UseTemplate(source, done):
@@ -132,13 +176,17 @@ class EngineThread:
                     self._loop.call_soon_threadsafe(_end, done, error)
                 else:
                     self._loop.call_soon_threadsafe(_end, done, None)
+                    self._loop.call_soon_threadsafe(self.on_template)
+            case SaveRunning(done):
+                self.engine.save_running()
+                self._loop.call_soon_threadsafe(_end, done, None)
             case Stop():
                 self._is_stopping = True
 
     def _cancel(self, request_id: str) -> None:
-        for job in self._waiting:
-            if job.request_id == request_id:
-                self._waiting.remove(job)
+        for queue in (self._waiting, self._later):
+            if job := next((job for job in queue if job.request_id == request_id), None):
+                queue.remove(job)
                 done: list[Event] = [Done(request_id, FinishReason.CANCELLED, Usage())]
                 self._loop.call_soon_threadsafe(self._deliver, done)
                 return

@@ -20,6 +20,7 @@ from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.issues import encode_issues
 from paddler.logs import get_logger
+from paddler.prefixes.store import Prefixes
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition, OpenedRequest, Order
@@ -29,11 +30,13 @@ from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
 from workers.agent.engine_thread import EngineThread
+from workers.agent.handing_over import save_states
 from workers.agent.holding import Holding
 from workers.agent.lane import Ticket, read_new, read_pending
 from workers.agent.membership import Membership
 from workers.agent.observer import Observer
 from workers.agent.outbox import Outbox
+from workers.agent.pinning import Pinning
 from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
@@ -49,6 +52,7 @@ log = get_logger(__name__)
 
 BLOCK_MS = 2000
 FLUSH_MS = 20
+KV_GRACE_S = 2.0
 
 
 class AgentLoop:
@@ -108,6 +112,7 @@ class AgentLoop:
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
+        self.pinning = Pinning(Prefixes(store, clock), pool.keys.pool, self.engine, clock)
         self._outbox = Outbox(
             pool,
             self._membership,
@@ -160,7 +165,8 @@ class AgentLoop:
 
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
-        now, measured = self._clock.monotonic(), {**self._observer.snapshot(), **saved_fields(self.engine.engine.saved)}
+        now, saved = self._clock.monotonic(), saved_fields(self.engine.engine.saved)
+        measured = {**self._observer.snapshot(), **saved, **self.pinning.fields()}
         measured |= {} if self._sharing is None else self._sharing.fields()
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
@@ -269,6 +275,7 @@ class AgentLoop:
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
         self._observer.began(running.request_id, payload, running.emitted_text, job.num_resumed)
+        self.pinning.began(running.request_id, payload)
         self.engine.start(job)
         if running.request_id in self._early_cancels:
             self.engine.cancel(running.request_id)
@@ -276,6 +283,7 @@ class AgentLoop:
     # Events out (steps 6 and 7)
 
     def _on_events(self, events: list[Event]) -> None:
+        events = self.pinning.take(events)
         # What is learned from them costs time, and what is sent must not wait for it.
         asyncio.get_running_loop().call_soon(self._observer.saw_all, events)
         for event in events:
@@ -315,12 +323,14 @@ class AgentLoop:
 
     # Leaving (step 11)
 
-    async def leave(self, grace_s: float) -> None:
-        """Take nothing new, let running requests end within the grace time, hand the rest over."""
+    async def leave(self, grace_s: float, kv_grace_s: float = KV_GRACE_S) -> None:
+        """Take nothing new, let running requests end within the grace time, hand the rest over, with what `kv_grace_s`
+        suffices to save of their states. They go on meanwhile."""
         await self._membership.drain()
         end = self._clock.monotonic() + grace_s
         while self._running and self._clock.monotonic() < end:
             await self._clock.sleep(0.02)
+        await save_states(self.engine, self._clock, kv_grace_s)
         await self._membership.leave()
 
     async def give_up(self) -> None:
@@ -338,6 +348,8 @@ class AgentLoop:
             self.control_loop(),
             self._for_ever(self._claimer.run_claim_once),
             self._for_ever(self._holding.run_publish_once),
+            self._for_ever(self.pinning.run_follow_once),
+            self._for_ever(self.pinning.run_keep_once),
         ]
 
     async def deliver_loop(self) -> None:

@@ -45,6 +45,9 @@ UNLOAD_S = 30.0
 """For the last step of an engine that makes room for another: a step ends within a second, unless it hangs."""
 WITHDRAW_S = 0.5
 REGISTER_RETRY_S = 0.5
+PRELOAD_S = 0.5
+"""What pinned prefixes may take before an agent is there for requests; what its tiers do not give by then is computed
+beside them."""
 EXIT_HANGS = 70
 """EX_SOFTWARE: a supervisor starts the agent again."""
 LOAD_STALL_FACTOR = 10
@@ -68,6 +71,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     process_id: str = ""
     tracing: TracingSettings | None = None
     monitoring_ms: int = 0
+    kv_grace_ms: int = 2000
+    """How long it writes states when it leaves."""
 
     @property
     def load_stall_s(self) -> float:
@@ -175,6 +180,7 @@ async def serve_engine(
         **times,
     )
     agent.engine.start_thread()
+    await agent.pinning.preload(PRELOAD_S)
     while not signals.stopping.is_set():
         try:
             await agent.register()
@@ -191,7 +197,7 @@ async def serve_engine(
     code = 0
     is_asked = stop.done() or (over.done() and not over.exception())
     if is_asked:
-        leaving = asyncio.create_task(agent.leave(settings.grace_ms / 1000))
+        leaving = asyncio.create_task(agent.leave(settings.grace_ms / 1000, settings.kv_grace_ms / 1000))
         hurry = asyncio.create_task(signals.hurrying.wait())
         await asyncio.wait({leaving, hurry, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from paddler.tier_stats import TierStats
 from workers.agent.saved_states import State
 from workers.agent.tokens import TokenArray
 
@@ -55,24 +56,6 @@ class Loaded(Struct, frozen=True):
     end: int
     state: State
     tier: str
-
-
-class TierStats(Struct, frozen=True):
-    """Of one tier since the start: blocks found and not found there, tokens that came back and the seconds of prefill
-    that they saved, blocks refused because they were corrupt, forged or foreign, failures of the tier; what it holds
-    now (0 where it does not know)."""
-
-    tier: str
-    num_hits: int = 0
-    num_misses: int = 0
-    num_tokens: int = 0
-    saved_s: float = 0.0
-    num_refused: int = 0
-    num_failures: int = 0
-    num_bytes: int = 0
-    num_blocks: int = 0
-    bytes_per_s: float = 0.0
-    """Measured, of reading; 0 as long as nothing was read."""
 
 
 class Keeper(Protocol):

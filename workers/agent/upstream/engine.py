@@ -143,6 +143,26 @@ class UpstreamEngine:
         return None
 
     @property
+    def pinned(self) -> None:
+        return None
+
+    def unpin(self, request_id: str) -> list[Event]:
+        """Nothing is pinned."""
+        del request_id
+        return []
+
+    @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    def save_running(self) -> None:
+        """It has no states."""
+
+    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
+        """Nothing is on its way."""
+        return True
+
+    @property
     def num_free_slots(self) -> int:
         return self._info.slots_total - len(self._jobs)
 
