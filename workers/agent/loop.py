@@ -107,8 +107,8 @@ class AgentLoop:
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._membership.on_removed = on_removed
-        is_shared = sharing is not None and sharing.is_shared
-        self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool), is_shared=is_shared)
+        residency = Residency(pool.keys.pool)
+        self._holding = Holding(pool, clock, self._membership, residency, is_shared=self._is_shared)
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
@@ -127,6 +127,9 @@ class AgentLoop:
     @property
     def agent_id(self) -> str:
         return self._membership.agent_id
+
+    def _is_shared(self) -> bool:
+        return self._sharing is not None and self._sharing.is_shared
 
     @property
     def handed_over(self) -> tuple[int, float]:
