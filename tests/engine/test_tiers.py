@@ -396,7 +396,7 @@ class TestPublic:
 
     def test_nobody_waits_for_a_public_prefix_twice(self, start: Start) -> None:
         agent = start()
-        pin = agent.run.start(pin(make_job("pin", LONG, max_tokens=1)))
+        first = agent.run.start(pin(make_job("pin", LONG, max_tokens=1)))
         tenant = agent.run.start(of("acme", make_job("a", LONG + "Hi", max_tokens=2)))
-        agent.run.step_until(lambda: pin.end is not None and tenant.end is not None)
+        agent.run.step_until(lambda: first.end is not None and tenant.end is not None)
         assert agent.num_computed < 640
