@@ -56,8 +56,8 @@ class Holding:
             changes = self.residency.changes()
             added, removed = changes.added, changes.removed
         self._known_as = ""
-        what = {"added": added, "removed": removed, "is_shared": self._is_shared()}
-        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, **what):
+        is_shared = self._is_shared()
+        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, added=added, removed=removed, is_shared=is_shared):
             self._known_as = agent_id
             self._republish_at = now + TTL_MS / 3000
         else:
