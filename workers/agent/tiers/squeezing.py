@@ -1,6 +1,6 @@
 """Whether a state is kept compressed: where a sample of it becomes a fifth smaller. States of SmolLM2 do not.
 
-Measured on blocks of 256 tokens of English text (f16 5.9 MB, q8_0 3.1 MB; share of the size, MB/s in and out, one core):
+Measured on blocks of 256 tokens of English text (f16 5.9 MB, q8_0 3.1 MB), one core: share of the size, MB/s in, out.
 
     |                           | f16                | q8_0                |
     | zstd, level 1             | 0.92   453    836  | 0.96    748   1017  |
@@ -9,9 +9,9 @@ Measured on blocks of 256 tokens of English text (f16 5.9 MB, q8_0 3.1 MB; share
     | bytes sorted, then zstd 1 | 0.86   567    181  | 0.96    578    231  |
     | encrypted alone           | 1.00  2068   4142  | 1.00   3799   8360  |
 
-So zstd would make reading five times as slow to save a twelfth; it pays for itself on links below 70 MB/s, where
-computing is often faster than either. lz4 finds nothing, and sorting the two bytes of a number costs more than it saves.
-Memory of another kind may hold zeros or repeat itself: that is what the sample is for, and costs 0.4 ms.
+So zstd would make reading five times as slow to save a twelfth; it pays for itself on links below 70 MB/s. lz4 finds
+nothing, and sorting the two bytes of a number costs more than it saves. Memory of another kind may
+hold zeros or repeat itself: that is what the sample is for, and costs 0.4 ms.
 """
 
 from __future__ import annotations
