@@ -65,7 +65,7 @@ async def test_a_request_that_is_handed_over_brings_its_state(
     assert told.finish_reasons == ["length"]
     assert await fleet_queue.agent_names(told.request_id) == [first, "other" if first == "one" else "one"]
     prefilled = [one for one in await fleet_queue.frames(told.request_id) if isinstance(one, Prefilled)]
-    assert prefilled[-1].num_cached >= BLOCKS
+    assert prefilled[-1].cached_tokens >= BLOCKS
     await wait_until(lambda: not agents[first].is_running, timeout_s=10, what="it ends when others have what they need")
 
 
