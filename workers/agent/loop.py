@@ -144,8 +144,7 @@ class AgentLoop:
 
     async def register(self) -> None:
         """Enter the pool anew, with empty slots."""
-        for running in list(self._running.values()):
-            self._drop(running)
+        self.drop_all()
         self._next_snapshot = 0.0
         self._membership.describe(self._condition())
         await self._membership.register()
@@ -335,6 +334,11 @@ class AgentLoop:
             await self._clock.sleep(0.02)
         await save_states(self.engine, self._clock, kv_grace_s)
         await self._membership.leave()
+
+    def drop_all(self) -> None:
+        """What ran here is others' now: it takes no step any more."""
+        for running in list(self._running.values()):
+            self._drop(running)
 
     async def give_up(self) -> None:
         """The engine hangs: let the requests go on elsewhere at once, each with a death."""
