@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tier_calls import ManualClock, chain, files_of, put, tokens_of
 
+from paddler.testing.waiting import wait_until
 from workers.agent.tiers.disk import DiskTier
 
 ROOT = Path(__file__).parents[2]
@@ -76,14 +77,18 @@ def test_what_one_has_written_the_others_read(tmp_path: Path) -> None:
     assert len(files_of(tmp_path)) == 1
 
 
-def test_agents_that_are_killed_leave_nothing_that_counts(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_agents_that_are_killed_leave_nothing_that_counts(tmp_path: Path) -> None:
     bound = 12 * BLOCK_BYTES
     for seed in range(4):
         process = start(WRITER, tmp_path, seed, 1_000_000, bound)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        while not len(files_of(tmp_path)) > 2 * seed:
-            assert process.poll() is None
+
+        def has_written(num: int = 2 * seed) -> bool:
+            return len(files_of(tmp_path)) > num
+
+        await wait_until(has_written)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert sum(path.stat().st_size for path in files_of(tmp_path)) <= bound
