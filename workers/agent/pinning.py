@@ -24,7 +24,7 @@ from paddler.prefixes.records import Prefix, encode_held
 from paddler.prefixes.store import Prefixes
 from paddler.store.client import TROUBLE
 from paddler.wire.agent import CountTokens, Generate, Payload, Sampling
-from paddler.wire.answers import Counted, decode_answer
+from paddler.wire.answers import Tokenized, decode_answer
 from paddler.wire.balancer import FinishReason
 from workers.agent.engine_thread import EngineThread
 from workers.agent.pin_hits import Hits
@@ -41,6 +41,8 @@ RECOUNT_S = 3600.0
 """Templates write the date: so often it is looked whether a prefix is still made of the same tokens."""
 TURN_MS = 10_000
 """A prefix that nobody renews the turn of is computed by the next."""
+FLUSH_S = 5.0
+"""A tier that takes longer is not waited for."""
 SHARED_TIERS = ("shared", "peer")
 OWN_TIERS = ("disk", *SHARED_TIERS)
 
@@ -203,14 +205,16 @@ class Pinning:
             if not is_ours:
                 raise GaveWay
             await self._compute(one, one.tokens)
+            # Who waits for the turn is to find it.
+            await asyncio.to_thread(self._engine.engine.flush_states, FLUSH_S)
 
     async def _tokens(self, content: Generate) -> tuple[int, ...]:
         found: list[tuple[int, ...]] = []
         for request in probes(content):
             end = await self._run(CountTokens(request=request, with_tokens=True))
             answer = decode_answer(end.answer)
-            assert isinstance(answer, Counted)
-            found.append(answer.tokens or ())
+            assert isinstance(answer, Tokenized)
+            found.append(answer.tokens)
         return common(found)
 
     def _check_room(self, one: Kept, tokens: tuple[int, ...]) -> None:
