@@ -8,8 +8,8 @@ the sides in turn, A B C A B C; medians over the rounds are compared. Without --
 that least_conn bears: when arrivals end its backlog must be done within a fifth of their time.
 
 The conversations are those of the study that the routing policy comes from (`routing_world.py`: about eight turns of
-150 and 170 tokens behind one of ten system prompts of 1,024), a quarter as long for two cores. Both kinds of server keep
-what leaves their KV cache in 8 GiB of host memory.
+150 and 170 tokens behind one of ten system prompts of 1,024), a quarter as long for two cores. Both kinds of server
+keep what leaves their KV cache in 8 GiB of host memory.
 """
 
 from __future__ import annotations
