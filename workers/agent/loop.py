@@ -156,8 +156,9 @@ class AgentLoop:
             log.warning("the engine made no progress; the lease is not renewed", agent=self.agent_id)
             return
         self._rounds_renewed = self.engine.num_rounds
-        told: Mapping[str, Value] = {} if self._standing is None else self._standing.fields()
-        cancelled = await self._membership.renew({**self._measured(), **told, **self._condition()})
+        told: dict[str, Value] = {} if self._standing is None else dict(self._standing.fields())
+        told |= {**self.pinning.fields(), **self._condition()}
+        cancelled = await self._membership.renew({**self._measured(), **told})
         if cancelled is None:
             log.warning("the lease was over: dropping all slots", agent=self.agent_id)
             await self.register()
@@ -168,7 +169,7 @@ class AgentLoop:
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
         now, saved = self._clock.monotonic(), saved_fields(self.engine.engine.saved)
-        measured = {**self._observer.snapshot(), **saved, **self.pinning.fields()}
+        measured = {**self._observer.snapshot(), **saved}
         measured |= {} if self._sharing is None else self._sharing.fields()
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
