@@ -36,6 +36,7 @@ KEY_MODULES = (
 RECORDS = (
     *("wire.agent", "wire.answers", "wire.balancer", "wire.stored", "wire.trials"),
     *("batches.records", "desired.schema", "issues", "model_facts", "presence", "store.format", "tenants.records"),
+    "tier_stats",
 )
 RULES = """
 Processes of other versions read and write this at the same time. See "What may change" in docs/upgrades.md:

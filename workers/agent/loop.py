@@ -40,6 +40,7 @@ from workers.agent.running import Running
 from workers.agent.standing import Standing
 from workers.agent.telling import saved_fields, tell
 from workers.agent.template_trials import TemplateTrials
+from workers.agent.tiers.counting import TierCounts
 
 if TYPE_CHECKING:
     from workers.agent.tracing import EngineSpans
@@ -102,6 +103,7 @@ class AgentLoop:
         self._membership.on_removed = on_removed
         self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
+        self._tiers = TierCounts(pool.keys.pool, self._membership.tally)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
         self._outbox = Outbox(
@@ -151,7 +153,12 @@ class AgentLoop:
 
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
-        now, measured = self._clock.monotonic(), {**self._observer.snapshot(), **saved_fields(self.engine.engine.saved)}
+        engine = self.engine.engine
+        self._tiers.count(engine.tiers)
+        now, measured = (
+            self._clock.monotonic(),
+            {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers)},
+        )
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
         self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
@@ -308,6 +315,7 @@ class AgentLoop:
         end = self._clock.monotonic() + grace_s
         while self._running and self._clock.monotonic() < end:
             await self._clock.sleep(0.02)
+        self._tiers.count(self.engine.engine.tiers)
         await self._membership.leave()
 
     async def give_up(self) -> None:
