@@ -2,9 +2,10 @@
 
 It lives here, not in `workers`, because the scripted engine of `paddler.testing` speaks it too.
 
-An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the
-constructor and `interrupt` is called there, none of them blocks longer than one step, and none is called concurrently.
-A step is bounded (about 250 ms while somebody generates, 1 s at most), because it bounds cancel latency and the lease.
+An engine is owned by exactly one thread (`workers/agent/engine_thread.py`): every method but the constructor,
+`interrupt` and `flush_states` is called there, none of them blocks longer than one step, and none is called
+concurrently. A step is bounded (about 250 ms while somebody generates, 1 s at most), because it bounds cancel latency
+and the lease.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Job(Struct, frozen=True, kw_only=True):
     num_foreign: int = 0
     """Tokens behind `resume_text` that were not of the engine's vocabulary."""
     resume_format: TextFormat | None = None
+    peers: tuple[str, ...] = ()
+    """Addresses of agents whose KV cache may hold what its prompt begins with."""
 
     @property
     def num_resumed(self) -> int:
@@ -211,8 +214,16 @@ class Engine(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """Make a running step return early, if it can; what it would have done is done by the next. The only method for
-        any thread: the watchdog's, when a step takes too long."""
+        """Make a running step return early, if it can; what it would have done is done by the next. For any thread: the
+        watchdog's, when a step takes too long."""
+        ...
+
+    def save_running(self) -> None:
+        """Before it goes: give what is computed of all jobs to the tiers that others read from, too. They go on."""
+        ...
+
+    def flush_states(self, timeout_s: float) -> bool:
+        """Wait until what was given to the tiers is written; whether it is. From any thread, and it may block it."""
         ...
 
     def close(self) -> None: ...

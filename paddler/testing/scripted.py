@@ -113,6 +113,13 @@ class ScriptedEngine:
     def tiers(self) -> tuple[TierStats, ...]:
         return ()
 
+    def save_running(self) -> None:
+        """It has no states."""
+
+    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
+        """Nothing is on its way."""
+        return True
+
     @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - len(self._started) - len(self._running)

@@ -11,11 +11,12 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from msgspec import Struct
 
 from workers.agent.prefix_cache import Charges, Match, Node, PrefixCache
+from workers.agent.tiers.contract import PUBLIC_SCOPE
 from workers.agent.tokens import TokenArray, num_common
 
 MAX_LENGTH = 24
 tokens_of_few_kinds = st.lists(st.integers(0, 1), min_size=1, max_size=MAX_LENGTH)
-scopes = st.sampled_from(["", "ann"])
+scopes = st.sampled_from(["", "ann", PUBLIC_SCOPE])
 
 
 def array(tokens: Iterable[int]) -> TokenArray:
@@ -63,7 +64,8 @@ class AgainstNaive(RuleBasedStateMachine):
         def common(other: list[int]) -> int:
             return num_common(array(tokens), array(other))
 
-        return max((common(one.tokens) for one in self.naive.values() if one.scope == scope), default=0)
+        seen = (one.tokens for one in self.naive.values() if one.scope in (scope, PUBLIC_SCOPE))
+        return max(map(common, seen), default=0)
 
     @rule(target=keys, scope=scopes, buffer=tokens_of_few_kinds, is_reusing=st.booleans())
     def add(self, scope: str, buffer: list[int], is_reusing: bool) -> int:
@@ -73,7 +75,7 @@ class AgainstNaive(RuleBasedStateMachine):
         assert match.num_tokens == self.best(scope, buffer[:-1])
         if match.num_tokens:
             source = self.naive[match.key]
-            assert source.scope == scope
+            assert source.scope in (scope, PUBLIC_SCOPE)
             assert source.tokens[: match.num_tokens] == buffer[: match.num_tokens]
         if not is_reusing:
             match = Match()
@@ -158,7 +160,7 @@ class AgainstNaive(RuleBasedStateMachine):
             todo += node.children
             num_nodes += node.parent is not None
         assert num_nodes <= 2 * len(self.naive)
-        assert set(self.cache._roots) == {one.scope for one in self.naive.values()}
+        assert set(self.cache._roots) == set(self.cache._homes.values())
 
 
 TestAgainstNaive = AgainstNaive.TestCase

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from paddler.engine import Done, Job, Retained
+from paddler.engine import Done, Job, Retained, Saved
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
 from paddler.wire.agent import Generate
 from workers.agent.context import Context, Decoded
@@ -17,6 +17,8 @@ from workers.agent.llama import LogitArray, Model
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.residency import Residency
 from workers.agent.saved_states import BLOCK, SavedStates, State
+from workers.agent.tiers.names import next_name, root_name
+from workers.agent.tokens import TokenArray
 
 MakeLlama = Callable[..., LlamaEngine]
 PLENTY = 1 << 30
@@ -59,6 +61,16 @@ def check_books(engine: LlamaEngine) -> None:
     assert engine._kv.num_cells <= engine._scheduler.num_cells
 
 
+def states_of(engine: LlamaEngine) -> SavedStates:
+    assert engine._kv.behind is not None
+    return engine._kv.behind.states
+
+
+def saved_of(engine: LlamaEngine) -> Saved:
+    assert engine.saved is not None
+    return engine.saved
+
+
 @pytest.fixture
 def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that never ends by itself."""
@@ -97,7 +109,7 @@ def test_random_conversations_say_what_they_would_without(make_llama: MakeLlama)
         assert here.logprobs[0].logprob == pytest.approx(there.logprobs[0].logprob, abs=0.5)
         texts[at] += here.text + " " + story(1000 + turn, 30)
         check_books(engine)
-    assert engine._kv.num_restored > 200
+    assert saved_of(engine).num_restored > 200
 
 
 def test_a_restored_state_has_the_same_bits(model: Model) -> None:
@@ -141,8 +153,7 @@ def test_no_other_scope_gets_it(make_llama: MakeLlama, monkeypatch: pytest.Monke
 def test_what_is_told_of_a_request(make_llama: MakeLlama) -> None:
     """Routers go on taking it for held while it is saved, and hear when it is not any more."""
     engine = make_llama(kv_ram=int(6.2 * A_BLOCK))
-    run, residency, saved = EngineRun(engine), Residency("default"), engine._kv._saved
-    assert saved is not None
+    run, residency, saved = EngineRun(engine), Residency("default"), states_of(engine)
 
     def finish(name: str, seed: int) -> None:
         job = make_job(name, story(seed, 700), max_tokens=2)
@@ -172,15 +183,14 @@ def test_what_is_told_of_a_request(make_llama: MakeLlama) -> None:
 def test_with_little_memory_who_comes_back_is_served(make_llama: MakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes room for the conversation that returns is saved in its place: its own states are in use by then."""
     counted = Counted(make_llama(kv_ram=3 * A_BLOCK, context_size=1024), monkeypatch)
-    states = counted.engine._kv._saved
-    assert states is not None
+    states = states_of(counted.engine)
     for turn in range(6):
         num_computed, outcome = counted.finish(make_job(str(turn), story(turn % 2, 600), max_tokens=2))
         assert outcome.ids
         assert num_computed <= 603
         assert states.num_bytes <= states.max_bytes
         check_books(counted.engine)
-    assert counted.engine._kv.num_restored > 100
+    assert saved_of(counted.engine).num_restored > 100
 
 
 @pytest.mark.usefixtures("endless")
@@ -204,9 +214,7 @@ def test_a_state_that_is_refused_is_computed(make_llama: MakeLlama, monkeypatch:
     counted = Counted(make_llama(kv_ram=PLENTY, context_size=1024), monkeypatch)
     _, begun = counted.finish(make_job("a", story(1, 600), max_tokens=2))
     counted.finish(make_job("b", story(2, 700), max_tokens=2))
-    saved = counted.engine._kv._saved
-    assert saved is not None
-    [(_, first), *_] = saved._used.values()
+    [(_, first), *_] = states_of(counted.engine)._blocks.values()
     while first.parent is not None and first.parent.parent is not None:
         first = first.parent
     assert first.state is not None
@@ -215,6 +223,18 @@ def test_a_state_that_is_refused_is_computed(make_llama: MakeLlama, monkeypatch:
     assert num_computed > 500
     assert outcome.ids[0] == begun.ids[0]
     check_books(counted.engine)
+
+
+class Names:
+    """Of a fleet whose fingerprint takes a while."""
+
+    is_known = False
+
+    def root(self, scope: str) -> bytes:
+        return root_name(b"secret", "f", scope) if self.is_known else b""
+
+    def next(self, above: bytes, tokens: TokenArray) -> bytes:
+        return next_name(b"secret", above, tokens)
 
 
 class TestBooks:
@@ -248,6 +268,54 @@ class TestBooks:
         assert saved.reach("", tokens, 0) == []
         assert [part.end for part in saved.reach("", tokens, BLOCK)] == [2 * BLOCK, 600]
 
+    def test_what_is_of_use_again_and_again_outlives_what_came_later(self) -> None:
+        saved = SavedStates(6 * BLOCK)
+        often, once = (np.full(2 * BLOCK, n, np.int32) for n in (1, 2))
+        saved.put("", often, 0, "often", len(often), self.read)
+        for _ in range(4):
+            saved.used(saved.reach("", often, 0)[-1].block)
+        saved.put("", once, 0, "once", len(once), self.read)
+        for n in range(3, 6):
+            tokens = np.full(2 * BLOCK, n, np.int32)
+            saved.put("", tokens, 0, str(n), len(tokens), self.read)
+        assert saved.reach("", once, 0) == []
+        assert len(saved.reach("", often, 0)) == 2
+        for n in range(6, 30):
+            tokens = np.full(2 * BLOCK, n, np.int32)
+            saved.put("", tokens, 0, str(n), len(tokens), self.read)
+        assert saved.reach("", often, 0) == [], "nobody has used it for long"
+
+    def test_what_is_pinned_goes_last(self) -> None:
+        saved = SavedStates(4 * BLOCK)
+        pinned = np.full(2 * BLOCK, 1, np.int32)
+        saved.put("*", pinned, 0, "pin", len(pinned), self.read)
+        saved.pin([("*", pinned)])
+        for n in range(2, 30):
+            tokens = np.full(2 * BLOCK, n, np.int32)
+            saved.put("", tokens, 0, str(n), len(tokens), self.read)
+            assert len(saved.reach("*", pinned, 0)) == 2
+        saved.pin([])
+        for n in range(30, 60):
+            tokens = np.full(2 * BLOCK, n, np.int32)
+            saved.put("", tokens, 0, str(n), len(tokens), self.read)
+        assert saved.reach("*", pinned, 0) == []
+
+    def test_a_block_is_found_by_its_name_as_long_as_it_is_here(self) -> None:
+        names = Names()
+        saved, tokens = SavedStates(3 * BLOCK, names), np.arange(600, dtype=np.int32)
+        saved.put("", tokens, 0, "a", 600, self.read)
+        first = next_name(b"secret", root_name(b"secret", "f", ""), tokens[:BLOCK])
+        second = next_name(b"secret", first, tokens[BLOCK : 2 * BLOCK])
+        assert saved.state_of(first) is None, "the names are not known yet"
+        names.is_known = True
+        saved.add("", tokens, 0, self.read)
+        saved.add("other", tokens[:BLOCK], 0, self.read)
+        found = saved.state_of(second)
+        assert found is not None
+        assert (found.above, found.tokens.tolist()) == (first, tokens[BLOCK : 2 * BLOCK].tolist())
+        saved.add("", np.full(3 * BLOCK, 9, np.int32), 0, self.read)
+        assert saved.state_of(first) is None
+
     @pytest.mark.parametrize("seed", range(5))
     def test_bounds_and_owners_hold(self, seed: int) -> None:
         chosen, saved, held = random.Random(seed), SavedStates(3_000), dict[str, int]()
@@ -255,12 +323,13 @@ class TestBooks:
         for _ in range(200):
             tokens = chosen.choice(conversations)[: chosen.randrange(20, 900)]
             if chosen.random() < 0.3:
-                saved.used("", saved.reach("", tokens, 0))
+                if parts := saved.reach("", tokens, 0):
+                    saved.used(parts[-1].block)
                 continue
             name = str(chosen.randrange(40))
             for one in saved.put("", tokens, chosen.choice((0, 0, 200)), name, len(tokens), self.read):
                 held[one.request_id] = one.num_tokens
-            blocks = [block for _, block in saved._used.values()]
+            blocks = [block for _, block in saved._blocks.values()]
             assert saved.num_bytes == sum(block.num_bytes for block in blocks) <= 3_000
             assert saved.num_tokens == sum(len(block.tokens) for block in blocks if block.state is not None)
             owners = {owner: block.end for block in blocks for owner in block.owners}

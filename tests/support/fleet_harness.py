@@ -13,7 +13,7 @@ from paddler.jobs.gateway import Gateway, GatewaySettings
 from paddler.model_facts import encode_facts
 from paddler.store.client import Store, connect
 from paddler.testing.scripted import ScriptedEngine
-from workers.agent.loop import AgentLoop
+from workers.agent.loop import KV_GRACE_S, AgentLoop
 
 
 class RunningAgent:
@@ -62,8 +62,8 @@ class RunningAgent:
         await asyncio.to_thread(self.loop.engine.stop, 2.0)
         await self.store.close()
 
-    async def leave(self, grace_s: float = 0.0) -> None:
-        await self.loop.leave(grace_s)
+    async def leave(self, grace_s: float = 0.0, kv_grace_s: float = KV_GRACE_S) -> None:
+        await self.loop.leave(grace_s, kv_grace_s)
         await self.kill()
 
 

@@ -107,6 +107,13 @@ class EmbeddingEngine:
     def tiers(self) -> tuple[()]:
         return ()
 
+    def save_running(self) -> None:
+        """It has no states."""
+
+    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
+        """Nothing is on its way."""
+        return True
+
     @property
     def num_free_slots(self) -> int:
         return self.info.slots_total - self._embedder.num_jobs - self._answerer.num_jobs - len(self._rejected)

@@ -35,11 +35,15 @@ class UseTemplate(Struct, frozen=True):
     done: asyncio.Future[None]
 
 
+class SaveRunning(Struct, frozen=True):
+    done: asyncio.Future[None]
+
+
 class Stop(Struct, frozen=True):
     pass
 
 
-Command = Start | Cancel | UseTemplate | Stop
+Command = Start | Cancel | UseTemplate | SaveRunning | Stop
 
 
 class EngineThread:
@@ -72,6 +76,12 @@ class EngineThread:
         """Done when the engine uses it. Raises `ModelError`."""
         done: asyncio.Future[None] = self._loop.create_future()
         self._commands.put(UseTemplate(source, done))
+        return done
+
+    def save_running(self) -> asyncio.Future[None]:
+        """Done when the engine has given the states of its jobs to the tiers; it goes on with them."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._commands.put(SaveRunning(done))
         return done
 
     def stop(self, timeout_s: float) -> bool:
@@ -132,6 +142,9 @@ class EngineThread:
                     self._loop.call_soon_threadsafe(_end, done, error)
                 else:
                     self._loop.call_soon_threadsafe(_end, done, None)
+            case SaveRunning(done):
+                self.engine.save_running()
+                self._loop.call_soon_threadsafe(_end, done, None)
             case Stop():
                 self._is_stopping = True
 

@@ -6,18 +6,22 @@ agent must hear.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Sequence_
 
 import numpy as np
 import structlog
 from msgspec.structs import replace
 
-from paddler.engine import Retained, Saved
+from paddler.engine import Event, Retained
+from workers.agent.behind import Behind
 from workers.agent.context import Context
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
-from workers.agent.saved_states import BLOCK, Kept, Part, SavedStates, State
+from workers.agent.restoring import Piece
+from workers.agent.saved_states import BLOCK, Kept
 from workers.agent.scheduler import MIN_PREFILL_TOKENS
 from workers.agent.sequence import Sequence
+from workers.agent.tiers.contract import PUBLIC_SCOPE
 from workers.agent.tokens import num_common
 
 log = structlog.get_logger(__name__)
@@ -25,8 +29,6 @@ log = structlog.get_logger(__name__)
 MIN_WAIT_TOKENS = 64
 """Fewer common tokens are not worth waiting for whoever computes them already: his next step takes about as long. Who
 has waited stays for all but the last `MIN_PREFILL_TOKENS`."""
-MIN_RESTORED = 32
-"""Fewer saved tokens are not worth the room of a block: computing them takes a step, as the rest of a prompt does."""
 NO_TOKEN = -1
 EVICT_TOKENS = 256
 """At least so many cells are taken from a parked sequence at once, so that it is not told about in every step."""
@@ -35,27 +37,27 @@ EVICT_TOKENS = 256
 class KvCache:
     """Sequence ids of one context: at most `max_parked` hold ended sequences, the others are for running ones.
 
-    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked. Of what is evicted
-    `save_bytes` are saved, and come back; the context has a sequence more for that then."""
+    With `can_share` False (see `Context.can_share`) no cell is shared and nothing stays parked. What is evicted goes
+    where `open_behind` says, if it is given and anything is shared: called with the tree and the id of a sequence that
+    the context has more for that."""
 
     def __init__(
         self,
         context: Context,
-        *,
         num_running: int,
         max_parked: int,
+        *,
         can_share: bool,
-        save_bytes: int = 0,
+        open_behind: Callable[[PrefixCache, int], Behind] | None = None,
     ) -> None:
         self._context = context
         self._can_share = can_share
         self._max_parked = max_parked if can_share else 0
-        self._saved = SavedStates(save_bytes) if save_bytes and can_share else None
-        self._scratch = num_running + max_parked
-        self.num_restored = 0
-        """Saved tokens that have come back so far."""
         self._free = list(range(num_running + max_parked))
         self._tree = PrefixCache()
+        self.behind: Behind | None = None
+        if open_behind is not None and can_share:
+            self.behind = open_behind(self._tree, num_running + max_parked)
         self._request_ids: dict[int, str] = {}
         self._totals: dict[int, int] = {}
         """Of parked ones: the tokens of their conversation, whatever of it has been evicted."""
@@ -71,12 +73,6 @@ class KvCache:
     def num_parked(self) -> int:
         return len(self._tree.parked)
 
-    @property
-    def saved(self) -> Saved | None:
-        """None: nothing is."""
-        states = self._saved
-        return None if states is None else Saved(states.num_bytes, states.num_tokens, self.num_restored)
-
     def acquire(self, request_id: str) -> int:
         """A free sequence id. Parked ones never take those that running ones need."""
         key = self._free.pop()
@@ -88,10 +84,13 @@ class KvCache:
         """The job of this sequence was never begun."""
         self._evict(key)
 
-    def look_up(self, sequences: Sequence_[Sequence]) -> None:
-        """Write into the `work` of each sequence, given oldest first, what the scheduler needs to know: how many of
-        its cells count for an older one; of one that is not admitted, how many tokens it would find; and whether it
-        had better wait, because an older one is computing what both begin with."""
+    def look_up(self, sequences: Sequence_[Sequence], target_s: float, num_cells: int, events: list[Event]) -> float:
+        """Go on with what was not restored yet. Then write into the `work` of each sequence, given oldest first, what
+        the scheduler needs to know: how many of its cells count for an older one; of one that is not admitted, how many
+        tokens it would find; and whether it had better wait, because an older one is computing what both begin with, or
+        because that is being read from a tier. Returns how many seconds of the step, which aims at `target_s`, all
+        that is restored in it takes."""
+        events += self._go_on(sequences, target_s, num_cells)
         charges = Charges()
         ahead: list[Sequence] = []
         for sequence in sequences:
@@ -100,15 +99,29 @@ class KvCache:
                 work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
             elif self._can_share:
                 match = self._match(sequence)
-                parts = self._reach(sequence, match.num_tokens)
-                work.num_cached = parts[-1].end if parts else match.num_tokens
+                pieces = self._reach(sequence, match.num_tokens)
+                work.num_cached = pieces[-1].end if pieces else match.num_tokens
                 num_ahead = max((_num_worth_waiting(one, sequence) for one in ahead), default=0)
                 work.is_held = num_ahead > 0
                 work.num_shared = num_ahead or charges.charge(match.node, match.num_tokens)
-                if work.is_held:
+                if num_ahead:
                     continue
+                if self.behind is not None:
+                    events += self._look_behind(self.behind, sequence, match.num_tokens)
             if work.num_pending > 1:
                 ahead.append(sequence)
+        return 0.0 if self.behind is None else self.behind.restorer.used_s
+
+    def _look_behind(self, behind: Behind, sequence: Sequence, at: int) -> list[Retained]:
+        """The sequence waits for what is on its way, or is planned with what is there and this step has time for."""
+        work = sequence.work
+        work.is_held, told = behind.look(sequence, work.num_cached)
+        if not work.is_held:
+            pieces = behind.reach(sequence, at)
+            num_now = behind.restorer.planned(pieces)
+            work.is_restoring = num_now < len(pieces)
+            work.num_cached = pieces[num_now - 1].end if num_now else at
+        return self._told(told)
 
     def admit(self, sequence: Sequence, num_cells: int) -> list[Retained]:
         """Give the sequence the cells of the longest beginning that is there, computing and copying nothing, and behind
@@ -125,59 +138,75 @@ class KvCache:
                 self._context.remove(work.key)
                 match = Match()
         self._tree.add(work.key, sequence.scope, sequence.tokens, match)
-        events = self._restore(sequence, num_cells)
-        work.num_cached, work.is_admitted, work.is_held = self._tree.length(work.key), True, False
-        sequence.num_reused = work.num_cached
+        self._now_has(sequence)
+        events: list[Retained] = []
+        if self.behind is not None:
+            pieces = self.behind.reach(sequence, match.num_tokens)
+            self.behind.restorer.missed(work.num_total - (pieces[-1].end if pieces else match.num_tokens))
+            self.behind.restorer.hold(work.key, pieces)
+            # Who was planned with all of them computes what comes behind them in this very step.
+            events = self._restore(self.behind, sequence, num_cells, all_at_once=not work.is_restoring)
+            self.behind.admitted(work.key)
+        work.is_admitted, work.is_held = True, False
         return events
 
-    def _reach(self, sequence: Sequence, start: int) -> list[Part]:
-        """What was saved and leads on from there, if it is worth it."""
-        if self._saved is None:
-            return []
-        wanted = sequence.tokens[: sequence.work.num_total - 1]
-        parts = self._saved.reach(sequence.scope, wanted, start)
-        return parts if parts and parts[-1].end - start >= MIN_RESTORED else []
+    def keep(self) -> list[Retained]:
+        """Save a block of what was computed, if anybody wants it."""
+        return [] if self.behind is None else self._told(self.behind.keep())
 
-    def _restore(self, sequence: Sequence, num_cells: int) -> list[Retained]:
-        key = sequence.work.key
+    def keep_all(self) -> list[Retained]:
+        """Save all of it, for other agents."""
+        return [] if self.behind is None else self._told(self.behind.keep_all())
+
+    def wait(self, timeout_s: float) -> None:
+        """If what somebody begins with is on its way."""
+        if self.behind is not None:
+            self.behind.wait(timeout_s)
+
+    def _go_on(self, sequences: Sequence_[Sequence], target_s: float, num_cells: int) -> list[Retained]:
+        if self.behind is None:
+            return []
+        self.behind.restorer.begin(target_s)
+        events: list[Retained] = []
+        for sequence in sequences:
+            if sequence.work.is_admitted and sequence.work.is_restoring:
+                events += self._restore(self.behind, sequence, num_cells)
+        return events
+
+    def _reach(self, sequence: Sequence, start: int) -> list[Piece]:
+        return [] if self.behind is None else self.behind.reach(sequence, start)
+
+    def _restore(
+        self, behind: Behind, sequence: Sequence, num_cells: int, *, all_at_once: bool = False
+    ) -> list[Retained]:
+        """As much as the step has time for of what the sequence waits for."""
+        key, restorer, events = sequence.work.key, behind.restorer, list[Retained]()
         at = self._tree.length(key)
-        parts = self._reach(sequence, at)
-        if self._saved is None or not parts:
-            return []
-        # What makes room is saved, which may drop these very blocks: their states are held meanwhile.
-        self._saved.used(sequence.scope, parts)
-        states = [(part.block, part.block.state, part.end) for part in parts]
-        # For a moment a block has cells of its own for what is there already, or not wanted.
-        num_room = parts[-1].end - at + BLOCK
-        events = self.make_room(num_room, num_cells)
-        if self._tree.num_cells + num_room > num_cells:
-            return events
-        for block, state, end in states:
-            assert state is not None
-            if not self._context.restore(key, state, at, end, self._scratch):
-                log.warning("a saved state was refused: its tokens are computed", start=at, end=end)
-                events += self._told(self._saved.drop(sequence.scope, block))
-                break
-            self._tree.grow(key, end - at)
-            self.num_restored += end - at
-            at = end
+        pieces = restorer.due(key, all_at_once=all_at_once)
+        if pieces:
+            # For a moment a block has cells of its own for what is there already, or not wanted.
+            num_room = pieces[-1].end - at + BLOCK
+            # What makes room is saved, which may drop these very blocks: their states are held meanwhile.
+            events += self.make_room(num_room, num_cells)
+            if pieces[0].start <= at < pieces[-1].end and self._tree.num_cells + num_room <= num_cells:
+                end, told = restorer.restore(key, pieces, at)
+                if end > at:
+                    self._tree.grow(key, end - at)
+                events += self._told(told)
+            else:
+                restorer.forget(key)
+        sequence.work.is_restoring = restorer.is_pending(key)
+        self._now_has(sequence)
         return events
+
+    def _now_has(self, sequence: Sequence) -> None:
+        sequence.work.num_cached = sequence.num_reused = self._tree.length(sequence.work.key)
 
     def _save(self, key: int, start: int) -> list[Kept]:
         """What of the parked sequence is about to leave: the positions from `start` on."""
-        tokens = self._tree.tokens(key)
-        is_text = tokens >= 0
-        if not is_text.all():
-            # An image, or what was moved: nobody finds that again.
-            tokens = tokens[: int(is_text.argmin())]
-        if self._saved is None or len(tokens) <= start:
+        if self.behind is None:
             return []
-
-        def read(first: int, end: int) -> State | None:
-            return self._context.save(key, first, end, self._scratch)
-
-        request_id = self._request_ids[key]
-        return self._saved.put(self._tree.scope(key), tokens, start, request_id, self._totals[key], read)
+        return self.behind.save(key, start, self._request_ids[key], self._totals[key])
 
     def _told(self, kept: list[Kept]) -> list[Retained]:
         """Of a request that is in the cache, too, what is more; one that has come back will tell when it is there."""
@@ -232,6 +261,8 @@ class KvCache:
         self._tree.park(key)
         self._totals[key] = num_total
         events = [Retained(sequence.job.request_id, num_tokens, num_total)]
+        if self.behind is not None:
+            events += self._told(self.behind.parked(key))
         for other in self._tree.covered(key):
             events += self._evict(other, saves=False)
         while len(self._tree.parked) > self._max_parked:
@@ -292,6 +323,8 @@ class KvCache:
     def _evict(self, key: int, *, saves: bool = True) -> list[Retained]:
         num_total = self._tree.length(key)
         kept = self._save(key, 0) if saves and key in self._tree.parked else []
+        if self.behind is not None:
+            self.behind.left(key)
         self._context.remove(key)
         self._tree.remove(key)
         self._free.append(key)
@@ -318,7 +351,7 @@ class KvCache:
 def _num_worth_waiting(older: Sequence, younger: Sequence) -> int:
     """How many tokens both begin with, if the older one computes so many of them that the younger lacks that it is
     faster not to compute them twice; else 0."""
-    if older.scope != younger.scope or older.work.num_cached < younger.work.num_cached:
+    if older.scope not in (younger.scope, PUBLIC_SCOPE) or older.work.num_cached < younger.work.num_cached:
         return 0
     num_both = num_common(older.tokens[: older.work.num_total], younger.tokens[: younger.work.num_total - 1])
     least = MIN_PREFILL_TOKENS if younger.work.is_held else MIN_WAIT_TOKENS

@@ -7,14 +7,14 @@ from msgspec.structs import replace
 
 from paddler.clock import Clock
 from paddler.cores import num_usable_cores
-from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted, Saved
+from paddler.engine import Done, Event, Job, NoFreeSlot, Preempted
 from paddler.engine_settings import EngineSettings
 from paddler.errors import EngineFailed
-from paddler.tier_stats import TierStats
 from paddler.wire.agent import Embed, Generate, Rerank
 from paddler.wire.balancer import FinishReason, Usage
 from workers.agent.answerer import Answerer
 from workers.agent.batches import Batches, Part, warm_up
+from workers.agent.beginning import begun
 from workers.agent.context import Context, Decoded
 from workers.agent.embedder import MAX_INPUT, Embedder
 from workers.agent.facts import engine_info
@@ -28,24 +28,29 @@ from workers.agent.rejecting import rejected
 from workers.agent.rendering import local_time
 from workers.agent.scheduler import PREFILL_STEP_TARGET_S, STEP_TARGET_S, Scheduler
 from workers.agent.sequence import Sequence
-from workers.agent.shifting import check_can_shift, num_kept
+from workers.agent.shifting import check_can_shift
 from workers.agent.signs import SignsOfLife, silent
-from workers.agent.vision import Prompt, Vision, open_projector
+from workers.agent.vision import Vision, open_projector
+from workers.agent.with_tiers import OpenKeeper, WithTiers, behind_of
 
 log = structlog.get_logger(__name__)
 
 WAIT_S = 0.02
 """How long a step with nothing to compute waits for an image or a long text; a newcomer waits for it too."""
+READ_S = 0.002
+"""The same for saved states that are on their way: nobody says when they are there."""
 PREPARE_S = 0.05
 """Time of a step for turning new jobs into tokens; at least one is done."""
 EMBED_S = 0.05
 """What embeddings get of a step that prompts have filled."""
 
 
-class LlamaEngine:
+class LlamaEngine(WithTiers):
     """Implements `paddler.engine.Engine` with one llama.cpp context."""
 
-    def __init__(self, model: Model, settings: EngineSettings, clock: Clock) -> None:
+    def __init__(
+        self, model: Model, settings: EngineSettings, clock: Clock, open_keeper: OpenKeeper | None = None
+    ) -> None:
         check_limits(settings)
         self._model = model
         self._clock = clock
@@ -94,23 +99,16 @@ class LlamaEngine:
             token_s=token_s,
             options=options,
         )
-        sizes = {"num_running": settings.slots, "max_parked": max_parked, "save_bytes": settings.kv_ram if saves else 0}
-        self._kv = KvCache(self._context, can_share=can_share, **sizes)
+        self._keeper = (
+            None if open_keeper is None or not (saves and can_share) else open_keeper(model, settings, num_cells)
+        )
+        behind = behind_of(self._context, clock, self._scheduler, self._keeper, settings.kv_ram if saves else 0)
+        self._kv = KvCache(self._context, settings.slots, max_parked, can_share=can_share, open_behind=behind)
         self._started: dict[int, tuple[Job, Generate]] = {}
         self._sequences: dict[int, Sequence] = {}
         """Both by sequence id, the oldest first; the prompts of the former are not tokenised yet."""
         self._cancelled: set[int] = set()
-        self._signs = SignsOfLife()
-        self.num_preempted, self._has_computed = 0, False
-
-    @property
-    def saved(self) -> Saved | None:
-        return self._kv.saved
-
-    @property
-    def tiers(self) -> tuple[TierStats, ...]:
-        saved = self.saved
-        return () if saved is None else (TierStats("ram", num_tokens=saved.num_restored, num_bytes=saved.num_bytes),)
+        self._signs, self.num_preempted, self._has_computed = SignsOfLife(), 0, False
 
     @property
     def num_free_slots(self) -> int:
@@ -153,6 +151,7 @@ class LlamaEngine:
         self._answerer.close()
         self._embedder.close()
         self._vision.close()
+        self.close_tiers()
         self._context.close()
 
     def step(self) -> list[Event]:
@@ -167,6 +166,7 @@ class LlamaEngine:
         elif not self._has_computed and not events:
             self._vision.wait(WAIT_S)
             self._answerer.wait(WAIT_S)
+            self._kv.wait(READ_S)
         # Both are interrupted, and the one that did not compute would abort the step that comes next.
         self._context.forget_interrupt()
         if self._embedder.has_context:
@@ -178,10 +178,11 @@ class LlamaEngine:
         self._has_computed = False
         self._take_commands(events)
         self._prepare(events)
-        self._kv.look_up(list(self._sequences.values()))
+        target_s = self._scheduler.target_s([sequence.work for sequence in self._sequences.values()])
+        used_s = self._kv.look_up(list(self._sequences.values()), target_s, self._scheduler.num_cells, events)
         for key, failure in self._vision.look(self._sequences.values()):
             self._end(key, failure, events)
-        plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()])
+        plan = self._scheduler.plan([sequence.work for sequence in self._sequences.values()], used_s)
         for key in plan.preempted:
             self._preempt(key, events)
         for key in plan.admitted:
@@ -196,6 +197,7 @@ class LlamaEngine:
                 return events
             elapsed_s += part_s
         self._scheduler.observe(plan, elapsed_s)
+        events += self._kv.keep()
         return events
 
     def _compute(self, part: Part, events: list[Event]) -> float | None:
@@ -234,7 +236,8 @@ class LlamaEngine:
                 prompt = self._vision.read(key, payload)
                 if prompt is None:
                     continue
-                made = self._sequence(key, job, payload, prompt)
+                limits = {"most": self._max_tokens, "may_shift": self._shifts}
+                made = begun(job, payload, key, prompt, self._encoder, self._model, **limits)
             except Exception as failure:
                 del self._started[key]
                 self._kv.release(key)
@@ -264,14 +267,6 @@ class LlamaEngine:
                 self._end(key, sequence.finished, events)
             elif sequence.must_shift:
                 events += self._kv.shift(sequence)
-
-    def _sequence(self, key: int, job: Job, payload: Generate, prompt: Prompt) -> Sequence:
-        tokens, most, kept = prompt.tokens, self._max_tokens, None
-        asks_for_more = payload.max_tokens is not None and len(tokens) + payload.max_tokens > most
-        if self._shifts and asks_for_more and not prompt.pictures:
-            kept = num_kept(self._encoder.num_system(payload, tokens), self._model.adds_bos, most)
-        form, pictures = self._encoder.forms.of(payload, tokens), prompt.pictures
-        return Sequence(job, payload, form, key, tokens, self._model, max_tokens=most, num_kept=kept, pictures=pictures)
 
     def _undo(self, part: Part, decoded: Decoded, events: list[Event]) -> None:
         """The batch was not computed. Interrupted: drop what is there of it. No room, although the cells were

@@ -29,6 +29,7 @@ from paddler.wire.balancer import Opened, encode_frame
 from workers.agent.claiming import Claimer
 from workers.agent.control import hear
 from workers.agent.engine_thread import EngineThread
+from workers.agent.handing_over import save_states
 from workers.agent.holding import Holding
 from workers.agent.lane import Ticket, read_new, read_pending
 from workers.agent.membership import Membership
@@ -49,6 +50,7 @@ log = get_logger(__name__)
 
 BLOCK_MS = 2000
 FLUSH_MS = 20
+KV_GRACE_S = 2.0
 
 
 class AgentLoop:
@@ -309,12 +311,14 @@ class AgentLoop:
 
     # Leaving (step 11)
 
-    async def leave(self, grace_s: float) -> None:
-        """Take nothing new, let running requests end within the grace time, hand the rest over."""
+    async def leave(self, grace_s: float, kv_grace_s: float = KV_GRACE_S) -> None:
+        """Take nothing new, let running requests end within the grace time, hand the rest over, with what `kv_grace_s`
+        suffices to save of their states. They go on meanwhile."""
         await self._membership.drain()
         end = self._clock.monotonic() + grace_s
         while self._running and self._clock.monotonic() < end:
             await self._clock.sleep(0.02)
+        await save_states(self.engine, self._clock, kv_grace_s)
         self._tiers.count(self.engine.engine.tiers)
         await self._membership.leave()
 

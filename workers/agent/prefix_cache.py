@@ -5,7 +5,8 @@ happen to hold the same tokens: siblings may begin alike, where two sequences ha
 those are two sets of cells. So the number of tokens in the tree is the number of cells in use.
 
 Sequences have integer keys. One is *running* from `add` to `park` and *parked* from then on to `remove`. Sequences of
-different scopes never meet. Every node is resident; what was saved when it left is in `saved_states.py`.
+different scopes never meet, but all may begin with what is in `PUBLIC_SCOPE`: then they hang in its tree, and what they
+add there is their scope's alone. Every node is resident; what was saved when it left is in `saved_states.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from msgspec import Struct
 
+from workers.agent.tiers.contract import PUBLIC_SCOPE
 from workers.agent.tokens import TokenArray, num_common
 
 
@@ -65,6 +67,8 @@ class PrefixCache:
         self._leaves: dict[int, Node] = {}
         self._buffers: dict[int, TokenArray] = {}
         self._scopes: dict[int, str] = {}
+        self._homes: dict[int, str] = {}
+        """By key, whose tree it hangs in: its scope's or that of `PUBLIC_SCOPE`."""
         self._parked: dict[int, None] = {}
         """The least recently used first."""
 
@@ -88,20 +92,24 @@ class PrefixCache:
         return self._leaves[key].end if key in self._leaves else 0
 
     def match(self, scope: str, tokens: TokenArray) -> Match:
-        """The longest beginning of `tokens` that a sequence of this scope holds; of several running before parked."""
-        best, best_rank = Match(), (0, False)
-        todo = [self._roots[scope]] if scope in self._roots else []
-        while todo:
-            for child in todo.pop().children:
-                end = min(child.end, len(tokens))
-                if child.start >= end:
-                    continue
-                at = child.start + num_common(child.tokens[child.start : end], tokens[child.start : end])
-                is_running = any(key not in self._parked for key in child.holders)
-                if at > child.start and (at, is_running) > best_rank:
-                    best, best_rank = Match(child, next(iter(child.holders)), at), (at, is_running)
-                if at == child.end:
-                    todo.append(child)
+        """The longest beginning of `tokens` that a sequence of this scope holds, or one of `PUBLIC_SCOPE`; of several
+        its own scope's before that, and running before parked."""
+        best, best_rank = Match(), (0, False, False)
+        for home in dict.fromkeys((scope, PUBLIC_SCOPE)):
+            todo = [self._roots[home]] if home in self._roots else []
+            while todo:
+                for child in todo.pop().children:
+                    end = min(child.end, len(tokens))
+                    # In the tree of `PUBLIC_SCOPE` others, too, have what follows it.
+                    holders = [key for key in child.holders if self._scopes[key] in (scope, PUBLIC_SCOPE)]
+                    if child.start >= end or not holders:
+                        continue
+                    at = child.start + num_common(child.tokens[child.start : end], tokens[child.start : end])
+                    rank = at, home == scope, any(key not in self._parked for key in holders)
+                    if at > child.start and rank > best_rank:
+                        best, best_rank = Match(child, holders[0], at), rank
+                    if at == child.end:
+                        todo.append(child)
         return best
 
     def add(self, key: int, scope: str, tokens: TokenArray, match: Match) -> None:
@@ -109,10 +117,11 @@ class PrefixCache:
         was there before `grow` counted it does not change. A parked sequence that was found is in use now."""
         if match.key in self._parked:
             self._parked[match.key] = self._parked.pop(match.key)
-        if scope not in self._roots:
-            self._roots[scope] = Node(tokens, 0, 0, None, [], set())
-        node = self._cut_at(match.key, match.num_tokens) if match.num_tokens else self._roots[scope]
-        self._leaves[key], self._buffers[key], self._scopes[key] = node, tokens, scope
+        home = self._homes[match.key] if match.num_tokens else scope
+        if home not in self._roots:
+            self._roots[home] = Node(tokens, 0, 0, None, [], set())
+        node = self._cut_at(match.key, match.num_tokens) if match.num_tokens else self._roots[home]
+        self._leaves[key], self._buffers[key], self._scopes[key], self._homes[key] = node, tokens, scope, home
         for above in _path(node):
             above.holders.add(key)
 
@@ -188,13 +197,13 @@ class PrefixCache:
         leaf = self._leaves.pop(key, None)
         if leaf is None:
             return
-        scope = self._scopes.pop(key)
-        del self._buffers[key]
+        home = self._homes.pop(key)
+        del self._buffers[key], self._scopes[key]
         self._parked.pop(key, None)
         for node in list(_path(leaf)):
             self._leave(node, key)
-        if not self._roots[scope].holders:
-            del self._roots[scope]
+        if not self._roots[home].holders:
+            del self._roots[home]
 
     def _cut_at(self, key: int, at: int) -> Node:
         """The node of the sequence's path that ends at position `at`; splits one if need be."""

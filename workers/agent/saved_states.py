@@ -2,21 +2,23 @@
 
 Blocks of `BLOCK` tokens in a trie, so that what several conversations begin with is kept once. A block is found by the
 very tokens that lead to it, within one scope: two prompts never meet by a hash. The state of a block holds for its
-tokens behind exactly those before them, at those positions. Least recently used goes first, and of one conversation the
-end before the beginning, because a block without those before it is worth nothing.
+tokens behind exactly those before them, at those positions. What saves the fewest tokens for its bytes and was of use
+the least goes first (`tiers/worth.py`), and of one conversation the end before the beginning, because a block without
+those before it is worth nothing.
 
 As llama.cpp's server keeps whole prompts in host memory; here in blocks, as vLLM and LMCache keep theirs.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from workers.agent.named_states import Named, NamedStates, Namer
+from workers.agent.tiers.worth import Item, Worth
 from workers.agent.tokens import TokenArray, num_common
 
 State = NDArray[np.uint8]
@@ -39,6 +41,8 @@ class Block(Struct, eq=False):
     children: dict[bytes, list[Block]]
     owners: dict[str, int]
     state: State | None = None
+    name: bytes = b""
+    """Of one that has `BLOCK` tokens, where somebody gives names."""
 
     @property
     def end(self) -> int:
@@ -65,16 +69,47 @@ class Kept(Struct, frozen=True):
 
 
 class SavedStates:
-    """At most `max_bytes` of states."""
+    """At most `max_bytes` of states. With a `namer` their full blocks are found by name, too."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, namer: Namer | None = None) -> None:
         self.max_bytes = max_bytes
         self.num_bytes = self.num_tokens = 0
         self._roots: dict[str, Block] = {}
         self._ends: dict[str, Block] = {}
         """Of each request the block that it owns."""
-        self._used: OrderedDict[int, tuple[str, Block]] = OrderedDict()
-        """By identity, the least recently used first; a block is always behind those that need it."""
+        self._blocks: dict[int, tuple[str, Block]] = {}
+        """By identity, with their scopes."""
+        self._worth = Worth[int]()
+        self._pinned: set[int] = set()
+        """Blocks, by identity, that go after all others."""
+        self._named = None if namer is None else NamedStates(namer, BLOCK)
+
+    @property
+    def num_blocks(self) -> int:
+        """Of those that have a state; from any thread."""
+        return sum(block.state is not None for _, block in list(self._blocks.values()))
+
+    def state_of(self, name: bytes) -> Named | None:
+        """The full block of this name, if it is here. From any thread."""
+        return None if self._named is None else self._named.get(name)
+
+    def pin(self, wanted: Iterable[tuple[str, TokenArray]]) -> None:
+        """Of all blocks those go last, from now on, that these tokens of a scope lead to. To be said again when some of
+        them were saved."""
+        before, self._pinned = self._pinned, set()
+        for scope, tokens in wanted:
+            block = self._roots.get(scope)
+            while block is not None and block.end < len(tokens):
+                child, num = _best(block, tokens[block.end :])
+                if child is not None:
+                    self._pinned.add(id(child))
+                block = child if child is not None and num == len(child.tokens) else None
+        for key in before ^ self._pinned:
+            if key in self._blocks:
+                self._count(self._blocks[key][1])
+
+    def is_pinned(self, block: Block) -> bool:
+        return id(block) in self._pinned
 
     def reach(self, scope: str, tokens: TokenArray, start: int) -> list[Part]:
         """What leads on from position `start`, whose tokens before it are at hand: parts in order, without a gap. Empty
@@ -108,8 +143,6 @@ class SavedStates:
         saved already is not read again. Tells of the request, unless nothing of it is saved, and of all others of which
         less is there than before."""
         path, told = self._path(scope, tokens, start, read)
-        while path and path[-1].state is None:
-            path.pop()
         end = self._ends.get(request_id)
         if path and (end is None or path[-1] not in _line(end)):
             self._own(request_id, num_total, path[-1])
@@ -119,68 +152,81 @@ class SavedStates:
                 if other != request_id:
                     self._own(other, total, None)
                     told.append(Kept(other, 0, total))
-        self.touch(scope, path)
         told += self._shrink()
-        if scope in self._roots and not self._roots[scope].children:
-            del self._roots[scope]
         if (end := self._ends.get(request_id)) is not None:
             told.append(Kept(request_id, end.end, end.owners[request_id]))
         return told
 
-    def touch(self, scope: str, path: list[Block]) -> None:
-        """These blocks, from the first on, were of use."""
-        for block in reversed(path):
-            self._used[id(block)] = scope, block
-            self._used.move_to_end(id(block))
+    def add(self, scope: str, tokens: TokenArray, start: int, read: Callable[[int, int], State | None]) -> list[Kept]:
+        """As `put`, of no request: nobody is told that it is here."""
+        _, told = self._path(scope, tokens, start, read)
+        return told + self._shrink()
 
-    def used(self, scope: str, parts: list[Part]) -> None:
-        """These parts have been taken back."""
-        if not parts:
-            return
-        self.touch(scope, _line(parts[-1].block)[::-1])
+    def used(self, block: Block) -> None:
+        """This block has been taken back; nothing if it has gone already."""
+        for one in _line(block):
+            if id(one) in self._blocks:
+                self._worth.use(id(one))
 
     def drop(self, scope: str, block: Block) -> list[Kept]:
         """Its state was refused: it goes, and all behind it. Nothing if it has gone already."""
-        line = [block] if id(block) in self._used else []
+        line = [block] if id(block) in self._blocks else []
         for one in line:
             line += [child for some in one.children.values() for child in some]
-        return [told for one in reversed(line) for told in self._remove(scope, one)]
+        told = [told for one in reversed(line) for told in self._remove(scope, one)]
+        return told + (self._prune(scope, block.parent) if line and block.parent is not None else [])
 
     def _path(
         self, scope: str, tokens: TokenArray, start: int, read: Callable[[int, int], State | None]
     ) -> tuple[list[Block], list[Kept]]:
-        """The blocks of these tokens, as far as they are kept, and what had to go for them: never more than one block
-        above the bound."""
+        """The blocks of these tokens up to the last that has a state, and what had to go for them: never more than one
+        block above the bound."""
         above = self._roots.setdefault(scope, Block(np.empty(0, np.int32), 0, None, {}, {}))
         path: list[Block] = []
         told: list[Kept] = []
         while len(own := tokens[above.end : above.end + BLOCK]) >= FIRST:
             block = _alike(above, own)
+            is_new = block is None
             if block is None:
                 block = Block(own.copy(), above.end, above, {}, {})
                 above.children.setdefault(own[:FIRST].tobytes(), []).append(block)
+                self._blocks[id(block)] = scope, block
             elif len(block.tokens) < len(own):
                 self._forget(block)
-                block.tokens = own.copy()
+                block.tokens, is_new = own.copy(), True
             is_longer = len(block.tokens) > len(own)
             if block.state is None and not is_longer and block.end > start:
-                block.state = read(block.start, block.end)
-                if block.state is None:
-                    break
+                block.state, is_new = read(block.start, block.end), True
                 self.num_bytes += block.num_bytes
-                self.num_tokens += len(own)
+                self.num_tokens += len(own) if block.state is not None else 0
+                if self._named is not None:
+                    self._named.add(scope, block)
+            if is_new:
+                self._count(block)
+            else:
+                self._worth.use(id(block))
             path.append(block)
-            self._used.setdefault(id(block), (scope, block))
+            if block.state is None and block.end > start and not is_longer:
+                break
             if self.num_bytes > self.max_bytes:
-                self.touch(scope, path)
                 told += self._shrink()
-                if id(block) not in self._used:
-                    path = [one for one in path if id(one) in self._used]
+                if id(block) not in self._blocks:
+                    path = [one for one in path if id(one) in self._blocks]
                     break
             if is_longer:
                 break
             above = block
+        while path and path[-1].state is None:
+            told += self._prune(scope, path.pop())
+        if scope in self._roots and not self._roots[scope].children:
+            del self._roots[scope]
         return path, told
+
+    def _count(self, block: Block) -> None:
+        """Its size, or whether it is pinned, is another now."""
+        above = None if block.parent is None or block.parent.parent is None else id(block.parent)
+        saves = 0 if block.state is None else len(block.tokens)
+        self._worth.add(Item(id(block), above, block.num_bytes, saves, id(block) in self._pinned))
 
     def _own(self, request_id: str, num_total: int, block: Block | None) -> None:
         if (before := self._ends.pop(request_id, None)) is not None:
@@ -190,6 +236,8 @@ class SavedStates:
             block.owners[request_id] = num_total
 
     def _forget(self, block: Block) -> None:
+        if self._named is not None:
+            self._named.remove(block)
         if block.state is not None:
             self.num_bytes -= block.num_bytes
             self.num_tokens -= len(block.tokens)
@@ -197,18 +245,30 @@ class SavedStates:
 
     def _shrink(self) -> list[Kept]:
         told: list[Kept] = []
-        while self._used:
-            scope, block = next(iter(self._used.values()))
-            if self.num_bytes <= self.max_bytes and (block.state is not None or block.children):
-                break
+        while self.num_bytes > self.max_bytes and self._blocks:
+            # The bound holds in any case, so that in the end what is pinned goes, too.
+            victim = self._worth.evict()
+            scope, block = self._blocks[next(reversed(self._blocks)) if victim is None else victim]
             told += self.drop(scope, block)
+        return told
+
+    def _prune(self, scope: str, block: Block) -> list[Kept]:
+        """It, and what led to it alone, is of no use if it has no state and leads nowhere."""
+        told: list[Kept] = []
+        at: Block | None = block
+        while at is not None and at.parent is not None and at.state is None and not at.children:
+            told += self._remove(scope, at)
+            at = at.parent
         return told
 
     def _remove(self, scope: str, block: Block) -> list[Kept]:
         above = block.parent
         assert above is not None
         self._forget(block)
-        self._used.pop(id(block), None)
+        self._blocks.pop(id(block), None)
+        self._pinned.discard(id(block))
+        if id(block) in self._worth:
+            self._worth.remove(id(block))
         key = block.tokens[:FIRST].tobytes()
         above.children[key].remove(block)
         if not above.children[key]:

@@ -29,7 +29,8 @@ class Work(Struct):
     """One unfinished sequence. `num_total` tokens must be in the KV cache before its next token can be
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
-    because an older one is computing what both begin with. Tokens from `num_prompt` on were
+    because an older one is computing what both begin with, or because that is being read from a tier; `is_restoring`:
+    saved states of it are still being taken back, and nothing is computed before. Tokens from `num_prompt` on were
     sampled (None: none was): to be computed again in batches below a tile, as they were the first time.
 
     With images in its prompt: up to `run_end` the next tokens are text, or one image (`is_image`), which must be
@@ -41,6 +42,7 @@ class Work(Struct):
     num_shared: int = 0
     is_admitted: bool = False
     is_held: bool = False
+    is_restoring: bool = False
     num_prompt: int | None = None
     run_end: int | None = None
     is_image: bool = False
@@ -107,8 +109,16 @@ class Scheduler:
         """Measured seconds a token of prefill costs."""
         return self._prefill_token_s
 
-    def plan(self, works: Sequence[Work]) -> Plan:
-        """Plan a step for all unfinished sequences, given oldest first. Changes nothing."""
+    def target_s(self, works: Sequence[Work]) -> float:
+        """What the next step aims at, beside the tokens of those that generate, if these are computed in it."""
+        works = [work for work in works if not work.is_waiting]
+        if any(work.num_pending == 1 and not work.is_image for work in works):
+            return STEP_TARGET_S - self._decode_s
+        return self._lone_step_s if len(works) == 1 else PREFILL_STEP_TARGET_S
+
+    def plan(self, works: Sequence[Work], used_s: float = 0.0) -> Plan:
+        """Plan a step for all unfinished sequences, given oldest first; `used_s` of its time goes elsewhere. Changes
+        nothing."""
         running = [work for work in works if work.is_admitted]
         num_used = sum(work.num_owned for work in running)
         preempted: list[Work] = []
@@ -120,7 +130,7 @@ class Scheduler:
         return Plan(
             preempted=tuple(work.key for work in preempted),
             admitted=tuple(work.key for work in admitted),
-            chunks=tuple(self._chunks([*running, *admitted])),
+            chunks=tuple(self._chunks([*running, *admitted], used_s)),
         )
 
     def observe(self, plan: Plan, elapsed_s: float) -> None:
@@ -154,16 +164,12 @@ class Scheduler:
                 admitted.append(work)
         return admitted
 
-    def _chunks(self, works: list[Work]) -> list[Chunk]:
-        works = [work for work in works if not work.is_waiting]
+    def _chunks(self, works: list[Work], used_s: float) -> list[Chunk]:
+        works = [work for work in works if not work.is_waiting and not work.is_restoring]
         decoding = [work for work in works if work.num_pending == 1 and not work.is_image]
         prefilling = [work for work in works if work.num_pending > 1 or work.is_image]
         chunks = [Chunk(work.key, 1) for work in decoding]
-        if decoding:
-            target_s = STEP_TARGET_S - self._decode_s
-        else:
-            target_s = self._lone_step_s if len(works) == 1 else PREFILL_STEP_TARGET_S
-        budget = max(int(target_s / self._prefill_token_s), MIN_PREFILL_TOKENS)
+        budget = max(int((self.target_s(works) - used_s) / self._prefill_token_s), MIN_PREFILL_TOKENS)
         budget = min(_whole_tiles(budget + len(decoding)), self._max_batch) - len(decoding)
         below_tile = TILE - 1 - len(decoding)
         if below_tile >= MIN_PREFILL_TOKENS and any(work.is_replaying for work in prefilling):

@@ -67,6 +67,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     process_id: str = ""
     tracing: TracingSettings | None = None
     monitoring_ms: int = 0
+    kv_grace_ms: int = 2000
+    """How long it writes states when it leaves."""
 
     @property
     def load_stall_s(self) -> float:
@@ -161,7 +163,7 @@ async def serve_engine(
     code = 0
     is_asked = stop.done() or (over.done() and not over.exception())
     if is_asked:
-        leaving = asyncio.create_task(agent.leave(settings.grace_ms / 1000))
+        leaving = asyncio.create_task(agent.leave(settings.grace_ms / 1000, settings.kv_grace_ms / 1000))
         hurry = asyncio.create_task(signals.hurrying.wait())
         await asyncio.wait({leaving, hurry, agent.engine.failed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()

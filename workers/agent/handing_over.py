@@ -1,0 +1,32 @@
+"""What a leaving agent does so that the next one restores what it would have to compute."""
+
+from __future__ import annotations
+
+import asyncio
+
+from paddler.clock import Clock
+from paddler.logs import get_logger
+from workers.agent.engine_thread import EngineThread
+from workers.agent.passing_thread import in_passing_thread
+from workers.agent.restoring import RAM
+
+log = get_logger(__name__)
+
+
+async def save_states(thread: EngineThread, clock: Clock, grace_s: float) -> None:
+    """Give the states of all that runs to the tiers, and wait until they are written, for `grace_s` in all. Nothing
+    without tiers behind host memory: who is gone gives nothing to anybody."""
+    engine = thread.engine
+    if grace_s <= 0 or all(one.tier == RAM for one in engine.tiers):
+        return
+    end = clock.monotonic() + grace_s
+    try:
+        # A step that hangs is not waited for; neither is an engine that has failed.
+        async with asyncio.timeout(grace_s):
+            await thread.save_running()
+            left_s = max(end - clock.monotonic(), 0.0)
+            is_written = await in_passing_thread(lambda: engine.flush_states(left_s))
+    except TimeoutError:
+        is_written = False
+    if not is_written:
+        log.warning("not all states were saved in time: some tokens are computed again", grace_s=grace_s)

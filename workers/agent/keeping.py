@@ -1,0 +1,170 @@
+"""Giving what was computed to the keeper, a block a step, so that it outlives its sequence and this agent.
+
+Full blocks of running sequences go as they are computed, into host memory and to the tiers. What is left of a sequence,
+and its incomplete last block, goes when it is parked or the agent leaves. A killed agent's requests find all but that.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from msgspec import Struct
+
+from paddler.clock import Clock
+from workers.agent.context import Context
+from workers.agent.prefix_cache import PrefixCache
+from workers.agent.restoring import MIN_RESTORED
+from workers.agent.saved_states import BLOCK, Kept, SavedStates, State
+from workers.agent.tiers.contract import PUBLIC_SCOPE, Keeper
+from workers.agent.tokens import TokenArray
+
+PARK_BLOCKS = 8
+"""So many blocks that a sequence still lacks are saved at once when it is parked, of SmolLM2 in 10 ms; more in the
+steps that follow, if there are any."""
+RETRY_S = 0.25
+"""After the keeper has dropped a block, because too much was on its way."""
+
+
+class _Chain(Struct, eq=False):
+    """How far a sequence is kept: up to position `end`, a multiple of a block, which the block named `above` ends at.
+    `public` is its name in the public scope, as long as all so far are kept there."""
+
+    scope: str
+    end: int = 0
+    above: bytes = b""
+    public: bytes = b""
+    retry_at: float = 0.0
+    is_parked: bool = False
+
+
+class Keeping:
+    """Of one context. Sequences are those of `tree`, from `begin` to `end`."""
+
+    def __init__(
+        self, keeper: Keeper, saved: SavedStates, context: Context, tree: PrefixCache, clock: Clock, *, scratch: int
+    ) -> None:
+        self._keeper = keeper
+        self._saved = saved
+        self._context = context
+        self._tree = tree
+        self._clock = clock
+        self._scratch = scratch
+        self._chains: dict[int, _Chain] = {}
+        self.token_bytes = 0.0
+        """What the state of a token has, as measured; 0: not yet."""
+
+    def begin(self, key: int) -> None:
+        """This sequence may have blocks from now on."""
+        self._chains[key] = _Chain(self._tree.scope(key))
+
+    def end(self, key: int) -> None:
+        """It has left the cache."""
+        self._chains.pop(key, None)
+
+    def step(self) -> list[Kept]:
+        """Save one block, if any was computed that is not saved yet. Tells of whom less is in host memory now."""
+        for key, chain in self._chains.items():
+            if self._has_more(key, chain):
+                # The next one's turn comes before its own.
+                self._chains[key] = self._chains.pop(key)
+                return self._keep(key, chain)
+            if chain.is_parked and not self._is_waiting(chain):
+                self._keep_tail(key, chain)
+                del self._chains[key]
+                return []
+        return []
+
+    def park(self, key: int) -> list[Kept]:
+        """This sequence goes no further."""
+        chain = self._chains.get(key)
+        if chain is None:
+            return []
+        chain.is_parked = True
+        told = self._keep_all(key, chain, PARK_BLOCKS)
+        if not self._has_more(key, chain) and not self._is_waiting(chain):
+            self._keep_tail(key, chain)
+            del self._chains[key]
+        return told
+
+    def all(self) -> list[Kept]:
+        """Save what there is of all sequences, of running ones first."""
+        told: list[Kept] = []
+        for key, chain in sorted(self._chains.items(), key=lambda item: item[1].is_parked):
+            chain.retry_at = 0.0
+            told += self._keep_all(key, chain)
+            if not self._has_more(key, chain):
+                self._keep_tail(key, chain)
+        return told
+
+    def _keep_all(self, key: int, chain: _Chain, most: int | None = None) -> list[Kept]:
+        told: list[Kept] = []
+        while (most is None or most > 0) and self._has_more(key, chain):
+            told += self._keep(key, chain)
+            most = None if most is None else most - 1
+        return told
+
+    def _is_waiting(self, chain: _Chain) -> bool:
+        return chain.retry_at > self._clock.monotonic()
+
+    def _has_more(self, key: int, chain: _Chain) -> bool:
+        """Whether there is a full block that is not kept and may be now. Passes over those that are."""
+        num_tokens = self._tree.length(key)
+        if num_tokens - chain.end < BLOCK or self._is_waiting(chain):
+            return False
+        tokens = self._tree.tokens(key)
+        if not chain.above:
+            chain.above = self._keeper.root(chain.scope)
+            chain.public = self._keeper.root(PUBLIC_SCOPE) if chain.scope != PUBLIC_SCOPE else b""
+        while chain.above and num_tokens - chain.end >= BLOCK:
+            own = tokens[chain.end : chain.end + BLOCK]
+            if own.min() < 0:
+                return False  # an image, or what was moved: nobody finds that again
+            public = self._keeper.next(chain.public, own) if chain.public else b""
+            public = public if public and self._keeper.has(public) else b""
+            name = self._keeper.next(chain.above, own)
+            if not public and not self._keeper.has(name):
+                return True
+            chain.end, chain.above, chain.public = chain.end + BLOCK, name, public
+        return False
+
+    def _keep(self, key: int, chain: _Chain) -> list[Kept]:
+        tokens, start, end = self._tree.tokens(key), chain.end, chain.end + BLOCK
+        name = self._keeper.next(chain.above, tokens[start:end])
+        named, told = self._saved.state_of(name), list[Kept]()
+        state = None if named is None else named.state
+        if state is None:
+            state = self._read(key, start, end)
+            if state is None:
+                chain.retry_at = inf
+                return []
+
+            def read(first: int, last: int) -> State | None:
+                return state if (first, last) == (start, end) else None
+
+            told = self._saved.add(chain.scope, tokens[:end], start, read)
+        if self._write(chain, tokens[start:end], state, is_tail=False):
+            chain.end, chain.above, chain.public = end, name, b""
+        else:
+            chain.retry_at = self._clock.monotonic() + RETRY_S
+        return told
+
+    def _keep_tail(self, key: int, chain: _Chain) -> None:
+        own = self._tree.tokens(key)[chain.end :]
+        if not chain.above:
+            chain.above = self._keeper.root(chain.scope)
+        if not chain.above or not MIN_RESTORED <= len(own) < BLOCK or own.min() < 0:
+            return
+        if not self._keeper.has(self._keeper.next(chain.above, own)):
+            state = self._read(key, chain.end, chain.end + len(own))
+            if state is not None:
+                self._write(chain, own, state, is_tail=True)
+
+    def _read(self, key: int, start: int, end: int) -> State | None:
+        state = self._context.save(key, start, end, self._scratch)
+        if state is not None:
+            self.token_bytes = state.nbytes / (end - start)
+        return state
+
+    def _write(self, chain: _Chain, tokens: TokenArray, state: State, *, is_tail: bool) -> bool:
+        is_pinned = chain.scope == PUBLIC_SCOPE
+        return self._keeper.write(chain.above, tokens.copy(), state, is_tail=is_tail, is_pinned=is_pinned)

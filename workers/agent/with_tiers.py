@@ -1,0 +1,64 @@
+"""What of an engine with a KV cache tells of the tiers behind it, and uses them for others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paddler.clock import Clock
+from paddler.engine import Saved
+from paddler.engine_settings import EngineSettings
+from paddler.tier_stats import TierStats
+from workers.agent.behind import Behind
+from workers.agent.context import Context
+from workers.agent.kv_cache import KvCache
+from workers.agent.llama import Model
+from workers.agent.named_states import Named
+from workers.agent.prefix_cache import PrefixCache
+from workers.agent.scheduler import Scheduler
+from workers.agent.tiers.contract import Keeper
+
+OpenKeeper = Callable[[Model, EngineSettings, int], Keeper]
+"""Of a model that is loaded, with these settings, in a context of so many tokens. None: states go no further than host
+memory, if there."""
+
+
+class WithTiers:
+    """`_keeper` None: there is nothing behind host memory."""
+
+    _kv: KvCache
+    _keeper: Keeper | None
+
+    @property
+    def saved(self) -> Saved | None:
+        return None if self._kv.behind is None else self._kv.behind.saved
+
+    @property
+    def tiers(self) -> tuple[TierStats, ...]:
+        return () if self._kv.behind is None else self._kv.behind.tiers
+
+    def state_of(self, name: bytes) -> Named | None:
+        """The block of host memory that the fleet calls so. From any thread."""
+        return None if self._kv.behind is None else self._kv.behind.state_of(name)
+
+    def save_running(self) -> None:
+        self._kv.keep_all()
+
+    def flush_states(self, timeout_s: float) -> bool:
+        return self._keeper is None or self._keeper.flush(timeout_s)
+
+    def close_tiers(self) -> None:
+        if self._keeper is not None:
+            self._keeper.close()
+
+
+def behind_of(
+    context: Context, clock: Clock, scheduler: Scheduler, keeper: Keeper | None, max_bytes: int
+) -> Callable[[PrefixCache, int], Behind] | None:
+    """What a `KvCache` opens; None: what leaves it is forgotten."""
+    if max_bytes == 0:
+        return None
+
+    def open_behind(tree: PrefixCache, scratch: int) -> Behind:
+        return Behind(context, tree, clock, scheduler, scratch=scratch, max_bytes=max_bytes, keeper=keeper)
+
+    return open_behind
