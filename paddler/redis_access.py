@@ -5,19 +5,23 @@ from __future__ import annotations
 from paddler.certificates import Named, check_authorities, check_pair
 from paddler.store.location import Location, Login
 
+FLAGS = ("--redis-password-file", "--redis-tls-ca", "--redis-tls-cert", "--redis-tls-key")
 
-def check_access(location: Location, now_s: float) -> None:
-    """Raises `ValueError`, `CertificateProblem` among it, in one line without its full stop."""
-    _check_password(location.login, "--redis-password-file")
+
+def check_access(location: Location, now_s: float, *, names: tuple[str, str, str, str] = FLAGS) -> None:
+    """`names` are what the user calls the password's file, the authorities', certificate's and key's. Raises
+    `ValueError`, `CertificateProblem` among it, in one line without its full stop."""
+    password, ca, cert, own_key = names
+    _check_password(location.login, password)
     _check_password(location.sentinel_login, "sentinel_password_file")
     tls = location.tls
     if tls is None:
         return
     if tls.ca is not None:
-        check_authorities(Named("--redis-tls-ca", tls.ca), now_s)
+        check_authorities(Named(ca, tls.ca), now_s)
     if tls.cert is not None:
-        key = None if tls.key is None else Named("--redis-tls-key", tls.key)
-        check_pair(Named("--redis-tls-cert", tls.cert), key, now_s)
+        key = None if tls.key is None else Named(own_key, tls.key)
+        check_pair(Named(cert, tls.cert), key, now_s)
 
 
 def _check_password(login: Login, flag: str) -> None:

@@ -18,6 +18,7 @@ FIELDS = (
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
     *("saved_bytes", "saved_tokens", "restored_tokens", "held_sequences", "held_tokens", "max_parked"),
+    *("kv_url", "restore"),
     *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms", "format"),
 )
 """Of an agent's hash, as agents of every format tell them."""
@@ -54,8 +55,9 @@ class Lane(Struct, frozen=True, kw_only=True):
     it had in its cache. `saved_tokens` have left the cache and are in its host memory, `restored_tokens` have come back
     from there since its start. Its KV cache, of `context_size` cells, holds `held_tokens` tokens of `held_sequences`
     sequences that run or have ended, of the latter `max_parked` at most; `tiers` is what lies behind it, host memory
-    first. `lease_ms` is the length of its lease, None of one that does not tell. `format` is that of its messages and
-    keys (`paddler.store.format`)."""
+    first. At `kv_url` other agents get what it holds; what others hold it gets at `restore` tokens/s, as measured.
+    `lease_ms` is the length of its lease, None of one that does not tell. `format` is that of its messages and keys
+    (`paddler.store.format`)."""
 
     agent: str
     name: str
@@ -93,6 +95,8 @@ class Lane(Struct, frozen=True, kw_only=True):
     download: Download = Download()
     lease_ms: int | None = None
     format: int = FIRST_FORMAT
+    kv_url: str = ""
+    restore: float | None = None
 
     @property
     def since_renewal_ms(self) -> int | None:
@@ -185,6 +189,8 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
         ),
         lease_ms=number("lease_ms") or None,
         format=number("format") or FIRST_FORMAT,
+        kv_url=told.get("kv_url", ""),
+        restore=measured("restore"),
     )
 
 

@@ -61,7 +61,8 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 class AgentView(Struct, frozen=True, kw_only=True):
     """An agent that asks. `held` are the prefix hashes in its KV cache, `num_claims` the tickets it has ever been
-    given, `reserved` the waiting request whose suitor it is; of its `num_slots`, `num_free` are free."""
+    given, `reserved` the waiting request whose suitor it is; of its `num_slots`, `num_free` are free. `near` are the
+    prefix hashes that it could restore, from other agents or the shared store, at `restore_tokens_per_s` (0: none)."""
 
     id: str
     num_free: int
@@ -71,6 +72,8 @@ class AgentView(Struct, frozen=True, kw_only=True):
     lane_is_empty: bool
     reserved: str | None = None
     num_slots: int = 1
+    near: Container[bytes] = ()
+    restore_tokens_per_s: float = 0.0
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -179,10 +182,19 @@ def window(orders: Mapping[RequestClass, Iterable[Waiting]]) -> list[Waiting]:
     return list(islice(chain.from_iterable(orders.get(name, ()) for name in CLASSES), WINDOW))
 
 
-def steal_after_ms(num_tokens: int, prefill_tokens_per_s: float, patience: float = 1.0) -> int:
-    """The least whole wait that is longer than `patience` times what computing `num_tokens` takes at this speed."""
+def steal_after_ms(num_ms: float, patience: float = 1.0) -> int:
+    """The least whole wait that is longer than `patience` times so many ms."""
+    return math.floor(num_ms * patience) + 1
+
+
+def prefill_ms(
+    num_tokens: int, start: int, near: int, prefill_tokens_per_s: float, restore_tokens_per_s: float
+) -> float:
+    """How long it takes to have `num_tokens` where `start` are: those up to `near` are restored."""
     speed = prefill_tokens_per_s if prefill_tokens_per_s > 0 else UNMEASURED_PREFILL_TOKENS_PER_S
-    return math.floor(num_tokens * 1000 / speed * patience) + 1
+    if near <= start or restore_tokens_per_s <= speed:
+        return (num_tokens - start) * 1000 / speed
+    return (num_tokens - near) * 1000 / speed + (near - start) * 1000 / restore_tokens_per_s
 
 
 def choose(
@@ -203,8 +215,9 @@ def choose(
        what is due the longest match held by this agent; else the first that no live agent holds; else the first; else
        nothing, with the time until something is due.
 
-    A request is due once it has waited for longer than this agent would compute what its holders have more of it, times
-    the agent's patience: the part of its slots that would be busy with it. What nobody holds more of is due at once.
+    A request is due once it has waited for longer than this agent needs for what its holders have more of it, times
+    the agent's patience: the part of its slots that would be busy with it. It restores what is `near` if that is faster
+    than computing it. What nobody holds more of is due at once.
 
     A suspect goes only into an empty lane; an agent with other work reserves it instead.
     What another agent has reserved, or this one had to give up, is passed over."""
@@ -285,8 +298,10 @@ class _Look:
         num_saved = best - own if self._rules.nets_own_match or own == 0 else 0
         if num_saved == 0:
             return 0, own, best
-        wait_ms = steal_after_ms(num_saved, self._agent.prefill_tokens_per_s, self._patience)
-        return request.accepted_ms + wait_ms - self._now_ms, own, best
+        agent = self._agent
+        near = max((end for digest, end in request.chain if end <= best and digest in agent.near), default=0)
+        num_ms = prefill_ms(best, best - num_saved, near, agent.prefill_tokens_per_s, agent.restore_tokens_per_s)
+        return request.accepted_ms + steal_after_ms(num_ms, self._patience) - self._now_ms, own, best
 
 
 def _groups(requests: list[Waiting], rules: Rules) -> Iterator[list[Waiting]]:

@@ -56,6 +56,7 @@ POOL_KEYS: Mapping[str, str] = {
     "backlog": "rw rw rw r rw",
     "holders": "rw rw rw r rw",
     "held": "rw rw rw r rw",
+    "kv_secret": "rw - - - -",
     "preempted": "rw rw rw r rw",
     "idempotency": "- rw rw - -",
     "response": "w rw rw - w",

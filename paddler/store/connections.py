@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 2.0
 ASK_TIMEOUT_S = 1.0
 """Of one Sentinel; then the next is asked."""
 
-_NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
+NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
 """No CLIENT SETINFO: Redis 7.0 knows it not even as a right, so a user there would be refused it each time."""
 _RETRIED = [ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError]
 _KEEPALIVE = {
@@ -45,7 +45,7 @@ class Connector:
 
     def __init__(self, url: str) -> None:
         location = locate(url)
-        self._options: dict[str, Any] = {**_NAMELESS, "db": location.db, **_login_options(location.login)}
+        self._options: dict[str, Any] = {**NAMELESS, "db": location.db, **login_options(location.login)}
         if location.path is not None:
             self._class: type[connection.AbstractConnection] = _Unix
             self._options["path"] = location.path
@@ -91,10 +91,10 @@ class Sentinels:
         self._hosts = list(location.hosts)
         self._class = _Tcp if location.tls is None else _Tls
         self._options: dict[str, Any] = {
-            **_NAMELESS,
+            **NAMELESS,
             "socket_connect_timeout": ASK_TIMEOUT_S,
             "socket_timeout": ASK_TIMEOUT_S,
-            **_login_options(location.sentinel_login),
+            **login_options(location.sentinel_login),
             **({} if location.tls is None else {"tls": location.tls}),
         }
 
@@ -141,7 +141,7 @@ class _FileCredentials(CredentialProvider):
         return (self._login.username, password) if self._login.username else (password,)
 
 
-def _login_options(login: Login) -> dict[str, Any]:
+def login_options(login: Login) -> dict[str, Any]:
     if login.password_file is not None:
         return {"credential_provider": _FileCredentials(login)}
     return {"username": login.username, "password": login.password} if login.is_needed else {}

@@ -228,14 +228,19 @@ class PoolKeys:
         return f"{self.base}:backlog:{side}"
 
     def holders(self, prefix_hash: str) -> str:
-        """zset · agent id by expiry (ms): whose KV cache holds that prefix · hold writes, submit and claim read · TTL a
-        few minutes, renewed while resident; dead members are ignored."""
+        """zset · agent id by expiry (ms): whose KV cache holds that prefix, and `*shared` for the shared store · hold
+        writes, submit, claim and open read · TTL a few minutes, renewed while resident; dead members are ignored."""
         return f"{self.base}:holders:{prefix_hash}"
 
     def held(self, agent_id: str) -> str:
         """set · prefix hashes one agent holds: the reverse of `holders` · hold writes, claim and reap read · TTL as
         `holders`."""
         return f"{self.base}:held:{agent_id}"
+
+    def kv_secret(self) -> str:
+        """string · 32 random bytes: keys the names of saved states, and what is between the agents of this pool · the
+        first agent that saves any writes it once, the others read · no TTL."""
+        return f"{self.base}:kv:secret"
 
     def preempted(self, agent_id: str) -> str:
         """set · ids an agent gave back for want of room and may not take yet · release and settle · deleted when one of
@@ -301,6 +306,7 @@ class PoolKeys:
                 *(self.vtime(request_class) for request_class in CLASSES),
                 *map(self.backlog, SIDES),
                 self.format(),
+                self.kv_secret(),
                 self.models(),
                 self.served(),
                 self.dead(),

@@ -113,9 +113,12 @@ class Disposition(StrEnum):
 
 
 class OpenedRequest(Struct, frozen=True):
+    """`peers`: addresses of agents whose KV cache holds more of its beginning."""
+
     disposition: Disposition
     payload: bytes = b""
     journal: bytes = b""
+    peers: tuple[str, ...] = ()
 
 
 class Emission(Struct, frozen=True):

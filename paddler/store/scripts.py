@@ -189,12 +189,15 @@ class PoolScripts:
         return Claimed(*await self._call("claim", now_ms, agent_id))
 
     async def open(
-        self, agent_id: str, request_id: str, attempt: int, frame: bytes, *, now_ms: float = 0
+        self, agent_id: str, request_id: str, attempt: int, frame: bytes, *, most_peers: int = 0, now_ms: float = 0
     ) -> OpenedRequest:
-        """Begin a request under the fence; `frame` (`Opened`) is appended once an attempt."""
+        """Begin a request under the fence; `frame` (`Opened`) is appended once an attempt. At most `most_peers` agents
+        that hold more of its beginning are named."""
         # What comes back may be large: the tokens of others must not stand behind 32 MiB of images.
-        status, *rest = await self._call("open", now_ms, agent_id, request_id, attempt, frame, is_large=True)
-        return OpenedRequest(Disposition(status.decode()), *rest)
+        arguments = (agent_id, request_id, attempt, frame, most_peers)
+        status, *rest = await self._call("open", now_ms, *arguments, is_large=True)
+        peers: list[bytes] = rest.pop() if len(rest) > 2 else []
+        return OpenedRequest(Disposition(status.decode()), *rest, peers=tuple(one.decode() for one in peers))
 
     async def emit(self, agent_id: str, emissions: Sequence[Emission], *, now_ms: float = 0) -> list[Placed]:
         """Append frames to journals and publish them; one answer an emission, in order."""
@@ -330,10 +333,13 @@ class PoolScripts:
         ttl_ms: int,
         added: Sequence[str] = (),
         removed: Sequence[str] = (),
+        is_shared: bool = False,
         now_ms: float = 0,
     ) -> bool:
-        """Publish what the agent's KV cache holds from now on (hashes of prefix chains). False: its lease is over."""
-        return await self._call("hold", now_ms, agent_id, ttl_ms, len(added), *added, *removed) == 1
+        """Publish what the agent's KV cache holds from now on (hashes of prefix chains), and with `is_shared` the store
+        that the fleet shares. False: its lease is over."""
+        arguments = (agent_id, ttl_ms, int(is_shared), len(added), *added, *removed)
+        return await self._call("hold", now_ms, *arguments) == 1
 
     async def release(
         self, agent_id: str, request_id: str, attempt: int, *, is_fresh: bool = False, now_ms: float = 0

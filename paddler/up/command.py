@@ -24,6 +24,7 @@ from paddler.cors_options import cors_options
 from paddler.desired.database import state_database_option
 from paddler.engine_flags import engine_options
 from paddler.host_options import host_options
+from paddler.kv_flags import kv_settings, refuse_kv_flags, up_kv_options
 from paddler.metrics.options import statsd_options
 from paddler.panel_options import DEFAULT_ADDR, dashboard_option, panel_address
 from paddler.settings import (
@@ -84,6 +85,7 @@ _FILE = click.Path(exists=True, dir_okay=False, readable=True, resolve_path=True
 @option("--slots", type=click.IntRange(1, 256), default=4, help="Requests generated at once by each agent.")
 @option("--context-size", type=click.IntRange(min=64), help="Tokens of context of an agent, shared by its slots.")
 @engine_options
+@up_kv_options
 @option(
     "--engine", type=click.Choice(["llama", "scripted"]), default="llama", help="scripted needs no model: for tests."
 )
@@ -123,6 +125,7 @@ def command(**given: Any) -> None:
     given["web_admin_panel_addr"] = panel_address(
         given["web_admin_panel_addr"], is_dashboard_enabled=given.pop("management_dashboard_enable")
     )
+    _check_kv(given)
     settings = Settings(**given)
     if settings.agents.most and not settings.agents.least and _is_default("buffered_request_timeout"):
         # The first request waits for a model to be loaded.
@@ -134,6 +137,18 @@ def command(**given: Any) -> None:
         raise click.ClickException(str(error)) from None
     if failure is not None:
         sys.exit(1)
+
+
+def _check_kv(given: Mapping[str, Any]) -> None:
+    """As each agent would. Raises `UsageError`."""
+    if given["engine"] != "llama":
+        refuse_kv_flags(current_context(), given["engine"])
+        return
+    told = {**given, "kv_advertise": None}
+    kv_settings(current_context(), told, given["redis_url"], given["kv_ram"], SystemClock().wall())
+    address: Address | None = given["kv_addr"]
+    if address is not None and address.port and (given["agents"].most or given["agents"].least) > 1:
+        raise click.UsageError(f"--kv-addr {address} is room for one agent: port 0 gives each its own.")
 
 
 def _is_default(name: str) -> bool:
@@ -160,7 +175,7 @@ async def run(settings: Settings, environment: Mapping[str, str], clock: Clock) 
         output = Output(sys.stderr, is_json=settings.log_format == "json", names=[spec.name for spec in specs])
         runner = Runner(
             specs,
-            environment=child_environment(environment, redis_url),
+            environment=child_environment(environment, redis_url, settings.kv_url),
             output=output,
             clock=clock,
             probes={valkey.NAME: partial(valkey.wait_until_ready, redis_url, clock)} if not settings.redis_url else {},

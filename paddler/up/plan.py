@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from paddler import engine_flags
+from paddler import engine_flags, kv_flags
 from paddler.cors_options import cors_flags
 from paddler.desired.database import MEMORY, StateDatabase
 from paddler.engine_settings import LoraAdapter
@@ -23,6 +23,9 @@ AGENT_GRACE_MS = 1000
 
 AGENT_STOP_MS = 1300
 """Then an autoscaler kills an agent, before it is killed itself at the end of a stage."""
+
+UP_KV = tuple(name for name in kv_flags.NAMES if name != "kv_advertise")
+"""Flags of `kv_flags.py` that `paddler up` has: its agents are on one machine and find each other."""
 
 AGENTS_OWN = ("--cache-dir", "--download-token-file", "--hf-token-file")
 """Flags of an agent that `paddler up` does not have; their variables reach it."""
@@ -51,6 +54,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     lora_adapters: tuple[LoraAdapter, ...] | None = None
     context_shift: bool | None = None
     kv_ram: int | None = None
+    kv_disk: Path | None = None
+    kv_disk_size: int | None = None
+    kv_url: str | None = None
+    kv_key_file: Path | None = None
+    kv_addr: Address | None = None
+    kv_grace: int | None = None
     pooling: str | None = None
     multimodal_projection: str | None = None
     image_resize_to_fit: int | None = None
@@ -149,7 +158,15 @@ def _serving_flags(settings: Settings) -> list[str]:
         context_size=settings.context_size,
         otlp_endpoint=settings.otlp_endpoint,
         **{name: getattr(settings, name) for name in engine_flags.NAMES},
+        **_kv_flags(settings),
     )
+
+
+def _kv_flags(settings: Settings) -> dict[str, object]:
+    """Without the URL, which may have a password: see `child_environment`."""
+    given = {name for name in kv_flags.PLACES if getattr(settings, name) is not None}
+    beside = {name for name, others in kv_flags.BESIDE.items() if name in UP_KV and given & set(others)}
+    return {name: getattr(settings, name) for name in UP_KV if name in (given | beside) - {"kv_url"}}
 
 
 def _scaling_flags(settings: Settings) -> list[str]:
@@ -166,16 +183,17 @@ def _scaling_flags(settings: Settings) -> list[str]:
     )
 
 
-def child_environment(environment: Mapping[str, str], redis_url: str) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str], redis_url: str, kv_url: str | None = None) -> dict[str, str]:
     """The environment of the children: our own `PADDLER_*` are in their flags already, and must not count twice. Those
     of agents alone (`AGENTS_OWN`) stay.
 
-    The Redis URL goes this way instead of by flag, because a command line is readable by everyone on the machine and
-    the URL may hold a password.
+    URLs of Redis go this way instead of by flag, because a command line is readable by everyone on the machine and
+    they may hold a password.
     """
     own = {env_name(flag) for flag in AGENTS_OWN}
     kept = {name: value for name, value in environment.items() if not name.startswith(ENV_PREFIX) or name in own}
-    return kept | {env_name("--redis-url"): redis_url, "PYTHONUNBUFFERED": "1"}
+    told = {} if kv_url is None else {env_name("--kv-url"): kv_url}
+    return kept | told | {env_name("--redis-url"): redis_url, "PYTHONUNBUFFERED": "1"}
 
 
 def without_password(url: str) -> str:

@@ -12,8 +12,8 @@ from container_files import DOCKER, Json, compose, images, parsed, parsed_check,
 
 from paddler.store.acl import ROLES, Role, user_name
 
-FILES = [(), ("compose.public.yaml",), ("compose.gpu.yaml",), ("compose.test.yaml",)]
-IDS = ["quick start", "public", "gpu", "test"]
+FILES = [(), ("compose.public.yaml",), ("compose.gpu.yaml",), ("compose.test.yaml",), ("compose.kv.yaml",)]
+IDS = ["quick start", "public", "gpu", "test", "kv"]
 OURS = {"balancer", "worker", "agent", "operator"}
 files = pytest.mark.parametrize("files", FILES, ids=IDS)
 
@@ -103,6 +103,17 @@ def test_without_keys_it_is_there_for_this_machine_alone() -> None:
         assert all(port["host_ip"] == "127.0.0.1" for port in management)
         assert set(services(chosen)["balancer"]["environment"]["PADDLER_ALLOWED_HOST"].split()) == {"balancer", "proxy"}
     assert services(("compose.public.yaml",))["proxy"]["ports"][0].get("host_ip") is None
+
+
+def test_the_shared_store_forgets() -> None:
+    chosen = services(("compose.kv.yaml",))
+    ran = service_run("agent", chosen["agent"])
+    assert ran is not None
+    values = parsed(ran)
+    assert values["kv_url"] == "redis://kv:6379/0"
+    assert values["kv_addr"].host == "0.0.0.0"
+    assert {"--maxmemory", "allkeys-lru"} <= set(chosen["kv"]["command"])
+    assert "ports" not in chosen["kv"]
 
 
 def test_statsd_is_where_they_send() -> None:

@@ -19,7 +19,7 @@ from api.management.fleet_objects import AutoscaleObject
 from paddler.store.acl import Role, user_name
 from paddler.store.keys import PoolKeys
 
-VARIANTS = ("local", "keda-redis", "keda-prometheus", "keda-metrics-api")
+VARIANTS = ("local", "keda-redis", "keda-prometheus", "keda-metrics-api", "shared")
 SCALED = VARIANTS[1:]
 OLDEST, NEWEST = "1.25", "1.37"
 """autoscaling/v2 and policy/v1 are there since 1.23 and 1.21; the label of namespaces' names since 1.22."""
@@ -121,6 +121,29 @@ def test_ports_are_those_that_the_balancer_listens_on(variant: str) -> None:
     assert anyone == {ports["inference"], ports["openai"]}
     assert operators == {ports["management"]}
     assert people == {ports["panel"]}
+
+
+@variants
+def test_agents_reach_each_other_where_they_give_states(variant: str) -> None:
+    ran, container, _ = runs(variant)["agent"]
+    port = parsed(ran)["kv_addr"].port
+    assert [named["containerPort"] for named in container["ports"]] == [port]
+    policy = one(variant, "NetworkPolicy", "paddler-agent")["spec"]
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": port}]
+    assert rule["from"] == [{"podSelector": policy["podSelector"]}]
+    assert {"to": rule["from"], "ports": rule["ports"]} in policy["egress"]
+
+
+def test_the_shared_store_forgets_and_is_for_agents_alone() -> None:
+    url = urlsplit(parsed(runs("shared")["agent"][0])["kv_url"])
+    (port,) = one("shared", "Service", str(url.hostname))["spec"]["ports"]
+    assert port["port"] == url.port
+    (container,) = one("shared", "Deployment", "paddler-kv")["spec"]["template"]["spec"]["containers"]
+    assert {"--maxmemory", "allkeys-lru"} <= set(container["command"])
+    (rule,) = one("shared", "NetworkPolicy", "paddler-kv")["spec"]["ingress"]
+    agents = one("shared", "NetworkPolicy", "paddler-agent")["spec"]["podSelector"]
+    assert (rule["from"], rule["ports"]) == ([{"podSelector": agents}], [{"port": url.port}])
 
 
 @variants

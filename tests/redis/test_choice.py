@@ -401,3 +401,27 @@ async def test_giving_up_the_last_one_ends_the_avoiding_of_the_others(pool: Pool
     await register(pool, "b", slots=2)
     assert sorted(await serve_all(pool, "b")) == sorted(ids)
     await leave(pool, "b")
+
+
+async def test_what_can_be_restored_is_left_to_its_holder_for_no_longer_than_that_takes(pool: PoolScripts) -> None:
+    """From another agent, and from the shared store; by an agent that can, and of what is there."""
+    near = {"restore": 100_000, "kv_url": "http://thief:1"}
+    await register(pool, "holder", slots=1, prefill=1000)
+    await hold(pool, "holder", SYSTEM)
+    first, _ = await submit(pool, prompt=SYSTEM)
+    await register(pool, "thief", slots=1, prefill=1000)
+    second, _ = await submit(pool, prompt=SYSTEM + "next turn")
+    saved = len(SYSTEM)
+    assert (await pool.claim("thief", now_ms=NOW)).steal_after_ms > saved - 256
+    await pool.renew("thief", lease_ms=LEASE, snapshot=near, now_ms=NOW)
+    assert (await pool.claim("thief", now_ms=NOW)).steal_after_ms > saved - 256, "the holder gives nothing away"
+    await pool.renew("holder", lease_ms=LEASE, snapshot={"kv_url": "http://holder:1"}, now_ms=NOW)
+    assert 0 < (await pool.claim("thief", now_ms=NOW)).steal_after_ms <= saved / 100 + 2
+    await pool.renew("thief", lease_ms=LEASE, snapshot={"kv_url": "", "kv_shared": 1}, now_ms=NOW)
+    assert (await pool.claim("thief", now_ms=NOW)).steal_after_ms > saved - 256, "it is not in the store"
+    assert await pool.hold("holder", ttl_ms=300_000, added=hashes_of(SYSTEM), is_shared=True, now_ms=NOW)
+    claimed = await pool.claim("thief", now_ms=NOW)
+    assert (await pool.claim("thief", now_ms=NOW + claimed.steal_after_ms)).num_given == 1
+    await finish(pool, "thief", second, 1)
+    await finish(pool, "holder", first, 1)
+    await leave(pool, "holder", "thief")

@@ -43,12 +43,16 @@ async def build_agents(
         slots, prefill = chance.randint(1, 4), chance.choice((0, 137.5, 1_000, 1_000))
         lease = 10**6 if has_one_holder else chance.choice((1, 10**6, 10**6, 10**6))
         snapshot: dict[str, str | int | float | bytes] = {"slots": slots, "state": "ready", "prefill": prefill}
+        if chance.random() < 0.5:
+            snapshot |= {"restore": chance.choice((0, 90, 1_333.25, 70_000)), "kv_shared": chance.choice(("", "1"))}
+        if chance.random() < 0.5:
+            snapshot["kv_url"] = f"http://{agent}:1"
         await pool.register(agent, lease_ms=lease, model="m", seen_s=1, snapshot=snapshot, now_ms=NOW)
         num_held = chance.randint(0, 3) if not has_one_holder else 0 if agent != agents[0] else len(PROMPTS) - 1
         for prompt in chance.sample(PROMPTS[1:], num_held):
             hashes = hashes_of(prompt)[: 99 if has_one_holder else chance.choice((1, 2, 3, 99))]
             since = chance.choice((NOW, NOW, NOW - TTL + 500))  # the last: nobody believes it any more
-            await pool.hold(agent, ttl_ms=TTL, added=hashes, now_ms=since)
+            await pool.hold(agent, ttl_ms=TTL, added=hashes, is_shared=chance.random() < 0.3, now_ms=since)
     for number in range(chance.randint(0, 8)):
         await submit(pool, now=NOW, request_id=f"default.b{number}")
     for agent in agents:
@@ -106,7 +110,7 @@ async def forget(pool: PoolScripts) -> None:
 
 async def test_every_claim_is_the_policys(any_store: Store, chance: random.Random) -> None:
     rules = dict.fromkeys(Why, 0)
-    num_hints = num_promoted = 0
+    num_hints = num_promoted = num_near = 0
     for number in range(NUM_STATES):
         pool = any_store.pool(f"p{number}")
         has_one_holder = number % 3 == 0
@@ -122,6 +126,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
                 continue
             before, held_before, counted = await lane(pool, agent), state.clocks.copy(), await counters(pool)
             promoted_before = {one.id: one.request_class for one in state.waiting.values()}
+            num_near += bool(state.agents[agent].near) and state.agents[agent].restore_tokens_per_s > 1_000
             expected = state.claim(agent, now)
             answer = await pool.claim(agent, now_ms=now)
             given = (await lane(pool, agent))[len(before) :]
@@ -149,6 +154,7 @@ async def test_every_claim_is_the_policys(any_store: Store, chance: random.Rando
     assert min(rules.values()) > 0, "every rule was needed"
     assert num_hints > 0
     assert num_promoted > 0
+    assert num_near > 0
 
 
 def possible_agents(

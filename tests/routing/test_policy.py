@@ -24,6 +24,7 @@ from paddler.routing.policy import (
     Why,
     choose,
     match,
+    prefill_ms,
     promotions,
     steal_after_ms,
     window,
@@ -147,7 +148,8 @@ def test_the_hint_is_the_first_to_become_stealable() -> None:
 
 
 def test_an_unmeasured_speed_is_no_reason_to_wait_for_ever() -> None:
-    assert steal_after_ms(400, 0.0) == steal_after_ms(400, UNMEASURED_PREFILL_TOKENS_PER_S) == 801
+    speeds = (0.0, UNMEASURED_PREFILL_TOKENS_PER_S)
+    assert [steal_after_ms(prefill_ms(400, 0, 0, speed, 0.0)) for speed in speeds] == [801, 801]
 
 
 def test_a_request_whose_holders_are_gone_is_cold() -> None:

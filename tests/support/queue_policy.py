@@ -155,14 +155,14 @@ async def read_policy_state(pool: PoolScripts, now_ms: int) -> PolicyState:
         },
         clocks={name: float(await redis.get(keys.vtime(name)) or 0) for name in CLASSES},
         holders=holders,
-        agents={agent_id: await _agent(pool, agent_id, waiting) for agent_id in live},
+        agents={agent_id: await _agent(pool, agent_id, waiting, now_ms) for agent_id in live},
     )
 
 
-async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting]) -> AgentView:
+async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting], now_ms: int) -> AgentView:
     redis, keys = pool.redis, pool.keys
-    slots, state, solo, prefill, claims, wish = await redis.hmget(
-        keys.agent(agent_id), "slots", "state", "solo", "prefill", "claims", "drain"
+    slots, state, solo, prefill, claims, wish, restore = await redis.hmget(
+        keys.agent(agent_id), "slots", "state", "solo", "prefill", "claims", "drain", "restore"
     )
     num_busy = await redis.xlen(keys.lane(agent_id))
     return AgentView(
@@ -174,4 +174,21 @@ async def _agent(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting]) 
         lane_is_empty=num_busy == 0,
         reserved=next((one.id for one in waiting.values() if one.suitor == agent_id), None),
         num_slots=int(slots),
+        near=await _near(pool, agent_id, waiting, now_ms),
+        restore_tokens_per_s=float(restore or 0),
     )
+
+
+async def _near(pool: PoolScripts, agent_id: str, waiting: dict[str, Waiting], now_ms: int) -> set[bytes]:
+    """What an agent could restore: of others that have an address if it has one, of the shared store if it uses it."""
+    url, uses_store = await pool.redis.hmget(pool.keys.agent(agent_id), "kv_url", "kv_shared")
+    found: set[bytes] = set()
+    for digest in {digest for one in waiting.values() for digest, _ in one.chain}:
+        holders = await pool.redis.zrangebyscore(pool.keys.holders(digest.decode()), f"({now_ms}", "+inf")
+        for name in (one.decode() for one in holders):
+            lease = await pool.redis.zscore(pool.keys.agents(), name)
+            is_other = name != agent_id and lease is not None and lease > now_ms
+            gives = is_other and url and await pool.redis.hget(pool.keys.agent(name), "kv_url")
+            if gives or (name == "*shared" and uses_store == b"1"):
+                found.add(digest)
+    return found

@@ -41,6 +41,12 @@ SETTINGS = Settings(
     lora_adapters=(LoraAdapter("a.gguf", 0.5), LoraAdapter("b.gguf")),
     multimodal_projection="/models/mmproj.gguf",
     image_resize_to_fit=512,
+    kv_disk=Path("/kv"),
+    kv_disk_size=1 << 30,
+    kv_url="redis://:secret@kv:6379/0",
+    kv_addr=Address("127.0.0.1", 0),
+    kv_key_file=Path("/key"),
+    kv_grace=700,
     inference_addr=Address("127.0.0.1", 1),
     management_addr=Address("127.0.0.1", 2),
     compat_openai_addr=Address("::1", 3),
@@ -197,6 +203,16 @@ def test_what_is_no_number_of_agents_is_explained(text: str, reason: str) -> Non
 def test_our_own_variables_do_not_reach_the_children_twice() -> None:
     environment = child_environment({"PADDLER_SLOTS": "9", "PADDLER_REDIS_URL": "redis://x", "HOME": "/h"}, "unix:///s")
     assert environment == {"HOME": "/h", "PADDLER_REDIS_URL": "unix:///s", "PYTHONUNBUFFERED": "1"}
+
+
+def test_states_are_kept_by_agents_as_they_are_told() -> None:
+    command = paddler_specs(SETTINGS, awaits=None)[1].command
+    wanted = {"kv_disk": Path("/kv"), "kv_disk_size": 1 << 30, "kv_key_file": Path("/key"), "kv_grace": 700}
+    assert parsed(command).items() >= {**wanted, "kv_addr": Address("127.0.0.1", 0)}.items()
+    assert "secret" not in " ".join(command), "anybody may read a command line"
+    assert child_environment({}, "unix:///s", SETTINGS.kv_url)["PADDLER_KV_URL"] == SETTINGS.kv_url
+    without = msgspec.structs.replace(SETTINGS, kv_disk=None, kv_url=None, kv_addr=None)
+    assert not [one for one in paddler_specs(without, awaits=None)[1].command if one.startswith("--kv")]
 
 
 def test_variables_of_agents_alone_reach_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paddler.engine import Engine, ModelError
 from paddler.engine_settings import EngineSettings
@@ -12,9 +13,19 @@ from workers.agent.loader import Build
 from workers.agent.phases import Phase, Report
 from workers.agent.templates import check_template
 
+if TYPE_CHECKING:
+    from workers.agent.with_tiers import OpenKeeper
 
-def build_llama(settings: EngineSettings, report: Report, is_suspect: bool, *, is_checked: bool = False) -> Engine:
-    """`is_checked`: `check_llama` has just been there."""
+
+def build_llama(
+    settings: EngineSettings,
+    report: Report,
+    is_suspect: bool,
+    *,
+    is_checked: bool = False,
+    open_keeper: OpenKeeper | None = None,
+) -> Engine:
+    """`is_checked`: `check_llama` has just been there. `open_keeper` None: no tier is behind host memory."""
     from workers.agent.probe import check
 
     if is_checked and not is_suspect:
@@ -23,11 +34,11 @@ def build_llama(settings: EngineSettings, report: Report, is_suspect: bool, *, i
         check(settings, _import_binding, is_suspect=is_suspect)
     from workers.agent.loading import load
 
-    return load(settings, report)
+    return load(settings, report, open_keeper)
 
 
-def llama_build_of(settings: EngineSettings) -> Build:
-    return partial(build_llama, settings, is_checked=True)
+def llama_build_of(settings: EngineSettings, *, open_keeper: OpenKeeper | None = None) -> Build:
+    return partial(build_llama, settings, is_checked=True, open_keeper=open_keeper)
 
 
 def check_llama(settings: EngineSettings) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from paddler import logs
 from paddler.clock import Clock
@@ -31,11 +32,14 @@ from workers.agent.loop import AgentLoop
 from workers.agent.mark import StartMark
 from workers.agent.membership import Membership
 from workers.agent.preparation import Preparation, Prepared
-from workers.agent.serving import AgentSettings, Signals, die_hanging, serve_engine, withdraw
+from workers.agent.serving import AgentSettings, Signals, die_hanging, serve_engine, shared, withdraw
 from workers.agent.standing import Standing
 from workers.agent.starting import let_go
 from workers.agent.turns import Turn
 from workers.agent.wanted import needs_reload
+
+if TYPE_CHECKING:
+    from workers.agent.tiers.sharing import Sharing
 
 log = get_logger(__name__)
 
@@ -52,6 +56,7 @@ class Follower:
         standing: Standing,
         clock: Clock,
         signals: Signals,
+        sharing: Sharing | None = None,
     ) -> None:
         self._store = store
         self._pool = store.pool(settings.pool)
@@ -61,6 +66,7 @@ class Follower:
         self._standing = standing
         self._clock = clock
         self._signals = signals
+        self._sharing = sharing
         self._turn = Turn(
             store.turns(settings.pool),
             clock,
@@ -73,7 +79,8 @@ class Follower:
 
     async def run(self) -> int:
         """Until a signal or a failed engine: the exit code."""
-        async with present(self._store, self._clock, "agent", self._settings.name):
+        sharing = shared(self._sharing, self._clock, self._signals)
+        async with present(self._store, self._clock, "agent", self._settings.name), sharing:
             return await self._run()
 
     async def _run(self) -> int:
@@ -117,6 +124,7 @@ class Follower:
                 files=served.files,
                 standing=self._standing,
                 until=self._until_turn,
+                sharing=self._sharing,
             )
         finally:
             self._turn.agent_id = lambda: ""  # the other one knows the agent, and so the engine

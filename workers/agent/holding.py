@@ -16,10 +16,20 @@ GATHER_S = 0.02
 class Holding:
     """One publication carries all changes since the last. After a new registration everything is said again."""
 
-    def __init__(self, pool: PoolScripts, clock: Clock, membership: Membership, residency: Residency) -> None:
+    def __init__(
+        self,
+        pool: PoolScripts,
+        clock: Clock,
+        membership: Membership,
+        residency: Residency,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """`is_shared`: what it holds is in the shared store, too, soon."""
         self._pool = pool
         self._clock = clock
         self._membership = membership
+        self._is_shared = is_shared
         self.residency = residency
         self._changed = asyncio.Event()
         self._known_as = ""
@@ -45,7 +55,8 @@ class Holding:
             changes = self.residency.changes()
             added, removed = changes.added, changes.removed
         self._known_as = ""
-        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, added=added, removed=removed):
+        what = {"added": added, "removed": removed, "is_shared": self._is_shared}
+        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, **what):
             self._known_as = agent_id
             self._republish_at = now + TTL_MS / 3000
         else:

@@ -44,6 +44,7 @@ from workers.agent.template_trials import TemplateTrials
 from workers.agent.tiers.counting import TierCounts
 
 if TYPE_CHECKING:
+    from workers.agent.tiers.sharing import Sharing
     from workers.agent.tracing import EngineSpans
 
 log = get_logger(__name__)
@@ -71,15 +72,17 @@ class AgentLoop:
         on_removed: Callable[[], None] = lambda: None,
         spans: EngineSpans | None = None,
         monitoring_ms: int = 0,
+        sharing: Sharing | None = None,
     ) -> None:
         """`standing` is how it stands to a desired state, if it follows one. `on_removed` is called, more than once
         perhaps, when an operator wants the process to end. `spans` None: nothing is traced. What is measured is
-        published with the lease, every `monitoring_ms` at most."""
+        published with the lease, every `monitoring_ms` at most. `sharing` None: no state of its KV cache is shared."""
         self._store = store
         self._pool = pool
         self._clock = clock
         self._name = name
         self._standing = standing
+        self._sharing = sharing
         self._info = engine.info
         self._slots = engine.info.slots_total
         if spans is not None:
@@ -103,7 +106,8 @@ class AgentLoop:
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._membership.on_removed = on_removed
-        self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool))
+        is_shared = sharing is not None and sharing.is_shared
+        self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool), is_shared=is_shared)
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self._tiers = TierCounts(pool.keys.pool, self._membership.tally)
         self._trials = TemplateTrials(pool, engine.info, clock)
@@ -122,6 +126,11 @@ class AgentLoop:
     @property
     def agent_id(self) -> str:
         return self._membership.agent_id
+
+    @property
+    def handed_over(self) -> tuple[int, float]:
+        """How many requests `leave` has handed over, and when by the monotonic clock."""
+        return self._membership.handed_over
 
     @property
     def num_running(self) -> int:
@@ -157,10 +166,9 @@ class AgentLoop:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
         engine = self.engine.engine
         self._tiers.count(engine.tiers)
-        now, measured = (
-            self._clock.monotonic(),
-            {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers)},
-        )
+        sharing = {} if self._sharing is None else self._sharing.fields()
+        measured = {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers), **sharing}
+        now = self._clock.monotonic()
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
         self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
@@ -196,7 +204,8 @@ class AgentLoop:
         await asyncio.gather(*begins)
 
     async def _begin(self, ticket: Ticket) -> None:
-        """Start a request that comes with its payload, and let its opening be confirmed meanwhile."""
+        """Start a request that comes with its payload, and let its opening be confirmed meanwhile. There are no peers
+        to be told of: with its payload comes only what no other live agent holds more of."""
         frame = self._opening(ticket)
         running = Running(ticket.request_id, ticket.attempt, frame)
         try:
@@ -237,7 +246,8 @@ class AgentLoop:
 
     async def _open(self, ticket: Ticket) -> None:
         frame = self._opening(ticket)
-        opened = await self._pool.open(self.agent_id, ticket.request_id, ticket.attempt, frame)
+        most_peers = 0 if self._sharing is None else self._sharing.most_peers
+        opened = await self._pool.open(self.agent_id, ticket.request_id, ticket.attempt, frame, most_peers=most_peers)
         if opened.disposition not in (Disposition.OK, Disposition.CANCELLED):
             return
         running = Running(ticket.request_id, ticket.attempt, opened.journal)
@@ -248,7 +258,8 @@ class AgentLoop:
             return
         try:
             payload = decode_payload(opened.payload)
-            job = running.job(payload, vocabulary=self._info.vocabulary, weights=self._info.weights)
+            known = {"vocabulary": self._info.vocabulary, "weights": self._info.weights}
+            job = running.job(payload, **known, peers=opened.peers)
         except EngineFailed as error:
             running.fail(frame_of(error))
             self._outbox.put(running)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 import uvloop
@@ -23,6 +23,7 @@ from paddler.desired.store import DesiredStates
 from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
+from paddler.kv_flags import DEFAULT_RAM, kv_options, kv_settings, refuse_kv_flags
 from paddler.settings import log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
 from paddler.tracing.options import otlp_option, tracing_of
@@ -48,6 +49,11 @@ from workers.agent.standing import Standing
 from workers.agent.upstream.flags import build_upstream, check_flags, upstream_options, upstream_settings
 from workers.agent.wanted import adapters_of, follow_states, settings_for
 
+if TYPE_CHECKING:
+    from workers.agent.llama import Model
+    from workers.agent.tiers.contract import Keeper
+    from workers.agent.tiers.sharing import Sharing
+
 SWITCH_S = 0.0005
 """How long the engine thread may keep the interpreter while a token waits to be sent, or the loop while a step waits to
 be begun; Python's own 5 ms are some steps of a small model."""
@@ -63,6 +69,12 @@ def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
+def _open_keeper(sharing: Sharing, cache: ModelCache, model: Model, settings: EngineSettings, size: int) -> Keeper:
+    from workers.agent.tiers.opening import open_keeper  # which takes the binding with it
+
+    return open_keeper(sharing, cache.root, SystemClock(), model, settings, size)
+
+
 class Engines(Struct, frozen=True):
     """`check` looks at settings and files, `build_of` makes what loads them."""
 
@@ -71,7 +83,12 @@ class Engines(Struct, frozen=True):
 
 
 async def follow(
-    store: Store, settings: AgentSettings, engines: Engines, own: Mapping[str, Any], cache: ModelCache
+    store: Store,
+    settings: AgentSettings,
+    engines: Engines,
+    own: Mapping[str, Any],
+    cache: ModelCache,
+    sharing: Sharing | None = None,
 ) -> int:
     """Serve what the pool's desired state wants until a signal or a failed engine. Returns the exit code."""
     clock, signals = SystemClock(), Signals()
@@ -88,7 +105,7 @@ async def follow(
         clock,
         adapters=partial(adapters_of, own=own),
     )
-    code = await Follower(store, settings, preparation, engines.build_of, standing, clock, signals).run()
+    code = await Follower(store, settings, preparation, engines.build_of, standing, clock, signals, sharing).run()
     await store.close()
     return code
 
@@ -109,6 +126,7 @@ async def follow(
 @pool_option
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
 @engine_options
+@kv_options
 @fetch_options
 @option(
     "--on-model-error",
@@ -216,6 +234,16 @@ def command(
         monitoring_ms=monitoring_ms,
     )
     values = {one: given[one] for one in NAMES}
+    cache, sharing, open_keeper = model_cache(given, os.environ), None, None
+    store = connect(redis_url, redis_prefix)
+    if engine != "llama":
+        refuse_kv_flags(context, engine)
+    elif (kv := kv_settings(context, given, redis_url, values["kv_ram"], SystemClock().wall())) is not None:
+        from workers.agent.tiers.sharing import Sharing
+
+        values["kv_ram"] = values["kv_ram"] or DEFAULT_RAM
+        sharing = Sharing(kv, store, store.pool(pool), SystemClock())
+        open_keeper = partial(_open_keeper, sharing, cache)
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}
     if model is None and (scripted_follows or engine == "llama"):
         if on_model_error == "exit":
@@ -225,11 +253,10 @@ def command(
             own["model_name"] = model_name
         if _is_given(context, "context_size"):
             own["context_size"] = context_size
-        engines = Engines(check_llama, llama_build_of)
+        engines = Engines(check_llama, partial(llama_build_of, open_keeper=open_keeper))
         if is_scripted:
             engines = Engines(check_scripted, partial(scripted_build_of, **scripted))
-        cache = model_cache(given, os.environ)
-        sys.exit(uvloop.run(follow(connect(redis_url, redis_prefix), settings, engines, own, cache)))
+        sys.exit(uvloop.run(follow(store, settings, engines, own, cache, sharing)))
     build: Build
     if engine == "openai":
         asked = upstream_settings(
@@ -245,5 +272,5 @@ def command(
         )
         settings = replace(settings, files=(*shards_of(model), *local_files_of(wanted)))
         wanted = replace(wanted, lone_step_s=lone_step_s(lease_ms))
-        build = partial(build_with_adapters, wanted, model_cache(given, os.environ))
-    sys.exit(uvloop.run(serve_pinned(connect(redis_url, redis_prefix), build, settings, SystemClock())))
+        build = partial(build_with_adapters, wanted, cache, open_keeper=open_keeper)
+    sys.exit(uvloop.run(serve_pinned(store, build, settings, SystemClock(), sharing)))

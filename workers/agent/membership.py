@@ -56,6 +56,8 @@ class Membership:
         self._is_leaving = False
         self._refusal: Incompatible | None = None
         self._changing = asyncio.Lock()
+        self.handed_over = 0, 0.0
+        """By leaving: how many requests, and when by the monotonic clock."""
         self.tally = Tally(store)
         self.on_hint: Callable[[int], None] = lambda _steal_after_ms: None
         self.on_removed: Callable[[], None] = lambda: None
@@ -171,7 +173,9 @@ class Membership:
 
     async def leave(self) -> None:
         """Hand over what still runs, without counting a death, and be forgotten."""
+        now = self._clock.monotonic()
         handed = await self._forget()
+        self.handed_over = handed.num_returned, now
         self.tally.count(self._pool.keys.pool, "left")
         await self._flush_tally()
         log.info("left", agent=self.agent_id, handed_over=handed.num_returned)

@@ -59,10 +59,11 @@ class Running:
         self._final: Finished | Failed | None = None
         self._is_muted = False
 
-    def job(self, payload: Payload, *, vocabulary: str = "", weights: str = "") -> Job:
+    def job(self, payload: Payload, *, vocabulary: str = "", weights: str = "", peers: tuple[str, ...] = ()) -> Job:
         """The engine's job, continuing from what earlier attempts have emitted; `vocabulary` and `weights` are those of
-        the engine. Tokens of another vocabulary are worth no more than their text. Raises `EngineFailed` when vectors
-        of another model are there: nobody could compare them with what this one would add."""
+        the engine, `peers` as `open` has told. Tokens of another vocabulary are worth no more than their text. Raises
+        `EngineFailed` when vectors of another model are there: nobody could compare them with what this one would
+        add."""
         ids: list[int] = []
         texts: list[str] = []
         format: TextFormat | None = None
@@ -101,6 +102,7 @@ class Running:
             vector_size=vector_size,
             num_foreign=len(ids) if is_mixed else 0,
             resume_format=format,
+            peers=peers,
         )
 
     @property

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,6 +35,7 @@ from workers.agent.starting import Starting
 from workers.agent.watchdog import EngineHangs, Watchdog
 
 if TYPE_CHECKING:
+    from workers.agent.tiers.sharing import Sharing
     from workers.agent.tracing import EngineSpans
 
 log = get_logger(__name__)
@@ -101,11 +102,13 @@ class Signals:
         (self.hurrying if self.stopping.is_set() else self.stopping).set()
 
 
-async def serve_pinned(store: Store, build: Build, settings: AgentSettings, clock: Clock) -> int:
+async def serve_pinned(
+    store: Store, build: Build, settings: AgentSettings, clock: Clock, sharing: Sharing | None = None
+) -> int:
     """Serve what the flags say until a signal or a failed engine. Returns the exit code."""
     signals = Signals()
     signals.listen()
-    async with present(store, clock, "agent", settings.name):
+    async with present(store, clock, "agent", settings.name), shared(sharing, clock, signals):
         try:
             engine = await _start(store, build, settings, clock, signals)
         except ModelError as error:
@@ -113,9 +116,34 @@ async def serve_pinned(store: Store, build: Build, settings: AgentSettings, cloc
             print(f"paddler agent: {error}", file=sys.stderr)
             code = EXIT_CONFIG
         else:
-            code = await serve_engine(store, engine, settings, clock, signals)
+            code = await serve_engine(store, engine, settings, clock, signals, sharing=sharing)
     await store.close()
     return code or 0
+
+
+@contextlib.asynccontextmanager
+async def shared(sharing: Sharing | None, clock: Clock, signals: Signals) -> AsyncGenerator[None]:
+    """With the fleet's secret and an open door for other agents, for as long as the context lasts. Waits for Redis.
+    Ends the process, as a `ModelError` does, where the settings cannot be."""
+    if sharing is None:
+        yield
+        return
+    from workers.agent.tiers.sharing import CannotShare
+
+    while not signals.stopping.is_set():
+        try:
+            await sharing.start()
+            break
+        except CannotShare as error:
+            print(f"paddler agent: {error}", file=sys.stderr)
+            sys.exit(EXIT_CONFIG)
+        except TROUBLE as error:
+            log.warning("cannot get the fleet's secret, trying again", error=str(error), remedy=remedy_for(error))
+            await clock.sleep(REGISTER_RETRY_S)
+    try:
+        yield
+    finally:
+        await sharing.close()
 
 
 async def serve_engine(
@@ -128,11 +156,12 @@ async def serve_engine(
     files: tuple[Path, ...] | None = None,
     standing: Standing | None = None,
     until: Callable[[AgentLoop], Awaitable[None]] | None = None,
+    sharing: Sharing | None = None,
 ) -> int | None:
     """Serve until a signal or a failed engine: the exit code; or until `until`, told of the registered agent, returns:
     None, and everything was handed over and the engine is closed."""
     times = {"lease_ms": settings.lease_ms, "flush_ms": settings.flush_ms, "monitoring_ms": settings.monitoring_ms}
-    snapshot = _snapshot(engine, settings, files)
+    snapshot = _snapshot(engine, settings, files) | ({} if sharing is None else dict(sharing.fields()))
     pool, spans = store.pool(settings.pool), new_spans(settings, clock)
     agent = AgentLoop(
         store,
@@ -144,6 +173,7 @@ async def serve_engine(
         standing=standing,
         on_removed=signals.stopping.set,
         spans=spans,
+        sharing=sharing,
         **times,
     )
     agent.engine.start_thread()
@@ -180,6 +210,8 @@ async def serve_engine(
     for task in (checking, stop):
         task.cancel()
     await asyncio.gather(checking, stop, over, *tasks, return_exceptions=True)
+    if sharing is not None and is_asked:
+        await sharing.stay(*agent.handed_over, signals.hurrying)
     if spans is not None:
         await asyncio.to_thread(spans.close)
     code = 1 if agent.engine.failed.done() else code

@@ -17,6 +17,8 @@ local ENTRY, HASH = 15, 11
 local NOBODY, SOMEBODY = 1, 2
 local PAGE = 8 -- holders looked at together
 local MAX_KNOWN = 512 -- prompts, of at most 64 entries each: 5 MB
+local STAYS_MS = 30000 -- an agent that hands over answers for no longer
+local SHARED = '*shared' -- among holders: the shared store, which is no agent
 
 -- A prompt: its chain, the hashes of that, and its tokens.
 local function new_prompt(chain, tokens)
@@ -34,7 +36,7 @@ local function is_long_enough(prompt, n)
 end
 
 -- What one script call has looked up: each thing once, whatever asks for it and however often.
-local function new_look() return {facts = {}, own = {}, live = {}, leased = {}} end
+local function new_look() return {facts = {}, own = {}, live = {}, leased = {}, near = {}} end
 
 -- What waits is looked at by one claim after another, and most of it never changes: the prompts read last, by key.
 local known, num_known = {}, 0
@@ -136,6 +138,38 @@ local function is_held(look, hash)
   return found == SOMEBODY
 end
 
+-- Of the other agents that hold this entry those with an address where one gets it: of the page that said so last.
+local function givers(agent_asking, hash)
+  local found = {}
+  for _, agent in ipairs(redis.call('ZREVRANGEBYSCORE', holders_key(hash), '+inf', '(' .. now, 'LIMIT', 0, PAGE)) do
+    local is_other = agent ~= SHARED and agent ~= agent_asking and is_leased(agent)
+    local url = is_other and redis.call('HGET', agent_key(agent), 'kv_url')
+    if url and url ~= '' then found[#found + 1] = {agent, url} end
+  end
+  return found
+end
+
+-- Whether the agent can restore this entry: from the shared store, or from another agent.
+local function is_near(look, hash)
+  local found = look.near[hash]
+  if found == nil then
+    local until_ms = look.has_store and redis.call('ZSCORE', holders_key(hash), SHARED)
+    found = until_ms and tonumber(until_ms) > now or look.has_peers and #givers(look.agent, hash) > 0 or false
+    look.near[hash] = found
+  end
+  return found
+end
+
+-- Tokens of the deepest entry that can be restored, between those that the agent has and the most that anybody has.
+local function near_match(look, prompt, own, most)
+  for n = #prompt.hashes, 1, -1 do
+    local tokens = end_of(prompt, n)
+    if tokens <= own then break end
+    if tokens <= most and is_near(look, prompt.hashes[n]) then return tokens end
+  end
+  return own
+end
+
 -- Tokens of the deepest entry behind the `own_depth`-th that any live agent holds; 0 when there is none.
 local function foreign_match(look, prompt, own_depth)
   for n = #prompt.hashes, own_depth + 1, -1 do
@@ -147,6 +181,28 @@ local function foreign_match(look, prompt, own_depth)
     end
   end
   return 0
+end
+
+-- Step 5: addresses of at most so many agents that hold more of a request's beginning than this one, the longest first;
+-- before them that of the agent that has handed it over and stays a moment for what it has.
+local function peers_of(agent, id, most)
+  local peers, known = {}, {}
+  if most == 0 then return peers end
+  local fields = redis.call('HMGET', request_key(id), 'chain', 'kv_from', 'returned')
+  if fields[2] and now - tonumber(fields[3] or '0') < STAYS_MS then peers[1] = fields[2] end
+  local prompt = new_prompt(fields[1] or '', 0)
+  if #prompt.hashes == 0 or not is_anything_held(prompt.hashes) then return peers end
+  local look = new_look()
+  look_up_own(look, agent, prompt.hashes)
+  local _, own_depth = deepest(look.own, prompt)
+  for n = #prompt.hashes, own_depth + 1, -1 do
+    for _, giver in ipairs(givers(agent, prompt.hashes[n])) do
+      if #peers >= most then return peers end
+      if not known[giver[1]] then peers[#peers + 1] = giver[2] end
+      known[giver[1]] = true
+    end
+  end
+  return peers
 end
 
 -- Whether a promoted request of this tenant waits in a class still.
@@ -230,8 +286,13 @@ end
 local function left_of(look, facts)
   local most = math.max(facts.own, foreign_match(look, facts, facts.own_depth))
   if most == facts.own then return 0, most end
+  -- What can be restored sooner than it is computed, is.
+  local near = facts.own
+  if look.restore > look.prefill then near = near_match(look, facts, facts.own, most) end
+  local cost = (most - near) * 1000 / look.prefill
+  if near > facts.own then cost = cost + (near - facts.own) * 1000 / look.restore end
   -- In this order of operations, as the policy has it: else the last bit may be another.
-  local wait = math.floor((most - facts.own) * 1000 / look.prefill * look.patience) + 1
+  local wait = math.floor(cost * look.patience) + 1
   -- Rounded up as a whole: Redis cuts an answer of 0.4 ms to 0, which would mean that there is nothing to wait for.
   return math.max(math.ceil(facts.accepted + wait - now), 0), most
 end
@@ -330,9 +391,10 @@ end
 -- The next request for this agent, of whose slots so many are free: its id and by which rule, or nil and the ms until
 -- one is due (0: none).
 local function choose(look, agent, room)
-  local fields = redis.call('HMGET', agent_key(agent), 'claims', 'prefill', 'slots')
-  look.prefill = tonumber(fields[2] or '0')
+  local fields = redis.call('HMGET', agent_key(agent), 'claims', 'prefill', 'slots', 'restore', 'kv_url', 'kv_shared')
+  look.prefill, look.restore = tonumber(fields[2] or '0'), tonumber(fields[4] or '0')
   if look.prefill <= 0 then look.prefill = DEFAULT_PREFILL end
+  look.agent, look.has_peers, look.has_store = agent, (fields[5] or '') ~= '', fields[6] == '1'
   local slots = tonumber(fields[3])
   look.patience = (math.max(slots - room, 0) + 1) / slots
   if look.holds == nil then look.holds = redis.call('EXISTS', held_key(agent)) == 1 end

@@ -1,6 +1,8 @@
--- Step 5. Keys: request, payload, journal, watchers.
--- ARGV: now, agent, id, attempt, frame (`Opened`). Returns {status, payload, journal with the frame}.
-local agent, id, attempt, frame = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- Step 5. Keys: request, payload, journal, watchers,
+-- holders of its chain and hashes of those agents.
+-- ARGV: now, agent, id, attempt, frame (`Opened`), most peers it wants to know. Returns {status, payload, journal with the
+-- frame, addresses of agents that hold more of its beginning than this one, the longest first}.
+local agent, id, attempt, frame, most_peers = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
 local status, opened, started = fence(id, agent, attempt, 'opened', 'started')
 if status == 'cancelled' then return {status, '', redis.call('GET', journal_key(id)) or ''} end
@@ -15,4 +17,4 @@ if tonumber(opened or '0') ~= attempt then
 end
 local journal = frame
 if length ~= #frame then journal = redis.call('GET', journal_key(id)) end
-return {'ok', redis.call('GET', payload_key(id)) or '', journal}
+return {'ok', redis.call('GET', payload_key(id)) or '', journal, peers_of(agent, id, most_peers)}

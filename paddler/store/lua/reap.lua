@@ -9,6 +9,7 @@ local FRUITFUL_FACTOR = 3
 if is_leased(agent) and not leaving then return {-1, 0} end
 if not leaving and redis.call('EXISTS', agent_key(agent)) == 1 then count('reaped') end
 local returned, failed = 0, 0
+local kv_url = leaving and redis.call('HGET', agent_key(agent), 'kv_url') or ''
 for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
   local id = entry[2][2]
   local key = request_key(id)
@@ -41,6 +42,8 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
       failed = failed + 1
     else
       if fields[3] == fields[4] then count('handed_over') end
+      -- Whoever goes on with it finds its state there for a moment.
+      if kv_url ~= '' then redis.call('HSET', key, 'kv_from', kv_url) end
       put_back(id)
       returned = returned + 1
     end

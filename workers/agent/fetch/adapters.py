@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -14,10 +15,20 @@ from workers.agent.fetch.cache import ModelCache
 from workers.agent.fetch.resolve import files_now
 from workers.agent.phases import Phase, Report
 
+if TYPE_CHECKING:
+    from workers.agent.with_tiers import OpenKeeper
 
-def build_with_adapters(settings: EngineSettings, cache: ModelCache, report: Report, is_suspect: bool) -> Engine:
+
+def build_with_adapters(
+    settings: EngineSettings,
+    cache: ModelCache,
+    report: Report,
+    is_suspect: bool,
+    *,
+    open_keeper: OpenKeeper | None = None,
+) -> Engine:
     """As `build_llama`. Raises `FetchError`, too."""
-    return build_llama(fetched(settings, cache, report), report, is_suspect)
+    return build_llama(fetched(settings, cache, report), report, is_suspect, open_keeper=open_keeper)
 
 
 def fetched(settings: EngineSettings, cache: ModelCache, report: Report) -> EngineSettings:
