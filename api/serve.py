@@ -299,6 +299,7 @@ async def serve(settings: BalancerSettings) -> int:
             listener=listener,
             is_tls=context is not None,
             agent_redis_url=settings.agent_redis_url,
+            shares_prefix_cache=settings.gateway.shares_prefix_cache,
         )
         services.append(Service("panel", telemetry.observe(panel.app, "panel"), listener, None, context))
     entrance = Entrance(store, clock)
@@ -365,6 +366,7 @@ def _services(
         settings.max_body,
         telemetry.metrics,
         agent_redis_url=settings.agent_redis_url,
+        shares_prefix_cache=settings.gateway.shares_prefix_cache,
         **shared,
     )
     apps = [

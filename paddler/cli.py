@@ -31,6 +31,7 @@ SUMMARIES = {
     "keys": "Make, list, limit, rotate and revoke API keys.",
     "usage": "Show what tenants have used, by day, key and model.",
     "model": "Show and change what a pool is to serve and how: its desired state.",
+    "prefixes": "Pin what many requests begin with: agents compute it once and keep it.",
     "batch": "Answer files of requests when there is time: submit, watch, fetch, cancel.",
     "bench": "Put load on OpenAI-compatible servers and compare them: latencies, goodput, cache hits.",
     "doctor": "Check Redis, the fleet and this machine, and say what to do about what is wrong.",

@@ -51,6 +51,8 @@ class Job(Struct, frozen=True, kw_only=True):
     num_foreign: int = 0
     """Tokens behind `resume_text` that were not of the engine's vocabulary."""
     resume_format: TextFormat | None = None
+    is_pinned: bool = False
+    """Of an agent itself, no client's: what it has computed stays until `unpin`, and it gives way to all others."""
     peers: tuple[str, ...] = ()
     """Addresses of agents whose KV cache may hold what its prompt begins with."""
 
@@ -178,6 +180,16 @@ class Saved(Struct, frozen=True):
     num_restored: int
 
 
+class Pinned(Struct, frozen=True):
+    """How a job that `is_pinned` stands after its end: so many of its first tokens are in the KV cache, so many in host
+    memory, and how many bytes both take."""
+
+    request_id: str
+    num_resident: int
+    num_saved: int
+    num_bytes: int
+
+
 class Engine(Protocol):
     @property
     def info(self) -> EngineInfo: ...
@@ -185,6 +197,11 @@ class Engine(Protocol):
     @property
     def saved(self) -> Saved | None:
         """None: nothing is saved. From any thread."""
+        ...
+
+    @property
+    def pinned(self) -> tuple[Pinned, ...] | None:
+        """None: it keeps nothing that has ended, or cannot say what. From any thread."""
         ...
 
     @property
@@ -206,6 +223,10 @@ class Engine(Protocol):
 
     def step(self) -> list[Event]:
         """Do one bounded step for all running jobs. Returns at once with [] when there are none."""
+        ...
+
+    def unpin(self, request_id: str) -> list[Event]:
+        """What this job computed need not stay. Unknown ids are ignored."""
         ...
 
     def use_template(self, source: str | None) -> None:

@@ -16,6 +16,7 @@ PaddlerError
 │   ├── BatchNotFound         404 batch_not_found
 │   ├── StateNotFound         404 state_not_found
 │   ├── KeyNotFound           404 key_not_found
+│   ├── PrefixNotFound        404 prefix_not_found
 │   ├── Conflict              409 conflict
 │   ├── VersionConflict       412 version_conflict
 │   ├── BodyTooLarge          413 body_too_large
@@ -162,6 +163,12 @@ class KeyNotFound(RequestError):
     """No API key has this id."""
 
     code, status = "key_not_found", 404
+
+
+class PrefixNotFound(RequestError):
+    """The pool has no pinned prefix of this name."""
+
+    code, status = "prefix_not_found", 404
 
 
 class Conflict(RequestError):

@@ -21,6 +21,7 @@ from api.management.keys import key_routes
 from api.management.metrics import metrics_route
 from api.management.parameters import parameter_routes
 from api.management.pools import pool_routes
+from api.management.prefixes import prefix_routes
 from api.management.preview import preview_routes
 from api.management.requests import operator_request_routes
 from api.management.routes import management_routes
@@ -50,9 +51,11 @@ def create_management_app(
     ring: KeyRing | None = None,
     readiness: Readiness | None = None,
     agent_redis_url: str | None = None,
+    shares_prefix_cache: bool = False,
 ) -> Litestar:
     """`stopping` ends its streams; `metrics` are what the other services have counted. `ring` None lets everybody
-    in, `readiness` None is one of its own. `agent_redis_url` is what agents are told in place of the store's URL."""
+    in, `readiness` None is one of its own. `agent_redis_url` is what agents are told in place of the store's URL.
+    `shares_prefix_cache` as of `GatewaySettings`."""
     watches = PoolWatches(store, clock)
     watch = watches.of()
     keys = ApiKeys(store, clock)
@@ -61,6 +64,7 @@ def create_management_app(
     routes += [*operator_request_routes(store, clock), *dead_letter_routes(store)]
     routes += [*pool_routes(store, watches, stopping, clock), *autoscale_routes(store, watches)]
     routes += [*preview_routes(store, watches), *parameter_routes()]
+    routes += prefix_routes(store, clock, shares_prefix_cache=shares_prefix_cache)
     routes += [*key_routes(keys, clock), *usage_routes(store, keys, clock)]
     access = AgentAccess(agent_redis_url or without_files(store.url), store.prefix)
     routes.append(agent_access_route(access))

@@ -42,6 +42,7 @@ def create_panel(
     is_tls: bool,
     pages: ASGIApp | None = None,
     agent_redis_url: str | None = None,
+    shares_prefix_cache: bool = False,
 ) -> Panel:
     """Its gate stands before the handlers of the other services, which have none of their own here."""
     stopping: asyncio.Event = gateway.stopping
@@ -50,7 +51,15 @@ def create_panel(
         stopping,
         clock,
         max_body,
-        management=create_management_app(store, stopping, clock, max_body, metrics, agent_redis_url=agent_redis_url),
+        management=create_management_app(
+            store,
+            stopping,
+            clock,
+            max_body,
+            metrics,
+            agent_redis_url=agent_redis_url,
+            shares_prefix_cache=shares_prefix_cache,
+        ),
         inference=create_inference_app(gateway, clock, max_body, shelf, keepalive),
         is_tls=is_tls,
         limits=limits,

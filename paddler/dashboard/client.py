@@ -1,16 +1,18 @@
-"""The management service over HTTP: what the dashboard asks and hears."""
+"""The management service over HTTP: what the dashboard, and commands that go the same way, ask and hear."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
 import httpx
 import msgspec
+import rich_click as click
 from httpx_sse import EventSource, SSEError
 from msgspec import Struct
 
@@ -49,13 +51,20 @@ class Management:
     async def get(self, path: str, kind: type[_T], **query: str | int) -> _T:
         return await self._call("GET", path, kind, query)
 
-    async def post(self, path: str, kind: type[_T]) -> _T:
-        return await self._call("POST", path, kind, {})
+    async def post(self, path: str, kind: type[_T], body: bytes | None = None) -> _T:
+        """`body` is JSON."""
+        return await self._call("POST", path, kind, {}, body)
 
-    async def _call(self, method: str, path: str, kind: type[_T], query: dict[str, str | int]) -> _T:
+    async def delete(self, path: str, kind: type[_T]) -> _T:
+        return await self._call("DELETE", path, kind, {})
+
+    async def _call(
+        self, method: str, path: str, kind: type[_T], query: dict[str, str | int], body: bytes | None = None
+    ) -> _T:
+        headers = self._headers() if body is None else {**self._headers(), "content-type": "application/json"}
         try:
             answer = await self._http.request(
-                method, self._access.url + path, headers=self._headers(), params=query or None
+                method, self._access.url + path, headers=headers, params=query or None, content=body
             )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
@@ -116,6 +125,22 @@ class Management:
         if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) and self._access.url.startswith("http://"):
             told += "; does it speak HTTPS? Then say https://HOST:PORT, or --tls-ca"
         return CannotTalk(f"{where} cannot be reached: {told}")
+
+
+def talk(access: Access, act: Callable[[Management], Awaitable[_T]]) -> _T:
+    """Do it in a connection of its own. Raises `ClickException` where the balancer cannot be talked to, or refuses."""
+
+    async def connected() -> _T:
+        management = Management(access)
+        try:
+            return await act(management)
+        finally:
+            await management.close()
+
+    try:
+        return asyncio.run(connected())
+    except CannotTalk as error:
+        raise click.ClickException(f"{error}.") from None
 
 
 class _ErrorObject(Struct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import rich_click as click
 
 from paddler.clock import SystemClock
 from paddler.dashboard.address import Access, access_options, read_access
-from paddler.dashboard.client import CannotTalk, Management
+from paddler.dashboard.client import Management, talk
 from paddler.dashboard.report import encode, print_table, read_once, snapshot, watch
 from paddler.settings import DEFAULT_POOL, POOL, option
 
@@ -68,17 +67,5 @@ def _say(line: bytes) -> None:
 
 
 def _run(access: Access, act: Callable[[Management], Awaitable[None]]) -> None:
-    """Raises `ClickException` where the balancer cannot be talked to."""
-
-    async def connected() -> None:
-        management = Management(access)
-        try:
-            await act(management)
-        finally:
-            await management.close()
-
-    try:
-        with suppress(KeyboardInterrupt):
-            asyncio.run(connected())
-    except CannotTalk as error:
-        raise click.ClickException(f"{error}.") from None
+    with suppress(KeyboardInterrupt):
+        talk(access, act)

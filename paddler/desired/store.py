@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
-
-import msgspec
 
 from paddler.clock import Clock, SystemClock
 from paddler.desired.aliases import check_aliases
 from paddler.desired.document import aliases_in, decode_state, encode_state
 from paddler.desired.schema import BalancerDesiredState, Versioned
 from paddler.errors import StateNotFound, VersionConflict
-from paddler.logs import get_logger
-from paddler.store.client import TROUBLE, Store
+from paddler.store.client import Store
 from paddler.store.desired_keys import DesiredKeys
-
-log = get_logger(__name__)
+from paddler.store.listening import follow
 
 MAX_KEPT = 100
 """Versions of a pool's history."""
 MAX_AUTHOR = 200
-POLL_S = 15.0
-"""Pub/sub may lose a change; so late it is noticed then."""
-RETRY_S = 1.0
 _FIELDS = ("version", "state", "updated_ms", "author")
 
 
@@ -100,40 +91,11 @@ class DesiredStates:
         found = await self.at(pool, version)
         return await self.write(pool, found.state, expected=expected, author=author)
 
-    async def changes(self, pool: str) -> AsyncGenerator[Versioned, None]:
-        """The state as it is, then whenever it has changed; changes that follow each other quickly are one. Goes on
-        when Redis is back. Close it (`contextlib.aclosing`), or it listens on until it is collected."""
-        news = asyncio.Event()
-        listening = asyncio.create_task(self._listen(pool, news))
-        last: Versioned | None = None
-        try:
-            while True:
-                news.clear()
-                try:
-                    found = await self.read(pool)
-                except (msgspec.MsgspecError, *TROUBLE) as error:
-                    log.warning("cannot read the desired state", pool=pool, error=str(error))
-                    await self._clock.sleep(RETRY_S)
-                    continue
-                # Not only upwards: a Redis that has crashed may have forgotten the last version.
-                if found != last:
-                    last = found
-                    yield found
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await news.wait()
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-
-    async def _listen(self, pool: str, news: asyncio.Event) -> None:
-        while True:
-            with contextlib.suppress(*TROUBLE):
-                # What changed before the subscription is found by reading once more.
-                await self._store.listen(
-                    self._keys(pool).changed(), on_subscribed=news.set, on_message=lambda _: news.set()
-                )
-            await self._clock.sleep(RETRY_S)
+    def changes(self, pool: str) -> AsyncGenerator[Versioned, None]:
+        """The state as it is, then whenever it has changed; see `store.listening.follow`."""
+        return follow(
+            self._store, self._keys(pool).changed(), lambda: self.read(pool), self._clock, what="the desired state"
+        )
 
     def _keys(self, pool: str) -> DesiredKeys:
         return DesiredKeys(self._store.pool(pool).keys.base)

@@ -82,6 +82,10 @@ POOL_SUFFIXES: Mapping[str, str] = {
     ":used": "rw rw rw - rw",
     ":autoscale": "- - - r rw",
     ":autoscale:lease": "- - - r rw",
+    ":prefixes": "r rw - r -",
+    ":prefixes:contents": "r rw - r -",
+    ":prefixes:hits": "rw rw - r -",
+    ":prefixes:turn:*": "rw - - - -",
 }
 """Keys of a pool that modules of their own build (`desired_keys.py`, ...): the end of them, in the same columns."""
 
@@ -98,7 +102,7 @@ SUFFIXES: Mapping[str, str] = {
 }
 """The same for keys below the prefix, of no pool."""
 
-POOL_CHANNELS = (":control:*", ":desired:changed")
+POOL_CHANNELS = (":control:*", ":desired:changed", ":prefixes:changed")
 
 FILE_KEYS: Mapping[str, str] = {
     "files": "- rw rw r -",

@@ -24,6 +24,7 @@ from paddler.store.scripts import PoolScripts, ScriptCaller
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
 from paddler.store.scripts_lease import LeaseScripts
+from paddler.store.scripts_prefix import PrefixScripts
 from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
 
@@ -59,6 +60,7 @@ class Store:
         self.desired_scripts = DesiredScripts(self._caller)
         self.tenant_scripts = TenantScripts(self._caller, prefix)
         self.leases = LeaseScripts(self._caller)
+        self.prefix_scripts = PrefixScripts(self._caller)
         self._pools: dict[str, PoolScripts] = {}
         self._extra: list[Any] = []
 

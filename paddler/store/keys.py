@@ -5,7 +5,8 @@ A script declares the pool's base as its only key and builds the rest from it; `
 suffixes of this module, and `tests/redis/test_keys.py` holds the two together.
 
 Others have modules of their own: `desired_keys.py` is about the desired state of a pool, `turn_keys.py` about agents
-that change their model, `drain_keys.py` about what operators ask of agents, `autoscale_keys.py` about who starts them;
+that change their model, `drain_keys.py` about what operators ask of agents, `autoscale_keys.py` about who starts them,
+`prefix_keys.py` about pinned prefixes;
 what belongs to tenants and not to pools (API keys, limits, usage) is in `tenant_keys.py`, of processes in
 `process_keys.py`, of what is reported of the fleet in `metrics_keys.py`.
 
@@ -15,6 +16,7 @@ what belongs to tenants and not to pools (API keys, limits, usage) is in `tenant
 from __future__ import annotations
 
 from paddler.store.desired_keys import DesiredKeys
+from paddler.store.prefix_keys import contents_key, hits_key, prefixes_key
 from paddler.store.tenant_keys import api_keys_key
 
 CLASSES = ("interactive", "normal", "batch")
@@ -160,7 +162,8 @@ class PoolKeys:
     def agent(self, agent_id: str) -> str:
         """hash · an agent's snapshot: name, model, slots, state (`waiting` for a model, `loading`, `failed`, `ready`,
         `leaving`), phase, progress, issues and facts (JSON, `paddler.model_facts`), desired_slots, model_path, what
-        `workers.agent.standing` says of a desired state, running_tokens (JSON: tokens of each running), lease_ms, ...;
+        `workers.agent.standing` says of a desired state, running_tokens (JSON: tokens of each running), pinned (JSON,
+        `paddler.prefixes.records`), lease_ms, ...;
         and `drain`, which an operator set and which bars it in any state · register, renew and order write · deleted
         by leave and reap."""
         return f"{self.base}:agent:{agent_id}"
@@ -315,6 +318,9 @@ class PoolKeys:
                 self.kept(),
                 self.kept_by_age(),
                 *DesiredKeys(self.base).permanent(),
+                prefixes_key(self.base),
+                contents_key(self.base),
+                hits_key(self.base),
                 pools_key(self.prefix),
                 upkeep_key(self.prefix),
                 batch_jobs_key(self.prefix),

@@ -82,12 +82,14 @@ NAMES = (
     "served",
     "enter",
     "aside",
+    "pin_prefix",
+    "unpin_prefix",
 )
 PRELUDE = ("common", "format", "names", "queue", "choice", "place", "draining", "limits")
 
 BRINGS_MORE = (
     *("submit", "open", "emit", "register", "hold", "repair", "requeue", "keep"),
-    *("write_desired", "change_key", "reserve", "open_batch"),
+    *("write_desired", "change_key", "reserve", "open_batch", "pin_prefix"),
 )
 """Refused when Redis is out of memory. The others end or move what is there, or are needed to stay alive."""
 

@@ -220,9 +220,11 @@ class ApplyTemplate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="
 
 
 class CountTokens(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="count_tokens"):
-    """Ask how many tokens the prompt of a request has: `prompt_tokens` of its usage, if it were sent."""
+    """Ask how many tokens the prompt of a request has: `prompt_tokens` of its usage, if it were sent. `with_tokens`:
+    and which, of text alone."""
 
     request: Generate
+    with_tokens: bool = False
 
 
 Question = Tokenize | Detokenize | ApplyTemplate | CountTokens

@@ -349,12 +349,16 @@ def test_random_conversations_go_on_as_if_computed(start: Start, model: Model) -
     plain.engine.close()
 
 
+def pin(job: Job) -> Job:
+    return replace(of(PUBLIC_SCOPE, job), is_pinned=True)
+
+
 class TestPublic:
     """A prefix that was pinned for everybody."""
 
     def test_all_tenants_begin_with_it(self, start: Start) -> None:
         agent = start()
-        agent.finish(of(PUBLIC_SCOPE, make_job("pin", LONG, max_tokens=1)))
+        agent.finish(pin(make_job("pin", LONG, max_tokens=1)))
         for tenant in ("", "acme", "umbrella"):
             num_computed, outcome = agent.finish(
                 of(tenant, make_job(f"t{tenant}", f"{LONG}I am {tenant}", max_tokens=2))
@@ -364,7 +368,7 @@ class TestPublic:
 
     def test_what_they_add_is_theirs(self, start: Start) -> None:
         agent = start()
-        agent.finish(of(PUBLIC_SCOPE, make_job("pin", LONG, max_tokens=1)))
+        agent.finish(pin(make_job("pin", LONG, max_tokens=1)))
         secret = LONG + "The password is swordfish, tell nobody. " * 12
         agent.finish(of("acme", make_job("a", secret, max_tokens=2)))
         num_other, other = agent.finish(of("evil", make_job("b", secret, max_tokens=2)))
@@ -375,14 +379,14 @@ class TestPublic:
 
     def test_it_comes_back_from_host_memory(self, start: Start) -> None:
         agent = start(context_size=1024)
-        agent.finish(of(PUBLIC_SCOPE, make_job("pin", LONG, max_tokens=1)))
+        agent.finish(pin(make_job("pin", LONG, max_tokens=1)))
         agent.finish(of("acme", make_job("a", "Something else altogether. " * 180, max_tokens=2)))
         num_computed, _ = agent.finish(of("umbrella", make_job("b", LONG + "Hello", max_tokens=2)))
         assert num_computed < 20
 
     def test_it_comes_from_the_tiers_and_what_follows_it_too(self, start: Start) -> None:
         one, other = start(), start()
-        one.finish(of(PUBLIC_SCOPE, make_job("pin", LONG, max_tokens=1)))
+        one.finish(pin(make_job("pin", LONG, max_tokens=1)))
         longer = LONG + "And then the wolf said to the fox what nobody had ever said. " * 40
         one.finish(of("acme", make_job("a", longer, max_tokens=1)))
         num_computed, outcome = other.finish(of("acme", make_job("b", longer, max_tokens=2)))
@@ -392,7 +396,7 @@ class TestPublic:
 
     def test_nobody_waits_for_a_public_prefix_twice(self, start: Start) -> None:
         agent = start()
-        pin = agent.run.start(of(PUBLIC_SCOPE, make_job("pin", LONG, max_tokens=1)))
+        pin = agent.run.start(pin(make_job("pin", LONG, max_tokens=1)))
         tenant = agent.run.start(of("acme", make_job("a", LONG + "Hi", max_tokens=2)))
         agent.run.step_until(lambda: pin.end is not None and tenant.end is not None)
         assert agent.num_computed < 640

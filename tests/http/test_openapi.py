@@ -94,7 +94,13 @@ async def test_each_error_has_its_status_and_its_words(balancer: HttpBalancer) -
     elsewhere = {"request_not_found", "file_not_found", "batch_not_found", "conflict", "storage_full", "file_elsewhere"}
     elsewhere |= {"state_not_found", "version_conflict"}
     elsewhere |= {"agent_not_found", "pool_not_found", "embeddings_off"}
-    elsewhere |= {"key_not_found", "tenant_storage_full", "tenant_batches_full", "tenant_lines_full"}
+    elsewhere |= {
+        "key_not_found",
+        "prefix_not_found",
+        "tenant_storage_full",
+        "tenant_batches_full",
+        "tenant_lines_full",
+    }
     for code, error in leaves().items():
         if code not in elsewhere and error.__module__ == "paddler.errors":
             assert f"`{code}`: {error.__doc__}" in answers[str(error.status)]["description"]

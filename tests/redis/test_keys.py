@@ -13,12 +13,13 @@ from paddler.store.scripts import NAMES, PoolScripts, source
 from paddler.store.scripts_batch import BatchScripts
 from paddler.store.scripts_desired import DesiredScripts
 from paddler.store.scripts_lease import LeaseScripts
+from paddler.store.scripts_prefix import PrefixScripts
 from paddler.store.scripts_tenants import TenantScripts
 from paddler.store.scripts_turns import TurnScripts
 from paddler.store.tenant_keys import LIMITS_KEEP_S, USAGE_KEEP_S, USED_KEEP_S, TenantKeys, used_key
 from paddler.store.turn_keys import losses_key, question_key, turns_key
 
-SCRIPTS = (PoolScripts, BatchScripts, DesiredScripts, LeaseScripts, TenantScripts, TurnScripts)
+SCRIPTS = (PoolScripts, BatchScripts, DesiredScripts, LeaseScripts, PrefixScripts, TenantScripts, TurnScripts)
 
 pytestmark = pytest.mark.anyio
 

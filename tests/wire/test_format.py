@@ -29,6 +29,7 @@ KEY_MODULES = (
     "keys",
     "metrics_keys",
     "panel_keys",
+    "prefix_keys",
     "process_keys",
     "tenant_keys",
     "turn_keys",
@@ -36,6 +37,7 @@ KEY_MODULES = (
 RECORDS = (
     *("wire.agent", "wire.answers", "wire.balancer", "wire.stored", "wire.trials"),
     *("batches.records", "desired.schema", "issues", "model_facts", "presence", "store.format", "tenants.records"),
+    "prefixes.records",
     "tier_stats",
 )
 RULES = """

@@ -82,12 +82,12 @@ class Behind:
         if self._ahead is not None:
             self._ahead.wait(timeout_s)
 
-    def admitted(self, key: int) -> None:
+    def admitted(self, key: int, *, is_pinned: bool) -> None:
         """The sequence has what it will get from here, or that is pending; what it computes is to be kept."""
         if self._ahead is not None:
             self._ahead.forget(key)
         if self._keeping is not None:
-            self._keeping.begin(key)
+            self._keeping.begin(key, is_pinned=is_pinned)
 
     def keep(self) -> list[Kept]:
         """Give one block that was computed to the keeper."""

@@ -212,6 +212,10 @@ class Context:
         """Let `target` share the cells of `source` up to position `end`, computing and copying nothing."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, end)
 
+    def num_bytes(self, sequence: int) -> int:
+        """What the state of a sequence takes."""
+        return lib.llama_state_seq_get_size(self._pointer, sequence)
+
     def save(self, sequence: int, start: int, end: int, scratch: int) -> State | None:
         """The state of the cells of a sequence from position `start` to `end`, as bytes for `restore`; `scratch` is an
         empty sequence. None when llama.cpp does not give it."""

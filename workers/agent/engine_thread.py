@@ -30,6 +30,10 @@ class Cancel(Struct, frozen=True):
     request_id: str
 
 
+class Unpin(Struct, frozen=True):
+    request_id: str
+
+
 class UseTemplate(Struct, frozen=True):
     source: str | None
     done: asyncio.Future[None]
@@ -43,11 +47,14 @@ class Stop(Struct, frozen=True):
     pass
 
 
-Command = Start | Cancel | UseTemplate | SaveRunning | Stop
+Command = Start | Cancel | Unpin | UseTemplate | SaveRunning | Stop
 
 
 class EngineThread:
-    """Runs an engine until stopped or until it fails. `deliver` is called on the asyncio loop, events in order."""
+    """Runs an engine until stopped or until it fails. `deliver` is called on the asyncio loop, events in order.
+
+    A job that `is_pinned` starts when no other waits for a slot, and is cancelled for one that does: what it has
+    computed by then stays, so that it loses nothing. `on_template` is called, on the loop, when another is in use."""
 
     def __init__(self, engine: Engine, deliver: Callable[[list[Event]], None]) -> None:
         self.engine = engine
@@ -59,6 +66,10 @@ class EngineThread:
         self._deliver = deliver
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._waiting: deque[Job] = deque()
+        self._later: deque[Job] = deque()
+        self._giving_way: set[str] = set()
+        """Jobs of `is_pinned` that run."""
+        self.on_template: Callable[[], None] = lambda: None
         self._num_running = 0
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -68,9 +79,19 @@ class EngineThread:
 
     def start(self, job: Job) -> None:
         self._commands.put(Start(job))
+        if not job.is_pinned and self.is_stepping and self._num_running == len(self._giving_way):
+            # One alone computes for up to a second in a step.
+            self.engine.interrupt()
 
     def cancel(self, request_id: str) -> None:
         self._commands.put(Cancel(request_id))
+
+    def is_giving_way(self, request_id: str) -> bool:
+        """Whether this job that `is_pinned` has a slot."""
+        return request_id in self._giving_way
+
+    def unpin(self, request_id: str) -> None:
+        self._commands.put(Unpin(request_id))
 
     def use_template(self, source: str | None) -> asyncio.Future[None]:
         """Done when the engine uses it. Raises `ModelError`."""
@@ -105,9 +126,17 @@ class EngineThread:
 
     def run_once(self) -> None:
         """One round: commands, one step, events."""
-        self._take_commands(is_idle=self._num_running == 0 and not self._waiting)
+        self._take_commands(is_idle=self._num_running == 0 and not self._waiting and not self._later)
         while self._waiting and self.engine.num_free_slots > 0:
             self.engine.start(self._waiting.popleft())
+            self._num_running += 1
+        if self._waiting:
+            for request_id in self._giving_way:
+                self.engine.cancel(request_id)
+        while self._later and not self._waiting and self.engine.num_free_slots > 0:
+            job = self._later.popleft()
+            self.engine.start(job)
+            self._giving_way.add(job.request_id)
             self._num_running += 1
         events: list[Event] = []
         if self._num_running:
@@ -115,7 +144,9 @@ class EngineThread:
             events = self.engine.step()
             self.is_stepping = False
             self.num_steps += 1
-        self._num_running -= sum(isinstance(event, Done | Rejected | Preempted) for event in events)
+        ended = [event.request_id for event in events if isinstance(event, Done | Rejected | Preempted)]
+        self._num_running -= len(ended)
+        self._giving_way.difference_update(ended)
         self.num_rounds += 1
         if events:
             self._loop.call_soon_threadsafe(self._deliver, events)
@@ -132,7 +163,10 @@ class EngineThread:
     def _apply(self, command: Command) -> None:
         match command:
             case Start(job):
-                self._waiting.append(job)
+                (self._later if job.is_pinned else self._waiting).append(job)
+            case Unpin(request_id):
+                if events := self.engine.unpin(request_id):
+                    self._loop.call_soon_threadsafe(self._deliver, events)
             case Cancel(request_id):
                 self._cancel(request_id)
             case UseTemplate(source, done):
@@ -142,6 +176,7 @@ class EngineThread:
                     self._loop.call_soon_threadsafe(_end, done, error)
                 else:
                     self._loop.call_soon_threadsafe(_end, done, None)
+                    self._loop.call_soon_threadsafe(self.on_template)
             case SaveRunning(done):
                 self.engine.save_running()
                 self._loop.call_soon_threadsafe(_end, done, None)
@@ -149,9 +184,9 @@ class EngineThread:
                 self._is_stopping = True
 
     def _cancel(self, request_id: str) -> None:
-        for job in self._waiting:
-            if job.request_id == request_id:
-                self._waiting.remove(job)
+        for queue in (self._waiting, self._later):
+            if job := next((job for job in queue if job.request_id == request_id), None):
+                queue.remove(job)
                 done: list[Event] = [Done(request_id, FinishReason.CANCELLED, Usage())]
                 self._loop.call_soon_threadsafe(self._deliver, done)
                 return

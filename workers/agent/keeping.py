@@ -34,6 +34,7 @@ class _Chain(Struct, eq=False):
     above: bytes = b""
     public: bytes = b""
     retry_at: float = 0.0
+    is_pinned: bool = False
     is_parked: bool = False
 
 
@@ -53,9 +54,9 @@ class Keeping:
         self.token_bytes = 0.0
         """What the state of a token has, as measured; 0: not yet."""
 
-    def begin(self, key: int) -> None:
+    def begin(self, key: int, *, is_pinned: bool) -> None:
         """This sequence may have blocks from now on."""
-        self._chains[key] = _Chain(self._tree.scope(key))
+        self._chains[key] = _Chain(self._tree.scope(key), is_pinned=is_pinned)
 
     def end(self, key: int) -> None:
         """It has left the cache."""
@@ -166,5 +167,4 @@ class Keeping:
         return state
 
     def _write(self, chain: _Chain, tokens: TokenArray, state: State, *, is_tail: bool) -> bool:
-        is_pinned = chain.scope == PUBLIC_SCOPE
-        return self._keeper.write(chain.above, tokens.copy(), state, is_tail=is_tail, is_pinned=is_pinned)
+        return self._keeper.write(chain.above, tokens.copy(), state, is_tail=is_tail, is_pinned=chain.is_pinned)

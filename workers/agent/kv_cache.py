@@ -13,9 +13,10 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
-from paddler.engine import Event, Retained
+from paddler.engine import Event, Pinned, Retained
 from workers.agent.behind import Behind
 from workers.agent.context import Context
+from workers.agent.pins import Pins
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
 from workers.agent.restoring import Piece
 from workers.agent.saved_states import BLOCK, Kept
@@ -63,6 +64,7 @@ class KvCache:
         """Of parked ones: the tokens of their conversation, whatever of it has been evicted."""
         self._newest: dict[str, int] = {}
         """By request id: a request that comes back has two sequences for a while, and its older one is not told of."""
+        self._pins = Pins(context, self._tree, None if self.behind is None else self.behind.states)
 
     @property
     def num_cells(self) -> int:
@@ -72,6 +74,15 @@ class KvCache:
     @property
     def num_parked(self) -> int:
         return len(self._tree.parked)
+
+    @property
+    def pinned(self) -> tuple[Pinned, ...] | None:
+        return self._pins.told if self._max_parked else None
+
+    def unpin(self, request_id: str) -> list[Retained]:
+        """It goes, but for what others have of it; what is saved of it goes in its turn."""
+        key = self._pins.drop(request_id)
+        return [] if key is None else self._evict(key, saves=False)
 
     def acquire(self, request_id: str) -> int:
         """A free sequence id. Parked ones never take those that running ones need."""
@@ -146,7 +157,7 @@ class KvCache:
             self.behind.restorer.hold(work.key, pieces)
             # Who was planned with all of them computes what comes behind them in this very step.
             events = self._restore(self.behind, sequence, num_cells, all_at_once=not work.is_restoring)
-            self.behind.admitted(work.key)
+            self.behind.admitted(work.key, is_pinned=sequence.job.is_pinned)
         work.is_admitted, work.is_held = True, False
         return events
 
@@ -211,6 +222,8 @@ class KvCache:
     def _told(self, kept: list[Kept]) -> list[Retained]:
         """Of a request that is in the cache, too, what is more; one that has come back will tell when it is there."""
         events: list[Retained] = []
+        if kept:
+            self._pins.look()
         for one in kept:
             newest = self._newest.get(one.request_id)
             num_here = 0 if newest is None else self._tree.length(newest)
@@ -258,15 +271,17 @@ class KvCache:
                 return self._evict(key)
             self._context.remove(key, num_tokens)
             self._tree.cut(key, num_tokens)
-        self._tree.park(key)
+        self._tree.park(key, is_pinned=sequence.job.is_pinned)
         self._totals[key] = num_total
         events = [Retained(sequence.job.request_id, num_tokens, num_total)]
         if self.behind is not None:
             events += self._told(self.behind.parked(key))
+        if sequence.job.is_pinned:
+            self._pins.add(sequence.job.request_id, key)
         for other in self._tree.covered(key):
             events += self._evict(other, saves=False)
         while len(self._tree.parked) > self._max_parked:
-            events += self._evict(self._tree.parked[0])
+            events += self._evict(self._tree.oldest)
         return events
 
     def shift(self, sequence: Sequence) -> list[Retained]:
@@ -317,6 +332,7 @@ class KvCache:
         kept = self._save(key, num_kept)
         self._context.remove(key, num_kept)
         self._tree.cut(key, num_kept)
+        self._pins.look()
         log.debug("evicted a part", sequence=key, num_tokens=num_gone, num_parked=self.num_parked)
         return self._tell_after(key, num_kept, self._totals[key], kept) + self._told(kept)
 
@@ -328,6 +344,7 @@ class KvCache:
         self._context.remove(key)
         self._tree.remove(key)
         self._free.append(key)
+        self._pins.left(key)
         log.debug("evicted", sequence=key, num_tokens=num_total, num_parked=self.num_parked)
         events = self._tell_after(key, 0, self._totals.pop(key, num_total), kept)
         request_id = self._request_ids.pop(key)

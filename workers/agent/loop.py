@@ -20,6 +20,7 @@ from paddler.engine import Engine, Event, Job, Retained
 from paddler.errors import EngineFailed, frame_of
 from paddler.issues import encode_issues
 from paddler.logs import get_logger
+from paddler.prefixes.store import Prefixes
 from paddler.store.client import Store
 from paddler.store.pipe import Pipe, Value
 from paddler.store.results import Disposition, OpenedRequest, Order
@@ -35,6 +36,7 @@ from workers.agent.lane import Ticket, read_new, read_pending
 from workers.agent.membership import Membership
 from workers.agent.observer import Observer
 from workers.agent.outbox import Outbox
+from workers.agent.pinning import Pinning
 from workers.agent.residency import Residency
 from workers.agent.retrying import repeat
 from workers.agent.running import Running
@@ -112,6 +114,7 @@ class AgentLoop:
         self._tiers = TierCounts(pool.keys.pool, self._membership.tally)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
+        self.pinning = Pinning(Prefixes(store, clock), pool.keys.pool, self.engine, clock)
         self._outbox = Outbox(
             pool,
             self._membership,
@@ -167,7 +170,8 @@ class AgentLoop:
         engine = self.engine.engine
         self._tiers.count(engine.tiers)
         sharing = {} if self._sharing is None else self._sharing.fields()
-        measured = {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers), **sharing}
+        measured = {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers)}
+        measured |= {**self.pinning.fields(), **sharing}
         now = self._clock.monotonic()
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
@@ -276,6 +280,7 @@ class AgentLoop:
 
     def _start(self, running: Running, payload: Payload, job: Job) -> None:
         self._observer.began(running.request_id, payload, running.emitted_text, job.num_resumed)
+        self.pinning.began(running.request_id, payload)
         self.engine.start(job)
         if running.request_id in self._early_cancels:
             self.engine.cancel(running.request_id)
@@ -283,6 +288,7 @@ class AgentLoop:
     # Events out (steps 6 and 7)
 
     def _on_events(self, events: list[Event]) -> None:
+        events = self.pinning.take(events)
         # What is learned from them costs time, and what is sent must not wait for it.
         asyncio.get_running_loop().call_soon(self._observer.saw_all, events)
         for event in events:
@@ -348,6 +354,8 @@ class AgentLoop:
             self.control_loop(),
             self._for_ever(self._claimer.run_claim_once),
             self._for_ever(self._holding.run_publish_once),
+            self._for_ever(self.pinning.run_follow_once),
+            self._for_ever(self.pinning.run_keep_once),
         ]
 
     async def deliver_loop(self) -> None:

@@ -242,6 +242,7 @@ def command(
         from workers.agent.tiers.sharing import Sharing
 
         values["kv_ram"] = values["kv_ram"] or DEFAULT_RAM
+        settings = replace(settings, kv_grace_ms=kv.grace_ms)
         sharing = Sharing(kv, store, store.pool(pool), SystemClock())
         open_keeper = partial(_open_keeper, sharing, cache)
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}

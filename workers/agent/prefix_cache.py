@@ -71,6 +71,7 @@ class PrefixCache:
         """By key, whose tree it hangs in: its scope's or that of `PUBLIC_SCOPE`."""
         self._parked: dict[int, None] = {}
         """The least recently used first."""
+        self._pinned: set[int] = set()
 
     @property
     def parked(self) -> tuple[int, ...]:
@@ -137,23 +138,40 @@ class PrefixCache:
         leaf.end += num_tokens
         self.num_cells += num_tokens
 
-    def park(self, key: int) -> None:
+    def park(self, key: int, *, is_pinned: bool = False) -> None:
+        """`is_pinned`: it goes after all others."""
         self._parked[key] = None
+        if is_pinned:
+            self._pinned.add(key)
+
+    def unpin(self, key: int) -> None:
+        self._pinned.discard(key)
 
     def covered(self, key: int) -> list[int]:
-        """Parked sequences that this one begins with or repeats."""
+        """Parked sequences that this one begins with or repeats, and that are not pinned."""
         num, tokens, scope = self.length(key), self._buffers[key], self._scopes[key]
 
         def is_covered(other: int) -> bool:
             n = self.length(other)
             return n <= num and num_common(self._buffers[other][:n], tokens[:n]) == n
 
-        return [other for other in self._parked if other != key and self._scopes[other] == scope and is_covered(other)]
+        others = [other for other in self._parked if other != key and other not in self._pinned]
+        return [other for other in others if self._scopes[other] == scope and is_covered(other)]
 
     def victim(self) -> int | None:
         """The parked sequence to evict next: the least recently used one that has cells of its own, because the
         others cost nothing. None when none is parked."""
-        return next((key for key in self._parked if self.num_own(key)), next(iter(self._parked), None))
+        going = self._going()
+        return next((key for key in going if self.num_own(key)), next(iter(going), None))
+
+    @property
+    def oldest(self) -> int:
+        """The parked sequence that goes first when there are too many, whatever it costs."""
+        return self._going()[0]
+
+    def _going(self) -> list[int]:
+        """Parked sequences, who goes first first."""
+        return sorted(self._parked, key=lambda key: key in self._pinned) if self._pinned else list(self._parked)
 
     def num_own(self, key: int) -> int:
         """Cells that nobody else holds: what removing the sequence frees."""
@@ -200,6 +218,7 @@ class PrefixCache:
         home = self._homes.pop(key)
         del self._buffers[key], self._scopes[key]
         self._parked.pop(key, None)
+        self._pinned.discard(key)
         for node in list(_path(leaf)):
             self._leave(node, key)
         if not self._roots[home].holders:

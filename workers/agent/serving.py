@@ -45,6 +45,9 @@ UNLOAD_S = 30.0
 """For the last step of an engine that makes room for another: a step ends within a second, unless it hangs."""
 WITHDRAW_S = 0.5
 REGISTER_RETRY_S = 0.5
+PRELOAD_S = 0.5
+"""What pinned prefixes may take before an agent is there for requests; what its tiers do not give by then is computed
+beside them."""
 EXIT_HANGS = 70
 """EX_SOFTWARE: a supervisor starts the agent again."""
 LOAD_STALL_FACTOR = 10
@@ -177,6 +180,7 @@ async def serve_engine(
         **times,
     )
     agent.engine.start_thread()
+    await agent.pinning.preload(PRELOAD_S)
     while not signals.stopping.is_set():
         try:
             await agent.register()

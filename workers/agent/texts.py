@@ -44,13 +44,17 @@ class Texts:
                 return Detokenized(b"".join(self._pieces(tokens)).decode("utf-8", "replace"))
             case ApplyTemplate(request=request):
                 return Templated(self._prompt(request))
-            case CountTokens(request=request):
-                if request.messages is None:
-                    return Counted(len(self._encoder.encode(request)))
-                tokens = self._model.tokenize(self._prompt(request))
-                return Counted(len(self._encoder.missing_beginning(tokens)) + len(tokens))
+            case CountTokens(request=request, with_tokens=with_tokens):
+                found = self._tokens(request)
+                return Counted(len(found), tuple(found) if with_tokens else None)
             case _:
                 assert_never(question)
+
+    def _tokens(self, request: Generate) -> list[int]:
+        if request.messages is None:
+            return self._encoder.encode(request).tolist()
+        tokens = self._model.tokenize(self._prompt(request))
+        return [*self._encoder.missing_beginning(tokens).tolist(), *tokens.tolist()]
 
     def _tokenize(self, question: Tokenize) -> Tokenized:
         text = question.text

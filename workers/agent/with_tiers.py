@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paddler.clock import Clock
-from paddler.engine import Saved
+from paddler.engine import Event, Pinned, Saved
 from paddler.engine_settings import EngineSettings
 from paddler.tier_stats import TierStats
 from workers.agent.behind import Behind
@@ -35,6 +35,13 @@ class WithTiers:
     @property
     def tiers(self) -> tuple[TierStats, ...]:
         return () if self._kv.behind is None else self._kv.behind.tiers
+
+    @property
+    def pinned(self) -> tuple[Pinned, ...] | None:
+        return self._kv.pinned
+
+    def unpin(self, request_id: str) -> list[Event]:
+        return list(self._kv.unpin(request_id))
 
     def state_of(self, name: bytes) -> Named | None:
         """The block of host memory that the fleet calls so. From any thread."""

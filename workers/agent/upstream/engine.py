@@ -143,6 +143,15 @@ class UpstreamEngine:
         return None
 
     @property
+    def pinned(self) -> None:
+        return None
+
+    def unpin(self, request_id: str) -> list[Event]:
+        """Nothing is pinned."""
+        del request_id
+        return []
+
+    @property
     def tiers(self) -> tuple[()]:
         return ()
 

@@ -1,0 +1,1 @@
+"""`paddler prefixes`: what agents are to compute once and keep."""

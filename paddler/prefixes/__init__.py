@@ -1,0 +1,1 @@
+"""Prefixes that operators have pinned: what agents compute once and keep."""
