@@ -23,7 +23,7 @@ from tests.chaos.kv_damage import damage_files, damage_values
 from tests.chaos.kv_fleet import Answer, KvFleet, kv_fleet, prompts
 
 IS_FULL = os.environ.get("PADDLER_TEST_SIZE") == "full"
-NUM_PROMPTS, NUM_WORDS = (24, 700) if IS_FULL else (4, 220)
+NUM_PROMPTS, NUM_WORDS = (24, 900) if IS_FULL else (4, 400)
 CONTEXT = 4096
 BLOCKS_EACH = 2
 """Whole blocks that each prompt has at least."""
@@ -64,6 +64,12 @@ def all_at_once(fleet: KvFleet, asked: list[str]) -> list[Answer]:
         return list(pool.map(fleet.ask, asked))
 
 
+def num_restored(answers: list[Answer]) -> int:
+    """Nothing waits for a tier longer than computing takes, which is soon over with a model that is so small: what
+    matters is that it comes at all."""
+    return sum(one.cached_tokens >= 256 for one in answers)
+
+
 def texts(answers: list[Answer]) -> list[str]:
     return [one.text for one in answers]
 
@@ -77,8 +83,8 @@ def test_what_is_whole_comes_back(fleet: KvFleet, asked: list[str], tmp_path: Pa
     fleet.agent("second", *disk)
     answers = [fleet.ask(one) for one in asked]
     assert texts(answers) == expected
-    assert min(one.cached_tokens for one in answers) >= 256 * BLOCKS_EACH
-    fleet.until_counted("disk", "tokens", 256 * BLOCKS_EACH * len(asked))
+    assert num_restored(answers) > 0
+    fleet.until_counted("disk", "hits", BLOCKS_EACH * len(asked))
     assert fleet.counted("disk", "refused") == 0
 
 
@@ -97,7 +103,7 @@ def test_files_are_damaged(fleet: KvFleet, asked: list[str], tmp_path: Path) -> 
     fleet.agent("third", "--kv-disk", str(folder))
     answers = all_at_once(fleet, asked)
     assert texts(answers) == expected
-    assert min(one.cached_tokens for one in answers) >= 256 * BLOCKS_EACH
+    assert num_restored(answers) > 0
     assert fleet.counted("disk", "refused") == refused
 
 
@@ -109,9 +115,17 @@ def test_values_of_the_shared_store_are_damaged(fleet: KvFleet, asked: list[str]
     fleet.stop(agent)
     with redis.Redis.from_url(fleet.kv_url) as states:
         damage_values(states, sorted(states.keys()), seed=2)
-    fleet.agent("second", *shared)
+    agent = fleet.agent("second", *shared)
     assert texts(all_at_once(fleet, asked)) == expected
     fleet.until_counted("shared", "refused", 1)
+    fleet.stop(agent)
+    # What was refused has been written anew.
+    refused = fleet.counted("shared", "refused")
+    fleet.agent("third", *shared)
+    answers = all_at_once(fleet, asked)
+    assert texts(answers) == expected
+    assert num_restored(answers) > 0
+    assert fleet.counted("shared", "refused") == refused
 
 
 def test_another_model_is_put_in_the_files_place(fleet: KvFleet, asked: list[str], tmp_path: Path) -> None:
@@ -143,7 +157,7 @@ def test_another_key_opens_nothing(fleet: KvFleet, asked: list[str], tmp_path: P
     answers = [fleet.ask(one) for one in asked]
     assert texts(answers) == expected
     assert max(one.cached_tokens for one in answers) < 256
-    fleet.until_counted("disk", "refused", 1)
+    assert fleet.counted("disk", "hits") == 0
 
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])
@@ -204,7 +218,7 @@ def test_the_holder_hangs_and_dies_while_it_is_asked(fleet: KvFleet, asked: list
     peer = ("--kv-addr", "127.0.0.1:0")
     holder = fleet.agent("holder", *peer)
     expected = computed(fleet, asked)
-    fleet.agent("newcomer", *peer)
+    newcomer = fleet.agent("newcomer", *peer)
     fleet.drain("holder")
     holder.send(signal.SIGSTOP)
     with ThreadPoolExecutor(8) as pool:
@@ -212,4 +226,4 @@ def test_the_holder_hangs_and_dies_while_it_is_asked(fleet: KvFleet, asked: list
         answers[0].result()
         fleet.kill(holder)
         assert texts([one.result() for one in answers]) == expected
-    fleet.until_counted("peer", "failures", 1)
+    assert "a peer did not give" in newcomer.log.read_text(), "it was asked"
