@@ -1,4 +1,4 @@
-"""A thread for what takes longer than a step may; the results are futures."""
+"""Threads for what takes longer than a step may; the results are futures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ T = TypeVar("T")
 
 
 class Background:
-    """Calls are made one after the other, in their order; what was cancelled before its turn is not made. A call that
-    hangs does not keep the process from ending."""
+    """Calls are begun in their order, and with one thread made one after the other; what was cancelled before its turn
+    is not made. A call that hangs does not keep the process from ending."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, num_threads: int = 1) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(num_threads)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -27,9 +28,11 @@ class Background:
 
     def stop(self, timeout_s: float) -> bool:
         """Make no more calls. Whether none is under way any more."""
-        self._calls.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         while (item := self._calls.get()) is not None:

@@ -98,7 +98,8 @@ class Worth(Generic[K]):
 
     def remove(self, key: K) -> None:
         """It is gone."""
-        item = self._held.pop(key).item
+        held = self._held.pop(key)
+        item = held.item
         self.num_bytes -= item.num_bytes
         if item.above is None:
             return
@@ -106,7 +107,7 @@ class Worth(Generic[K]):
         behind.remove(key)
         if not behind:
             del self._behind[item.above]
-        if item.is_pinned:
+        if held.rank == math.inf:
             self._recount(item.above)
 
     def victim(self) -> K | None:
@@ -144,7 +145,8 @@ class Worth(Generic[K]):
             at, is_first = held.item.above, False
 
     def _recount(self, above: K) -> None:
-        """Something pinned behind it is gone: it and what it follows may go again."""
+        """Something pinned, or that something pinned follows, is gone from behind it: it may go again, and so may what
+        it follows."""
         at: K | None = above
         while at is not None and (held := self._held.get(at)) is not None:
             rank = max([held.own, *(self._held[key].rank for key in self._behind.get(at, ()))])
