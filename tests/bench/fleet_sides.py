@@ -33,7 +33,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
     model: Path | None
     slots: int = 2
-    context_size: int = 8192
+    context_size: int = 4096
     threads: int = 1
     servers: int = 2
 
@@ -72,7 +72,8 @@ def paddler_fleet(sizes: Sizes, folder: Path) -> Generator[str]:
         start("worker", "worker")
         engine = ["--engine", "scripted", "--scripted-step", "5"]
         if sizes.model is not None:
-            engine = ["--model", str(sizes.model), "--threads", str(sizes.threads)]
+            # As much as llama-server gives its prompt cache by default.
+            engine = ["--model", str(sizes.model), "--threads", str(sizes.threads), "--kv-ram", "8GiB"]
         rest = ["--slots", str(sizes.slots), "--context-size", str(sizes.context_size)]
         agents = [start(f"agent{number}", "agent", *engine, *rest) for number in range(sizes.servers)]
         for agent in agents:
