@@ -26,8 +26,8 @@ test: lint ## lint, types and all tests; ARGS="tests/unit -k name" goes to pytes
 	@.ci/panel --test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-test-full: lint ## the random tests of the queue, of schemas, tools and HTTP in their full sizes, an hour or so
-	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/redis tests/engine/test_structured_output.py tests/engine/test_tool_choice.py tests/http/test_fuzz.py $(ARGS)
+test-full: lint ## the random tests of the queue, of schemas, tools, states and HTTP in their full sizes, an hour or so
+	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup tests/redis tests/engine/test_structured_output.py tests/engine/test_tool_choice.py tests/engine/test_tiers.py tests/http/test_fuzz.py $(ARGS)
 
 lint: setup ## ruff and pyright
 	@$(BIN)/ruff check .

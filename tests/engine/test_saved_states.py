@@ -332,5 +332,6 @@ class TestBooks:
             blocks = [block for _, block in saved._blocks.values()]
             assert saved.num_bytes == sum(block.num_bytes for block in blocks) <= 3_000
             assert saved.num_tokens == sum(len(block.tokens) for block in blocks if block.state is not None)
+            assert saved.num_blocks == sum(block.state is not None for block in blocks)
             owners = {owner: block.end for block in blocks for owner in block.owners}
             assert owners == {name: num for name, num in held.items() if num}

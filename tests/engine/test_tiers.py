@@ -135,6 +135,16 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patient")
+def test_who_begins_alike_restores_as_much_of_the_end_too(start: Start) -> None:
+    """Not only whole blocks: what several ask of one long text differs behind it."""
+    one, other = start(), start()
+    one.finish(make_job("a", LONG + "What does it say?", max_tokens=8))
+    num_computed, outcome = other.finish(make_job("b", LONG + "Who wrote it, and when?", max_tokens=1))
+    assert num_computed < 20
+    assert outcome.done.usage.cached_tokens >= 598
+
+
+@pytest.mark.usefixtures("patient")
 def test_what_is_on_its_way_holds_up_nobody_else(start: Start) -> None:
     one, other = start(), start()
     one.finish(make_job("a", LONG, max_tokens=1))
@@ -396,7 +406,7 @@ class TestPublic:
 
     def test_nobody_waits_for_a_public_prefix_twice(self, start: Start) -> None:
         agent = start()
-        pin = agent.run.start(pin(make_job("pin", LONG, max_tokens=1)))
+        first = agent.run.start(pin(make_job("pin", LONG, max_tokens=1)))
         tenant = agent.run.start(of("acme", make_job("a", LONG + "Hi", max_tokens=2)))
-        agent.run.step_until(lambda: pin.end is not None and tenant.end is not None)
+        agent.run.step_until(lambda: first.end is not None and tenant.end is not None)
         assert agent.num_computed < 640

@@ -12,17 +12,16 @@ from msgspec import Struct
 
 from paddler.tier_stats import TierStats
 from workers.agent.background import Background
-from workers.agent.saved_states import BLOCK, State
+from workers.agent.saved_states import BLOCK, FIRST, State
 from workers.agent.tiers.contract import Loaded
 from workers.agent.tiers.names import next_name, root_name, tail_name
-from workers.agent.tokens import TokenArray
+from workers.agent.tokens import TokenArray, num_common
 
 SECRET = b"of this fleet"
 
 
 class Entry(Struct, frozen=True):
-    own: bytes
-    num_tokens: int
+    tokens: TokenArray
     state: State
     is_pinned: bool
 
@@ -96,7 +95,7 @@ class DictKeeper:
         if len(self._writes) >= self.max_pending:
             return False
         own = self.next(above, tokens)
-        name, entry = tail_name(SECRET, above) if is_tail else own, Entry(own, len(tokens), state, is_pinned)
+        name, entry = tail_name(SECRET, above) if is_tail else own, Entry(tokens, state, is_pinned)
         self._known.add(own)
         self.num_written += 1
         self._writes.append(self._writer.submit(lambda: self._keep(name, entry)))
@@ -137,6 +136,7 @@ class DictKeeper:
                 self._known.add(name)
             above, at = name, at + BLOCK
         tail = self.shelf.get(tail_name(SECRET, above))
-        if tail is not None and tail.own == self.next(above, tokens[at : at + tail.num_tokens]):
-            loaded.append(Loaded(at, at + tail.num_tokens, tail.state, "disk"))
+        num = 0 if tail is None else num_common(tail.tokens, tokens[at:])
+        if tail is not None and num >= FIRST:
+            loaded.append(Loaded(at, at + num, tail.state, "disk"))
         return loaded

@@ -74,13 +74,16 @@ async def fetch(
     return found[0]
 
 
-def check(loaded: list[Loaded], tokens: TokenArray, start: int, end: int, *, size: int = SIZE) -> None:
-    """Nothing but the states of exactly these tokens, from here to there."""
+def check(
+    loaded: list[Loaded], tokens: TokenArray, start: int, end: int, *, size: int = SIZE, whole: int | None = None
+) -> None:
+    """Nothing but the states of exactly these tokens, from here to there; the last may be of a tail that goes on up to
+    `whole`."""
     at = start
     for one in loaded:
         assert one.start == at
-        assert (one.state == state_of(one.end, size)).all()
         at = one.end
+        assert (one.state == state_of(whole if whole is not None and at == end else at, size)).all()
     assert at == end
 
 
@@ -103,7 +106,7 @@ async def test_only_what_begins_alike_is_found(make_keeper: MakeKeeper, disk: Di
     keeper = make_keeper(disk)
     tokens = tokens_of(1, 3 * BLOCK + 50)
     write_all(keeper, tokens)
-    for at, end in ((0, 0), (BLOCK + 3, BLOCK), (3 * BLOCK - 1, 2 * BLOCK), (3 * BLOCK + 49, 3 * BLOCK)):
+    for at, end in ((0, 0), (BLOCK + 3, BLOCK), (3 * BLOCK - 1, 2 * BLOCK), (3 * BLOCK + 10, 3 * BLOCK)):
         other = tokens.copy()
         other[at] += 1
         check(await fetch(keeper, other), other, 0, end)
@@ -111,17 +114,20 @@ async def test_only_what_begins_alike_is_found(make_keeper: MakeKeeper, disk: Di
     assert stats_of(keeper, "disk").num_refused == 0, "another tenant's are not even asked for"
 
 
-async def test_a_tail_leads_on_where_the_wanted_tokens_begin_with_its(make_keeper: MakeKeeper, disk: DiskTier) -> None:
+async def test_a_tail_leads_on_as_far_as_the_wanted_tokens_are_alike(make_keeper: MakeKeeper, disk: DiskTier) -> None:
     keeper = make_keeper(disk)
     tokens = tokens_of(1, BLOCK + 100)
     write_all(keeper, tokens)
     longer = np.concatenate([tokens, tokens_of(2, 500)])
     check(await fetch(keeper, longer), longer, 0, BLOCK + 100)
-    check(await fetch(keeper, tokens[:-1]), tokens, 0, BLOCK)
+    check(await fetch(keeper, tokens[:-1]), tokens, 0, BLOCK + 99, whole=BLOCK + 100)
+    other = np.concatenate([tokens[: BLOCK + 60], tokens_of(3, 500)])
+    check(await fetch(keeper, other), other, 0, BLOCK + 60, whole=BLOCK + 100)
+    check(await fetch(keeper, other[: BLOCK + 10]), other, 0, BLOCK)
     # The newest takes the place of the one before.
     write_all(keeper, longer[: BLOCK + 140])
     check(await fetch(keeper, longer), longer, 0, BLOCK + 140)
-    check(await fetch(keeper, tokens), tokens, 0, BLOCK)
+    check(await fetch(keeper, tokens), tokens, 0, BLOCK + 100, whole=BLOCK + 140)
 
 
 async def test_what_a_tier_lacks_the_next_one_has(make_keeper: MakeKeeper, disk: DiskTier) -> None:

@@ -17,6 +17,7 @@ from workers.agent.saved_states import Kept, SavedStates, State
 from workers.agent.scheduler import Scheduler
 from workers.agent.sequence import Sequence
 from workers.agent.tiers.contract import PUBLIC_SCOPE, Keeper
+from workers.agent.tokens import TokenArray
 
 
 class Behind:
@@ -125,7 +126,17 @@ class Behind:
         def read(first: int, end: int) -> State | None:
             return self._context.save(key, first, end, self._scratch)
 
-        return self.states.put(scope, tokens, start, request_id, num_total, read)
+        told = self.states.put(scope, tokens, start, request_id, num_total, read)
+        if self._keeper is not None:
+            self._offer(self._keeper, scope, tokens, start)
+        return told
+
+    def _offer(self, keeper: Keeper, scope: str, tokens: TokenArray, start: int) -> None:
+        """What host memory had forgotten, and has again: other agents may read it from there."""
+        for part in self.states.reach(scope, tokens, start):
+            named = self.states.state_of(part.block.name)
+            if named is not None and not keeper.has(named.name):
+                keeper.write(named.above, named.tokens, named.state, is_tail=False)
 
     def _forget(self, key: int) -> None:
         self.restorer.forget(key)

@@ -18,9 +18,9 @@ from workers.agent.saved_states import BLOCK, Kept, SavedStates, State
 from workers.agent.tiers.contract import PUBLIC_SCOPE, Keeper
 from workers.agent.tokens import TokenArray
 
-PARK_BLOCKS = 8
-"""So many blocks that a sequence still lacks are saved at once when it is parked, of SmolLM2 in 10 ms; more in the
-steps that follow, if there are any."""
+PARK_S = 0.03
+"""What saving the blocks that a sequence still lacks may take when it is parked, of SmolLM2 so many as of 5,000 tokens;
+more in the steps that follow, if there are any."""
 RETRY_S = 0.25
 """After the keeper has dropped a block, because too much was on its way."""
 
@@ -81,7 +81,7 @@ class Keeping:
         if chain is None:
             return []
         chain.is_parked = True
-        told = self._keep_all(key, chain, PARK_BLOCKS)
+        told = self._keep_all(key, chain, self._clock.monotonic() + PARK_S)
         if not self._has_more(key, chain) and not self._is_waiting(chain):
             self._keep_tail(key, chain)
             del self._chains[key]
@@ -97,11 +97,10 @@ class Keeping:
                 self._keep_tail(key, chain)
         return told
 
-    def _keep_all(self, key: int, chain: _Chain, most: int | None = None) -> list[Kept]:
+    def _keep_all(self, key: int, chain: _Chain, until: float = inf) -> list[Kept]:
         told: list[Kept] = []
-        while (most is None or most > 0) and self._has_more(key, chain):
+        while self._has_more(key, chain) and self._clock.monotonic() < until:
             told += self._keep(key, chain)
-            most = None if most is None else most - 1
         return told
 
     def _is_waiting(self, chain: _Chain) -> bool:

@@ -32,6 +32,7 @@ class _Reading(Struct, eq=False):
     asked: dict[str, str]
     found: dict[str, list[Loaded]]
     pieces: list[Piece]
+    is_second: bool = False
     is_over: bool = False
 
 
@@ -74,8 +75,9 @@ class ReadingAhead:
             return True, []
         self._stop(reading)
         told = self._take(reading)
-        if reading.pieces and reading.pieces[-1].scope != reading.scope:
+        if not reading.is_second and reading.pieces and reading.pieces[-1].scope != reading.scope:
             # What a tenant has added to a public prefix is kept behind that alone.
+            reading.is_second = True
             self._ask(reading, sequence, [reading.scope], reading.pieces[-1].end)
         reading.is_over = not reading.asked
         return not reading.is_over, told

@@ -73,7 +73,8 @@ class SavedStates:
 
     def __init__(self, max_bytes: int, namer: Namer | None = None) -> None:
         self.max_bytes = max_bytes
-        self.num_bytes = self.num_tokens = 0
+        self.num_bytes = self.num_tokens = self.num_blocks = 0
+        """Of blocks that have a state."""
         self._roots: dict[str, Block] = {}
         self._ends: dict[str, Block] = {}
         """Of each request the block that it owns."""
@@ -83,11 +84,6 @@ class SavedStates:
         self._pinned: set[int] = set()
         """Blocks, by identity, that go after all others."""
         self._named = None if namer is None else NamedStates(namer, BLOCK)
-
-    @property
-    def num_blocks(self) -> int:
-        """Of those that have a state; from any thread."""
-        return sum(block.state is not None for _, block in list(self._blocks.values()))
 
     def state_of(self, name: bytes) -> Named | None:
         """The full block of this name, if it is here. From any thread."""
@@ -197,8 +193,10 @@ class SavedStates:
             is_longer = len(block.tokens) > len(own)
             if block.state is None and not is_longer and block.end > start:
                 block.state, is_new = read(block.start, block.end), True
-                self.num_bytes += block.num_bytes
-                self.num_tokens += len(own) if block.state is not None else 0
+                if block.state is not None:
+                    self.num_bytes += block.num_bytes
+                    self.num_tokens += len(own)
+                    self.num_blocks += 1
                 if self._named is not None:
                     self._named.add(scope, block)
             if is_new:
@@ -241,6 +239,7 @@ class SavedStates:
         if block.state is not None:
             self.num_bytes -= block.num_bytes
             self.num_tokens -= len(block.tokens)
+            self.num_blocks -= 1
             block.state = None
 
     def _shrink(self) -> list[Kept]:

@@ -50,7 +50,8 @@ class Tier(Protocol):
 
 
 class Loaded(Struct, frozen=True):
-    """The state of the positions from `start` to `end`, as it was saved, and from which tier."""
+    """The state of the positions from `start` to `end`, as it was saved, and from which tier. That of a tail may go on
+    behind `end`, with tokens that are not wanted."""
 
     start: int
     end: int

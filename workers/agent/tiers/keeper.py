@@ -24,7 +24,7 @@ from workers.agent.background import Background
 from workers.agent.saved_states import BLOCK, State
 from workers.agent.tiers.contract import PUBLIC_SCOPE, Loaded, Tier, TierStats
 from workers.agent.tiers.names import next_name, root_name, tail_name
-from workers.agent.tiers.packing import Packer, Unpacked
+from workers.agent.tiers.packing import Packer, Unpacked, with_tokens
 from workers.agent.tiers.reading import Reading, Wanted
 from workers.agent.tiers.seat import Seat
 from workers.agent.tokens import TokenArray
@@ -47,6 +47,8 @@ class _Near(Struct, frozen=True):
     above: bytes
     own: bytes
     num_tokens: int
+    tokens: TokenArray | None
+    """Of a tail: its name does not tell them."""
     state: Callable[[], State | None]
 
 
@@ -167,7 +169,7 @@ class StateKeeper:
             return False
         own = self.next(above, tokens)
         name = tail_name(self._secret, above) if is_tail else own
-        near = self._hold(name, above, own, len(tokens), state)
+        near = self._hold(name, above, own, len(tokens), state, tokens if is_tail else None)
         if not is_tail:
             self._block_bytes = state.nbytes
         with self._changed:
@@ -231,19 +233,23 @@ class StateKeeper:
         for seat in self._seats:
             seat.close()
 
-    def _hold(self, name: bytes, above: bytes, own: bytes, num_tokens: int, state: State) -> _Near:
+    def _hold(
+        self, name: bytes, above: bytes, own: bytes, num_tokens: int, state: State, tokens: TokenArray | None
+    ) -> _Near:
         """Find this state by its name, as long as host memory has it."""
 
         def gone(reference: weakref.ref[State]) -> None:
             if (near := self._near.get(name)) is not None and near.state is reference:
                 self._near.pop(name, None)
 
-        self._near[name] = near = _Near(above, own, num_tokens, weakref.ref(state, gone))
+        self._near[name] = near = _Near(above, own, num_tokens, tokens, weakref.ref(state, gone))
         return near
 
-    def _came(self, is_public: bool, seat: Seat, name: bytes, block: Unpacked) -> None:
+    def _came(
+        self, is_public: bool, seat: Seat, name: bytes, block: Unpacked, tokens: TokenArray | None = None
+    ) -> None:
         header = block.header
-        self._hold(name, header.above, header.own, header.num_tokens, block.state)
+        self._hold(name, header.above, header.own, header.num_tokens, block.state, tokens)
         if not header.is_tail:
             self._block_bytes = block.state.nbytes
         # What a farther tier had is offered to the nearer ones, and what is pinned is to be pinned once more.
@@ -264,7 +270,8 @@ class StateKeeper:
 
     def _packed(self, name: bytes, near: _Near, state: State) -> bytes:
         sizes = {"num_tokens": near.num_tokens, "token_us": self._token_us}
-        return self._packer.pack(name, state, above=near.above, own=near.own, **sizes)
+        content = state if near.tokens is None else with_tokens(near.tokens, state)
+        return self._packer.pack(name, content, above=near.above, own=near.own, **sizes)
 
     def _pack(self, seats: Sequence[Seat], name: bytes, near: _Near, state: State, *, is_pinned: bool) -> None:
         write = _Write(near.own, state.nbytes, len(seats))

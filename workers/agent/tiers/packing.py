@@ -25,6 +25,7 @@ from msgspec import Struct
 from workers.agent.saved_states import BLOCK, State
 from workers.agent.tiers.names import NAME_SIZE
 from workers.agent.tiers.squeezing import Codec, Unsqueezable, squeeze, unsqueeze
+from workers.agent.tokens import TokenArray
 
 FORMAT = 1
 """Of the envelope; another one is not read."""
@@ -145,6 +146,20 @@ class Packer:
         except (InvalidTag, ValueError, Unsqueezable):
             raise BadBlock(Fault.CORRUPT) from None
         return Unpacked(header, state)
+
+
+def with_tokens(tokens: TokenArray, state: State) -> State:
+    """What of a tail is packed: its tokens, too, so that one that begins like it may have as much of it."""
+    return np.concatenate([tokens.astype("<i4", copy=False).view(np.uint8), state])
+
+
+def parted(tail: Unpacked) -> tuple[TokenArray, Unpacked]:
+    """The tokens of a tail, and it with its state alone. Raises `BadBlock`."""
+    size = 4 * tail.header.num_tokens
+    if len(tail.state) <= size:
+        raise BadBlock(Fault.CORRUPT)
+    tokens = tail.state[:size].view("<i4").astype(np.int32, copy=False)
+    return tokens, Unpacked(tail.header, tail.state[size:])
 
 
 assert NAME_SIZE == 16, "the header has room for names of this size"

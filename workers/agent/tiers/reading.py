@@ -14,10 +14,10 @@ from msgspec import Struct
 from paddler.clock import Clock
 from workers.agent.saved_states import BLOCK, FIRST
 from workers.agent.tiers.contract import Loaded
-from workers.agent.tiers.names import next_name, tail_name
-from workers.agent.tiers.packing import BadBlock, Fault, Packer, Unpacked
+from workers.agent.tiers.names import tail_name
+from workers.agent.tiers.packing import BadBlock, Fault, Packer, Unpacked, parted
 from workers.agent.tiers.seat import Seat
-from workers.agent.tokens import TokenArray
+from workers.agent.tokens import TokenArray, num_common
 
 BATCH_BYTES = 64 << 20
 """About so many bytes are asked for at once: what has come by the deadline is of use, and memory is bounded."""
@@ -49,7 +49,7 @@ class Reading:
         *,
         end_at: float,
         block_bytes: int,
-        on_block: Callable[[Seat, bytes, Unpacked], None],
+        on_block: Callable[[Seat, bytes, Unpacked, TokenArray | None], None],
         on_miss: Callable[[bytes], None],
     ) -> None:
         self.end_at = end_at
@@ -134,7 +134,7 @@ class Reading:
                 break
             self._block_bytes = block.state.nbytes
             num_found, num_bytes = num_found + 1, num_bytes + block.state.nbytes
-            self._take(seat, name, block)
+            self._take(seat, name, block, BLOCK)
         seconds = self._clock.monotonic() - began
         if num_found:
             seat.found(num_found, num_bytes, seconds)
@@ -151,22 +151,29 @@ class Reading:
         if len(rest) < FIRST:
             return
         name = tail_name(self._secret, above)
-        for seat, block in self._tails(name):
-            num = block.header.num_tokens
-            if num <= len(rest) and block.header.own == next_name(self._secret, above, rest[:num]):
+        for seat, tail, tokens in self._tails(name):
+            num = num_common(tokens, rest)
+            if num >= FIRST:
                 seat.found(1)
-                self._take(seat, name, block)
+                self._take(seat, name, tail, num, tokens)
                 return
 
-    def _tails(self, name: bytes) -> Iterator[tuple[Seat, Unpacked]]:
-        """What each tier has under it: another conversation's, most of the time nothing."""
+    def _tails(self, name: bytes) -> Iterator[tuple[Seat, Unpacked, TokenArray]]:
+        """What each tier has under it, with its tokens: another conversation's, most of the time, which may begin
+        alike."""
         for seat in self._in_order(BLOCK):
             if self._is_over:
                 return
             for one in self._read(seat, [name]) or ():
                 block = self._unpack(seat, name, one)
-                if block is not None:
-                    yield seat, block
+                if block is None:
+                    continue
+                try:
+                    tokens, tail = parted(block)
+                except BadBlock as bad:
+                    seat.refused(name, str(bad))
+                else:
+                    yield seat, tail, tokens
 
     def _read(self, seat: Seat, names: Sequence[bytes]) -> list[bytes] | None:
         with self._lock:
@@ -191,8 +198,11 @@ class Reading:
             return None
         return block
 
-    def _take(self, seat: Seat, name: bytes, block: Unpacked) -> None:
-        self._on_block(seat, name, block)
+    def _take(
+        self, seat: Seat, name: bytes, block: Unpacked, num_tokens: int, tokens: TokenArray | None = None
+    ) -> None:
+        """So many of its tokens are wanted; `tokens` are all that a tail has."""
+        self._on_block(seat, name, block, tokens)
         with self._lock:
             start = self._loaded[-1].end if self._loaded else self._wanted.start
-            self._loaded.append(Loaded(start, start + block.header.num_tokens, block.state, seat.name))
+            self._loaded.append(Loaded(start, start + num_tokens, block.state, seat.name))
