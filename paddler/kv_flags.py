@@ -29,7 +29,7 @@ PLACES = ("kv_disk", "kv_url", "kv_addr")
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "kv_disk_size": ("kv_disk",),
     "kv_advertise": ("kv_addr",),
-    "kv_key_file": ("kv_disk", "kv_url"),
+    "kv_key_file": PLACES,
     "kv_grace": PLACES,
 }
 """Flags that mean nothing without one of others."""

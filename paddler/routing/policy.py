@@ -26,6 +26,7 @@ RequestClass = Literal["interactive", "normal", "batch"]
 WINDOW = 64
 MATCH_DIVISOR = 10  # a match counts from a tenth of the prompt; below, all agents share the system prompt's first lines
 OLDEST_EVERY = 8
+NEAR_LOOKS = 8  # entries of a prompt, from the deepest that anybody holds: usually that one can be restored
 TENANT_QUANTUM = 1_024  # about three short requests: what a match may cost another tenant
 PROMOTE_LOOKS_AT = 16
 PROMOTIONS: tuple[tuple[RequestClass, RequestClass, int], ...] = (
@@ -299,7 +300,8 @@ class _Look:
         if num_saved == 0:
             return 0, own, best
         agent = self._agent
-        near = max((end for digest, end in request.chain if end <= best and digest in agent.near), default=0)
+        held = [entry for entry in request.chain if entry[1] <= best][-NEAR_LOOKS:]
+        near = max((end for digest, end in held if digest in agent.near), default=0)
         num_ms = prefill_ms(best, best - num_saved, near, agent.prefill_tokens_per_s, agent.restore_tokens_per_s)
         return request.accepted_ms + steal_after_ms(num_ms, self._patience) - self._now_ms, own, best
 

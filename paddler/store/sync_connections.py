@@ -6,9 +6,9 @@ redis-py's connections, and not its client: its timeout is the same for every ca
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -45,7 +45,10 @@ class SyncConnections:
             made = _Tcp if location.tls is None else _Tls
             options["host"], options["port"] = location.hosts[0]
             options |= {} if location.tls is None else {"tls": location.tls}
-        self._pool: Any = redis.ConnectionPool(connection_class=made, max_connections=max_connections, **options)
+        # Any: of connections that are not by TCP redis-py's own annotations know nothing.
+        self._pool: Any = redis.ConnectionPool(
+            connection_class=cast("Any", made), max_connections=max_connections, **options
+        )
 
     def call(self, *command: Value, left: TimeLeft) -> Any:
         """Raises what Redis raises, and `OSError`."""
@@ -53,7 +56,7 @@ class SyncConnections:
             return ask([command], left)[0]
 
     @contextmanager
-    def talk(self) -> Iterator[Callable[[Sequence[tuple[Value, ...]], TimeLeft], list[Any]]]:
+    def talk(self) -> Generator[Callable[[Sequence[tuple[Value, ...]], TimeLeft], list[Any]]]:
         """A connection for several calls, one after another: a list of commands, and the list of their answers. The
         first that is an error is raised."""
         connection = self._pool.get_connection()

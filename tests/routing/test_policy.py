@@ -141,6 +141,20 @@ def test_a_request_is_left_to_its_holder_for_as_long_as_computing_it_takes(waite
     assert claim(agent(), request, holders={D: ["b"], A: ["b", "c"]}) == choice
 
 
+@pytest.mark.parametrize(
+    ("near", "restore_tokens_per_s", "left_ms"),
+    [
+        ({D}, 10_000.0, 41),
+        ({C}, 10_000.0, 1_031),
+        ({C}, 50.0, 4_001),  # slower than computing
+        (set[bytes](), 10_000.0, 4_001),
+    ],
+)
+def test_what_can_be_restored_sooner_is(near: set[bytes], restore_tokens_per_s: float, left_ms: int) -> None:
+    asking = agent(near=near, restore_tokens_per_s=restore_tokens_per_s)
+    assert claim(asking, waits("r", chain=LADDER), holders={D: ["b"]}) == Nothing(left_ms)
+
+
 def test_the_hint_is_the_first_to_become_stealable() -> None:
     later = waits("1", chain=LADDER)
     sooner = waits("2", chain=LADDER[:1], num_tokens=200, score=9)

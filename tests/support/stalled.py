@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 
 @contextlib.contextmanager
-def says(beginning: bytes = b"") -> Iterator[int]:
+def says(beginning: bytes = b"") -> Generator[int]:
     """Its port. To each connection it writes `beginning`, reads what comes, and stays until the end."""
     taken: list[socket.socket] = []
 

@@ -116,7 +116,9 @@ async def test_the_queues_server_by_another_name(start: StartSharing, kv_server:
 
 
 async def test_a_store_that_is_away_is_no_reason_not_to_start(start: StartSharing) -> None:
-    assert (await start(KvSettings(url="redis://127.0.0.1:1"))).is_shared
+    sharing = await start(KvSettings(url="redis://127.0.0.1:1"))
+    assert not sharing.is_shared
+    assert sharing.fields() == {"kv_shared": 0}
 
 
 async def test_who_hands_over_stays_until_others_have_come(start: StartSharing) -> None:

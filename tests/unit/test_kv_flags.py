@@ -45,7 +45,7 @@ def taken(*arguments: str, **environment: str) -> dict[str, object]:
         (["--kv-addr", "127.0.0.1:0", "--kv-advertise", "a:1"], "is no http://host:port"),
         (["--kv-addr", "127.0.0.1:0", "--kv-advertise", "https://a:1"], "is encrypted already"),
         (["--kv-addr", "8064"], "is not host:port"),
-        (["--kv-addr", "127.0.0.1:0", "--kv-key-file", "k"], "--kv-key-file goes with --kv-disk or --kv-url"),
+        (["--kv-key-file", "k"], "--kv-key-file goes with --kv-disk or --kv-url or --kv-addr"),
         (["--kv-disk", "d", "--kv-key-file", "/nowhere"], "--kv-key-file /nowhere: No such file"),
         (["--kv-grace", "5"], "--kv-grace goes with"),
         (["--engine", "scripted", "--kv-disk", "d"], "not with --engine scripted"),

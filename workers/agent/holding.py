@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from paddler.clock import Clock
 from paddler.store.scripts import PoolScripts
@@ -23,7 +24,7 @@ class Holding:
         membership: Membership,
         residency: Residency,
         *,
-        is_shared: bool = False,
+        is_shared: Callable[[], bool] = lambda: False,
     ) -> None:
         """`is_shared`: what it holds is in the shared store, too, soon."""
         self._pool = pool
@@ -55,8 +56,8 @@ class Holding:
             changes = self.residency.changes()
             added, removed = changes.added, changes.removed
         self._known_as = ""
-        what = {"added": added, "removed": removed, "is_shared": self._is_shared}
-        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, **what):
+        is_shared = self._is_shared()
+        if await self._pool.hold(agent_id, ttl_ms=TTL_MS, added=added, removed=removed, is_shared=is_shared):
             self._known_as = agent_id
             self._republish_at = now + TTL_MS / 3000
         else:

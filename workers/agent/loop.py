@@ -108,8 +108,8 @@ class AgentLoop:
         self._claimer = Claimer(pool, clock, self._membership)
         self._membership.on_hint = self._claimer.note
         self._membership.on_removed = on_removed
-        is_shared = sharing is not None and sharing.is_shared
-        self._holding = Holding(pool, clock, self._membership, Residency(pool.keys.pool), is_shared=is_shared)
+        residency = Residency(pool.keys.pool)
+        self._holding = Holding(pool, clock, self._membership, residency, is_shared=self._is_shared)
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
         self._tiers = TierCounts(pool.keys.pool, self._membership.tally)
         self._trials = TemplateTrials(pool, engine.info, clock)
@@ -130,6 +130,9 @@ class AgentLoop:
     def agent_id(self) -> str:
         return self._membership.agent_id
 
+    def _is_shared(self) -> bool:
+        return self._sharing is not None and self._sharing.is_shared
+
     @property
     def handed_over(self) -> tuple[int, float]:
         """How many requests `leave` has handed over, and when by the monotonic clock."""
@@ -143,8 +146,7 @@ class AgentLoop:
 
     async def register(self) -> None:
         """Enter the pool anew, with empty slots."""
-        for running in list(self._running.values()):
-            self._drop(running)
+        self.drop_all()
         self._next_snapshot = 0.0
         self._membership.describe(self._condition())
         await self._membership.register()
@@ -338,6 +340,11 @@ class AgentLoop:
         await save_states(self.engine, self._clock, kv_grace_s)
         self._tiers.count(self.engine.engine.tiers)
         await self._membership.leave()
+
+    def drop_all(self) -> None:
+        """What ran here is others' now: it takes no step any more."""
+        for running in list(self._running.values()):
+            self._drop(running)
 
     async def give_up(self) -> None:
         """The engine hangs: let the requests go on elsewhere at once, each with a death."""

@@ -215,6 +215,7 @@ async def serve_engine(
         task.cancel()
     await asyncio.gather(checking, stop, over, *tasks, return_exceptions=True)
     if sharing is not None and is_asked:
+        agent.drop_all()  # or it would be computed here beside who has taken it
         await sharing.stay(*agent.handed_over, signals.hurrying)
     if spans is not None:
         await asyncio.to_thread(spans.close)

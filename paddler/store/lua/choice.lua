@@ -17,6 +17,7 @@ local ENTRY, HASH = 15, 11
 local NOBODY, SOMEBODY = 1, 2
 local PAGE = 8 -- holders looked at together
 local MAX_KNOWN = 512 -- prompts, of at most 64 entries each: 5 MB
+local NEAR_LOOKS = 8 -- entries of a prompt, from the deepest that anybody holds: usually that one can be restored
 local STAYS_MS = 30000 -- an agent that hands over answers for no longer
 local SHARED = '*shared' -- among holders: the shared store, which is no agent
 
@@ -162,10 +163,14 @@ end
 
 -- Tokens of the deepest entry that can be restored, between those that the agent has and the most that anybody has.
 local function near_match(look, prompt, own, most)
+  local num = 0
   for n = #prompt.hashes, 1, -1 do
     local tokens = end_of(prompt, n)
-    if tokens <= own then break end
-    if tokens <= most and is_near(look, prompt.hashes[n]) then return tokens end
+    if tokens <= own or num == NEAR_LOOKS then break end
+    if tokens <= most then
+      if is_near(look, prompt.hashes[n]) then return tokens end
+      num = num + 1
+    end
   end
   return own
 end

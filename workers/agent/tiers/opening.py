@@ -20,19 +20,7 @@ def open_keeper(
     """For an engine of this model and settings, with a context of so many tokens. `cache` is the folder of downloaded
     models. Other agents get what this keeper has from now on."""
     fingerprint = Fingerprint.of(model, settings, context_size=context_size, cache=cache)
-    keeper = _Keeper(sharing, fingerprint, clock)
+    packer = Packer(sharing.settings.key or sharing.secret)
+    keeper = StateKeeper(sharing.tiers(), packer, sharing.secret, lambda: fingerprint.value, clock)
     sharing.lends(keeper.lend)
     return keeper
-
-
-class _Keeper(StateKeeper):
-    """Ends what finds out its fingerprint, too."""
-
-    def __init__(self, sharing: Sharing, fingerprint: Fingerprint, clock: Clock) -> None:
-        self._finding = fingerprint
-        packer = Packer(sharing.settings.key or sharing.secret)
-        super().__init__(sharing.tiers(), packer, sharing.secret, lambda: fingerprint.value, clock)
-
-    def close(self) -> None:
-        super().close()
-        self._finding.close()

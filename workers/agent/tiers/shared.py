@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from redis.exceptions import RedisError
 
@@ -52,6 +52,8 @@ class SharedTier:
         self._queue_id = queue_id
         self._is_looked_at = False
         self._is_queue = False
+        self.is_well = False
+        """The last thing that was asked of the store was done."""
         self._speed = speed
 
     def look(self, deadline_s: float = CONNECT_S) -> bool:
@@ -62,9 +64,10 @@ class SharedTier:
                 server = self._info("server", deadline_s)
                 memory = self._info("memory", deadline_s)
             except TROUBLE as error:
-                raise TierUnavailable(_said(error)) from error
+                self._fails(error)
             self._is_queue = bool(self._queue_id) and server.get("run_id") == self._queue_id
             self._is_looked_at = True
+            self.is_well = not self._is_queue
             _warn(memory)
         return not self._is_queue
 
@@ -76,9 +79,10 @@ class SharedTier:
         try:
             self._check(deadline_s)
             self._read(list(map(key_of, names[:MAX_NAMES])), found, left)
+            self.is_well = True
         except TROUBLE as error:
             if not found:
-                raise TierUnavailable(_said(error)) from error
+                self._fails(error)
         self._speed.note(len(found), self._clock.monotonic() - began)
         return found
 
@@ -93,11 +97,16 @@ class SharedTier:
             if num_tokens >= BLOCK and self._connections.call("EXPIRE", key_of(name), KEEP_S, left=left):
                 return
             self._connections.call("SET", key_of(name), bytes(packed), "EX", KEEP_S, left=left)
+            self.is_well = True
         except TROUBLE as error:
-            raise TierUnavailable(_said(error)) from error
+            self._fails(error)
 
     def close(self) -> None:
         self._connections.close()
+
+    def _fails(self, error: BaseException) -> NoReturn:
+        self.is_well = False
+        raise TierUnavailable(f"{type(error).__name__}: {error}") from error
 
     def _check(self, deadline_s: float) -> None:
         if not self.look(deadline_s):
@@ -148,7 +157,3 @@ def _warn(memory: dict[str, str]) -> None:
     elif memory.get("maxmemory_policy") == "noeviction":
         remedy = "set maxmemory-policy allkeys-lru"
         log.warning("the server of --kv-url refuses what it has no room for, in place of forgetting", remedy=remedy)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

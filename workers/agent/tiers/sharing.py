@@ -56,7 +56,8 @@ class Sharing:
         self._speed = RestoreSpeed()
         self._passes: Passes | None = None
         self._server: BlockServer | None = None
-        self._looked_at: SharedTier | None = None
+        self._store_tier: SharedTier | None = None
+        """The one that was made last."""
 
     async def start(self) -> None:
         """Get the fleet's secret, look at the store, listen. Raises `CannotShare`, and what Redis raises."""
@@ -68,7 +69,7 @@ class Sharing:
         server: Mapping[str, Any] = await self._store.redis.info("server")
         self._queue_id = str(server.get("run_id", ""))
         if self.settings.url is not None:
-            await self._look(self._shared(self.settings.url))
+            await self._look(self._open_store(self.settings.url))
         if self.settings.addr is not None and self._server is None:
             self._passes = Passes(self.secret)
             try:
@@ -87,7 +88,7 @@ class Sharing:
         if self._passes is not None:
             made.append(PeerTier(self._passes, self._clock, self._now_s, own_url=self.url, speed=self._speed))
         if self.settings.url is not None:
-            made.append(self._shared(self.settings.url))
+            made.append(self._open_store(self.settings.url))
         return made
 
     def lends(self, lend: Lend | None) -> None:
@@ -103,14 +104,14 @@ class Sharing:
     @property
     def is_shared(self) -> bool:
         """Whether what it holds is in the shared store, too, soon."""
-        return self.settings.url is not None
+        return self._store_tier is not None and self._store_tier.is_well
 
     def fields(self) -> Mapping[str, Value]:
         """Of the agent's hash."""
         speed = self._speed.tokens_per_s
         told: dict[str, Value] = {"kv_url": self.url} if self.url else {}
-        if self.is_shared:
-            told["kv_shared"] = 1
+        if self.settings.url is not None:
+            told["kv_shared"] = int(self.is_shared)
         return told | {"restore": round(speed, 1)} if speed else told
 
     async def stay(self, num_handed_over: int, since: float, hurry: asyncio.Event) -> None:
@@ -146,8 +147,11 @@ class Sharing:
                 "Give them a Redis or Valkey of their own."
             )
 
-    def _shared(self, url: str) -> SharedTier:
-        return SharedTier(url, self._clock, queue_id=self._queue_id, speed=self._speed)
+    def _open_store(self, url: str) -> SharedTier:
+        is_well = self.is_shared
+        self._store_tier = SharedTier(url, self._clock, queue_id=self._queue_id, speed=self._speed)
+        self._store_tier.is_well = is_well  # until it says otherwise
+        return self._store_tier
 
     def _now_s(self) -> float:
         """By the clock of the queue's server, which the fleet has in common."""
