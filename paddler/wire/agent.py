@@ -221,7 +221,7 @@ class ApplyTemplate(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="
 
 class CountTokens(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="count_tokens"):
     """Ask how many tokens the prompt of a request has: `prompt_tokens` of its usage, if it were sent. `with_tokens`:
-    and which, of text alone."""
+    not how many, but which, as those of a text; without images."""
 
     request: Generate
     with_tokens: bool = False

@@ -25,10 +25,7 @@ class Templated(Struct, frozen=True, array_like=True, tag="templated"):
 
 
 class Counted(Struct, frozen=True, array_like=True, tag="counted"):
-    """`tokens` are there if they were asked for."""
-
     num_tokens: int
-    tokens: tuple[int, ...] | None = None
 
 
 Answer = Tokenized | Detokenized | Templated | Counted

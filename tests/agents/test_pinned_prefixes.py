@@ -95,6 +95,37 @@ async def test_the_first_request_finds_it(fleet: Fleet, prefixes: Prefixes, smal
     assert (told.agent, told.held.state) == (agent.loop.agent_id, "resident")
 
 
+async def test_one_for_everybody_is_every_tenants(fleet: Fleet, prefixes: Prefixes, small_model: Path) -> None:
+    await pin(prefixes, "rules", RULES)
+    agent = await start(fleet, small_model)
+    held = await resident(fleet, agent, "rules")
+    gateway = await fleet.gateway()
+    for tenant in ("acme", "bolt"):
+        usage = await ask(gateway, tenant, RULES, Message("user", "Who?"))
+        assert held.num_tokens <= usage.cached_tokens < usage.prompt_tokens
+    usage = await ask(gateway, "core", RULES, Message("user", "Who?"))
+    assert usage.cached_tokens == held.num_tokens, "what others have asked behind it is theirs"
+
+    async def has_counted() -> bool:
+        return (await shown(prefixes, "rules")).hits == 3
+
+    await wait_until(has_counted, what="three hits")
+
+
+async def test_host_memory_has_it_while_others_take_its_place(
+    fleet: Fleet, prefixes: Prefixes, small_model: Path
+) -> None:
+    await pin(prefixes, "rules", RULES)
+    agent = await start(fleet, small_model, slots=1, kv_ram=1 << 30)
+    held = await resident(fleet, agent, "rules")
+    gateway = await fleet.gateway()
+    large = Message("user", "a b c d e f g h " * 110)
+    assert (await ask(gateway, "bolt", large)).prompt_tokens > 1024 - held.num_tokens
+    usage = await ask(gateway, "acme", RULES, Message("user", "Who?"))
+    assert usage.cached_tokens >= held.num_tokens
+    await resident(fleet, agent, "rules")
+
+
 async def test_a_running_agent_hears_of_changes(fleet: Fleet, prefixes: Prefixes, small_model: Path) -> None:
     agent = await start(fleet, small_model)
     await pin(prefixes, "rules", RULES, tenant="acme")

@@ -151,7 +151,9 @@ def test_the_prompt_is_what_the_template_makes(make_llama: Callable[..., LlamaEn
     templated, counted = ask(run, ApplyTemplate(request=asked), CountTokens(request=asked))
     assert isinstance(templated, Templated)
     assert templated.prompt.endswith("<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n")
-    assert Counted(len(tokens_of(run, templated.prompt).tokens)) == counted
+    tokens = tokens_of(run, templated.prompt).tokens
+    assert Counted(len(tokens)) == counted
+    assert ask(run, CountTokens(request=asked, with_tokens=True)) == [Tokenized(tokens)]
 
 
 def test_tools_are_counted(make_llama: Callable[..., LlamaEngine]) -> None:

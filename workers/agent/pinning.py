@@ -24,7 +24,7 @@ from paddler.prefixes.records import Prefix, encode_held
 from paddler.prefixes.store import Prefixes
 from paddler.store.client import TROUBLE
 from paddler.wire.agent import CountTokens, Generate, Payload, Sampling
-from paddler.wire.answers import Counted, decode_answer
+from paddler.wire.answers import Tokenized, decode_answer
 from paddler.wire.balancer import FinishReason
 from workers.agent.engine_thread import EngineThread
 from workers.agent.pin_hits import Hits
@@ -209,8 +209,8 @@ class Pinning:
         for request in probes(content):
             end = await self._run(CountTokens(request=request, with_tokens=True))
             answer = decode_answer(end.answer)
-            assert isinstance(answer, Counted)
-            found.append(answer.tokens or ())
+            assert isinstance(answer, Tokenized)
+            found.append(answer.tokens)
         return common(found)
 
     def _check_room(self, one: Kept, tokens: tuple[int, ...]) -> None:

@@ -46,7 +46,7 @@ class Texts:
                 return Templated(self._prompt(request))
             case CountTokens(request=request, with_tokens=with_tokens):
                 found = self._tokens(request)
-                return Counted(len(found), tuple(found) if with_tokens else None)
+                return Tokenized(tuple(found)) if with_tokens else Counted(len(found))
             case _:
                 assert_never(question)
 
