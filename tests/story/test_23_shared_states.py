@@ -57,7 +57,7 @@ async def test_a_request_that_is_handed_over_brings_its_state(
     agents = {name: await fleet.agent(name, *FLAGS) for name in ("one", "other")}
     told = Heard()
     question = f"{DOCUMENT} Tell it all again."
-    asked = asyncio.create_task(told.ask(patient, question, max_tokens=400, extra_body={"ignore_eos": True}))
+    asked = asyncio.create_task(told.ask(patient, question, max_tokens=100, extra_body={"ignore_eos": True}))
     await wait_until(lambda: told.text, timeout_s=90, what="it has begun to answer")
     (first,) = await fleet_queue.agent_names(told.request_id)
     agents[first].process.send_signal(signal.SIGTERM)

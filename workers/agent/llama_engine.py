@@ -236,8 +236,7 @@ class LlamaEngine(WithTiers):
                 prompt = self._vision.read(key, payload)
                 if prompt is None:
                     continue
-                limits = {"most": self._max_tokens, "may_shift": self._shifts}
-                made = begun(job, payload, key, prompt, self._encoder, self._model, **limits)
+                made = begun(job, payload, key, prompt, self._encoder, self._model, self._max_tokens, self._shifts)
             except Exception as failure:
                 del self._started[key]
                 self._kv.release(key)

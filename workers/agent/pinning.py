@@ -41,6 +41,8 @@ RECOUNT_S = 3600.0
 """Templates write the date: so often it is looked whether a prefix is still made of the same tokens."""
 TURN_MS = 10_000
 """A prefix that nobody renews the turn of is computed by the next."""
+FLUSH_S = 5.0
+"""A tier that takes longer is not waited for."""
 SHARED_TIERS = ("shared", "peer")
 OWN_TIERS = ("disk", *SHARED_TIERS)
 
@@ -203,6 +205,8 @@ class Pinning:
             if not is_ours:
                 raise GaveWay
             await self._compute(one, one.tokens)
+            # Who waits for the turn is to find it.
+            await asyncio.to_thread(self._engine.engine.flush_states, FLUSH_S)
 
     async def _tokens(self, content: Generate) -> tuple[int, ...]:
         found: list[tuple[int, ...]] = []
