@@ -45,12 +45,10 @@ def damage_files(files: Sequence[Path], seed: int) -> None:
 
 
 def damage_values(states: Any, names: Sequence[bytes], seed: int) -> None:
-    """The same of strings in Redis; the first is a list from then on."""
+    """The same of strings in Redis."""
     drawn = random.Random(seed)
-    for number, name in enumerate(names[1:-2]):
+    for number, name in enumerate(names[:-2]):
         states.set(name, list(DAMAGES.values())[number % len(DAMAGES)](states.get(name), drawn))
     first, second = states.get(names[-2]), states.get(names[-1])
     states.set(names[-2], second)
     states.set(names[-1], first)
-    states.delete(names[0])
-    states.rpush(names[0], b"no string")
