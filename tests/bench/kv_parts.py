@@ -24,8 +24,6 @@ WORDS = tuple(
 )
 """Each is one token of SmolLM2."""
 ANSWER = 3
-TALK = 120
-"""Tokens of the conversation in whose middle an agent leaves."""
 AT = 12
 """Pieces of text before it does, at least."""
 SYSTEM = 1000
@@ -165,7 +163,7 @@ class Parts:
         fleet.stop(agent)
         return asked.at_s + asked.first_s - begun
 
-    def leaving(self, size: int) -> list[Gap]:
+    def leaving(self, size: int, num_tokens: int) -> list[Gap]:
         """An agent gets SIGTERM in the middle of a conversation, another one goes on: the longest gap between two
         pieces of text from then on."""
         fleet = self._fleet
@@ -179,7 +177,10 @@ class Parts:
                 agents = [fleet.agent(name, *flags) for name in PAIR]
                 for name in PAIR:
                     fleet.ready(name)
-                asked, at = self._interrupted(agents[0], self._conversation(f"leaving {has_state} {n}", size))
+                prompt = self._conversation(f"leaving {has_state} {n}", size)
+                asked, at = self._interrupted(agents[0], prompt, num_tokens)
+                if at >= len(asked.answer.text_s):
+                    raise SystemExit("it was over before the agent was told to go: --output-tokens is for more of it")
                 gaps[has_state].append(max(asked.answer.gaps_s[at - 1 :]))
                 usual.append(median(asked.answer.gaps_s))
                 fleet.stop(*agents)
@@ -188,7 +189,7 @@ class Parts:
             found.append(Gap(size=size, has_state=has_state, seconds=seconds, usual_s=usual))
         return found
 
-    def _interrupted(self, agent: Child, prompt: Messages) -> tuple[Asked, int]:
+    def _interrupted(self, agent: Child, prompt: Messages, num_tokens: int) -> tuple[Asked, int]:
         """The answer, and how many pieces of its text had come when the agent was told to go."""
         fleet, told = self._fleet, [0]
         fleet.only(PAIR[0])
@@ -197,7 +198,7 @@ class Parts:
             told[0] = num_pieces
 
         with ThreadPoolExecutor(1) as pool:
-            asking = pool.submit(fleet.ask, prompt, TALK, heard)
+            asking = pool.submit(fleet.ask, prompt, num_tokens, heard)
             until(lambda: told[0] >= AT or asking.done(), "it talks")
             (other,) = (one for one in fleet.agents() if one["name"] == PAIR[1])
             fleet.call("POST", f"/api/v1/agent/{other['id']}/undrain")

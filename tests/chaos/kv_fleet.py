@@ -132,6 +132,8 @@ class KvFleet:
             member.process.kill()
             member.process.join(PATIENCE_S)
         for server in (self.states, self.queue):
+            if server.process is not None:
+                server.process.send_signal(signal.SIGCONT)
             server.close()
         if self._redis is not None:
             self._redis.close()
