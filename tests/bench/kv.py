@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, help="of each agent; by default one a core, as only one computes at a time"
     )
+    parser.add_argument("--output-tokens", type=int, default=120, metavar="TOKENS", help="of it, in whose middle it is")
     parser.add_argument("--context-size", type=int, default=8192)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="a Markdown file whose section gets the table")
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "zero" in args.only:
             report.zero = parts.from_zero(prefixes[0])
         if "leaving" in args.only:
-            report.gaps = parts.leaving(args.conversation)
+            report.gaps = parts.leaving(args.conversation, args.output_tokens)
     print(f"\n{markdown(report)}")
     if args.json is not None:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")

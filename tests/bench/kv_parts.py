@@ -27,6 +27,7 @@ ANSWER = 3
 AT = 12
 """Pieces of text before it does, at least."""
 SYSTEM = 1000
+SMALL = 600
 RAM = ("--kv-ram", "1GiB")
 PAIR = ("one", "other")
 
@@ -58,27 +59,29 @@ class Parts:
         agents = [fleet.agent(name, *RAM, *flags) for name in PAIR]
         for name in PAIR:
             fleet.ready(name)
+        # An agent that has restored nothing yet does not know how fast that is, and leaves what another holds to that
+        # one for as long as computing takes, though it is drained here.
+        for n in range(len(PAIR)):
+            self._elsewhere(tier, SMALL, f"first {n}", n)
         found: list[Prefix] = []
         for size in sizes:
-            cold: list[Asked] = []
-            warm: list[Asked] = []
-            for n in range(self._rounds):
-                fleet.forget_states()
-                holder, newcomer = PAIR if n % 2 == 0 else PAIR[::-1]
-                kept = self._num_kept(holder, "ram")
-                prompt = self._conversation(f"{tier} {size} {n}", size)
-                fleet.only(holder)
-                cold.append(fleet.ask(prompt, ANSWER))
-                num_blocks = whole_blocks(cold[-1])
-                if tier == "shared":
-                    fleet.until_kept(holder, "shared", num_blocks)
-                else:
-                    fleet.until_kept(holder, "ram", kept + num_blocks)
-                fleet.only(newcomer)
-                warm.append(fleet.ask(prompt, ANSWER))
-            found.append(self._prefix(tier, size, cold, warm))
+            pairs = [self._elsewhere(tier, size, str(n), n) for n in range(self._rounds)]
+            found.append(self._prefix(tier, size, [cold for cold, _ in pairs], [warm for _, warm in pairs]))
         fleet.stop(*agents)
         return found
+
+    def _elsewhere(self, tier: str, size: int, seed: str, n: int) -> tuple[Asked, Asked]:
+        fleet = self._fleet
+        fleet.forget_states()
+        holder, newcomer = PAIR if n % 2 == 0 else PAIR[::-1]
+        kept = self._num_kept(holder, "ram")
+        prompt = self._conversation(f"{tier} {size} {seed}", size)
+        fleet.only(holder)
+        cold = fleet.ask(prompt, ANSWER)
+        num_blocks = whole_blocks(cold)
+        fleet.until_kept(holder, "shared" if tier == "shared" else "ram", num_blocks + (tier == "peer") * kept)
+        fleet.only(newcomer)
+        return cold, fleet.ask(prompt, ANSWER)
 
     def after_restart(self, sizes: tuple[int, ...]) -> list[Prefix]:
         """One agent with a directory: it computes, ends, and is asked again once it is there again."""

@@ -27,6 +27,7 @@ def test_every_part_runs_and_restores(tmp_path: Path) -> None:
     file, page = tmp_path / "report.json", tmp_path / "page.md"
     page.write_text(f"before\n{MARKS[0]}old\n{MARKS[1]}after\n")
     sizes = ["--rounds", "1", "--sizes", "700", "--conversation", "700", "--threads", "1", "--context-size", "4096"]
+    sizes += ["--output-tokens", "2000"]
     command = [sys.executable, "-m", "tests.bench.kv", "--model", str(tiny_model(tmp_path)), *sizes]
     ended = subprocess.run(
         [*command, "--json", str(file), "--out", str(page)], cwd=ROOT, capture_output=True, text=True
