@@ -77,6 +77,19 @@ def test_what_one_has_written_the_others_read(tmp_path: Path) -> None:
     assert len(files_of(tmp_path)) == 1
 
 
+def test_what_others_have_written_makes_room_too(tmp_path: Path) -> None:
+    """Of an agent whose index has nothing of it, and who has written himself since."""
+    blocks = [chain(tokens_of(seed, 256), scope=str(seed))[0] for seed in range(12)]
+    size = len(blocks[0].packed())
+    one, other = (DiskTier(tmp_path, 10 * size, ManualClock(), spare_bytes=0) for _ in range(2))
+    for block in blocks[:9]:
+        put(one, block)
+    for block in blocks[9:]:
+        put(other, block)
+    assert all(other.read([block.name], deadline_s=1) for block in blocks[10:])
+    assert other._ledger.read() == other.num_bytes == 10 * size
+
+
 @pytest.mark.anyio
 async def test_agents_that_are_killed_leave_nothing_that_counts(tmp_path: Path) -> None:
     bound = 12 * BLOCK_BYTES
