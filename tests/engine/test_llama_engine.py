@@ -80,7 +80,7 @@ def test_a_preempted_job_goes_on_as_if_nothing_had_happened(make_llama: MakeLlam
     outcome = run.start(make_job("a", STORY, max_tokens=16, sampling=sampling))
     run.step_until(lambda: len(outcome.ids) == 9)
     plan = engine._scheduler.plan
-    engine._scheduler.plan = lambda works: Plan(preempted=tuple(work.key for work in works))
+    engine._scheduler.plan = lambda works, used_s=0.0: Plan(preempted=tuple(work.key for work in works))
     run.step()
     engine._scheduler.plan = plan
     assert outcome.num_preempted == 1

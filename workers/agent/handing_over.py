@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
@@ -19,14 +20,16 @@ async def save_states(thread: EngineThread, clock: Clock, grace_s: float) -> Non
     engine = thread.engine
     if grace_s <= 0 or all(one.tier == RAM for one in engine.tiers):
         return
-    end = clock.monotonic() + grace_s
+    end, is_written = clock.monotonic() + grace_s, False
     try:
         # A step that hangs is not waited for; neither is an engine that has failed.
         async with asyncio.timeout(grace_s):
-            await thread.save_running()
-            left_s = max(end - clock.monotonic(), 0.0)
-            is_written = await in_passing_thread(lambda: engine.flush_states(left_s))
+            # What is computed while the most of it is written is little, and written in no time.
+            for _ in range(2):
+                await thread.save_running()
+                left_s = max(end - clock.monotonic(), 0.0)
+                is_written = await in_passing_thread(partial(engine.flush_states, left_s))
     except TimeoutError:
-        is_written = False
+        pass
     if not is_written:
         log.warning("not all states were saved in time: some tokens are computed again", grace_s=grace_s)

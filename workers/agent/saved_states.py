@@ -254,10 +254,9 @@ class SavedStates:
     def _prune(self, scope: str, block: Block) -> list[Kept]:
         """It, and what led to it alone, is of no use if it has no state and leads nowhere."""
         told: list[Kept] = []
-        at: Block | None = block
-        while at is not None and at.parent is not None and at.state is None and not at.children:
-            told += self._remove(scope, at)
-            at = at.parent
+        while (above := block.parent) is not None and block.state is None and not block.children:
+            told += self._remove(scope, block)
+            block = above
         return told
 
     def _remove(self, scope: str, block: Block) -> list[Kept]:
