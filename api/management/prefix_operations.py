@@ -11,6 +11,7 @@ from api.openai.objects import ErrorAnswer
 from api.operation import JSON, Answer, Operation, Parameter
 from api.submitting import BODY_ERRORS
 from paddler.errors import Conflict, PoolNotFound, PrefixNotFound, QueueUnavailable
+from paddler.tenants.records import Name
 
 PIN_DECODER = msgspec.json.Decoder(PinRequest)
 
@@ -23,7 +24,7 @@ _COMMON: dict[str, Any] = {
     ),
 }
 _POOL = Parameter(name="name", where="path", description="A pool; `/api/v1/...` without one is `default`.")
-_PREFIX = Parameter(name="prefix", where="path", description="`name` of a pinned prefix.")
+_PREFIX = Parameter(name="prefix", type=Name, where="path", description="`name` of a pinned prefix.")
 _NO_PREFIX = (PoolNotFound, PrefixNotFound, QueueUnavailable)
 
 

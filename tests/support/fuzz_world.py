@@ -18,6 +18,7 @@ CHAT = "/v1/chat/completions"
 SLOTS = "16"
 FAILED = "[[fail]]"
 SPARE = "spare"
+PINNED = "beginning"
 
 
 @contextmanager
@@ -80,6 +81,7 @@ def known_ids(urls: dict[str, str]) -> Known:
     with httpx.Client(base_url=urls["management"], timeout=20, trust_env=False, headers=headers) as operator:
         agents = operator.get("/api/v1/agents").json()["agents"]
         spare = operator.get(f"/api/v1/pools/{SPARE}/agents").json()["agents"]
+        operator.post("/api/v1/prefixes", json={"name": PINNED, "prompt": "Once upon a time"}).raise_for_status()
     with httpx.Client(base_url=url, timeout=20, trust_env=False, headers=headers) as http:
 
         def ask(path: str, body: dict[str, Any]) -> str:
@@ -169,6 +171,8 @@ def narrowed(document: dict[str, Any], known: Known) -> dict[str, Any]:
                     parameter["schema"] = {"enum": ["default", SPARE, "nobody"]}
                 elif parameter["in"] == "path" and parameter["name"].endswith("_id"):
                     parameter["schema"] = {"enum": ids[parameter["name"]]}
+                elif parameter["in"] == "path" and parameter["name"] == "prefix":
+                    parameter["schema"] = {"enum": [PINNED, "nobody"]}
                 elif parameter["in"] == "path" and parameter["name"].startswith("model"):
                     parameter["schema"] = {"enum": ["default", "scripted", "nobody"]}
     return found

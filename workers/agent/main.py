@@ -215,6 +215,11 @@ def command(
     """Run an agent: serve the model that --model names, or the one that the pool's desired state wants, or what another
     server does."""
     num_slots = check_flags(context, engine, slots, given)
+    kv = None
+    if engine == "llama":
+        kv = kv_settings(context, given, redis_url, given["kv_ram"], SystemClock().wall())
+    else:
+        refuse_kv_flags(context, engine)
     logs.configure("agent", log_level, log_format)
     faulthandler.enable()  # a native crash says where Python was
     sys.setswitchinterval(SWITCH_S)
@@ -236,9 +241,7 @@ def command(
     values = {one: given[one] for one in NAMES}
     cache, sharing, open_keeper = model_cache(given, os.environ), None, None
     store = connect(redis_url, redis_prefix)
-    if engine != "llama":
-        refuse_kv_flags(context, engine)
-    elif (kv := kv_settings(context, given, redis_url, values["kv_ram"], SystemClock().wall())) is not None:
+    if kv is not None:
         from workers.agent.tiers.sharing import Sharing
 
         values["kv_ram"] = values["kv_ram"] or DEFAULT_RAM
