@@ -1,6 +1,6 @@
 # Never `uv run` or a bare `uv sync`: both would rebuild llama.cpp without this machine's flags. `.ci/setup` knows them.
 .DEFAULT_GOAL := help
-.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-panel bench-queue bench-routing bench-scale chaos clean docs
+.PHONY: help setup panel run test test-full lint format bench-engine bench-fleet bench-http bench-kv bench-panel bench-queue bench-routing bench-scale chaos clean docs
 
 BIN := .venv/bin
 JOBS ?= 2
@@ -48,6 +48,9 @@ bench-fleet: setup ## a fleet beside llama-servers behind nginx, by `paddler ben
 bench-http: setup ## a balancer beside a plain ASGI stream and LiteLLM's proxy; ARGS="--quick" or ARGS="--no-litellm"
 	@$(BIN)/python -m tests.bench.http_cost $(ARGS)
 
+bench-kv: setup ## what saved states bring: from another agent, the store, a disk, memory; from zero; on SIGTERM
+	@$(BIN)/python -m tests.bench.kv $(ARGS)
+
 bench-panel: panel ## the panel in Chromium with 5,000 requests and 500 agents in view; ARGS="--seconds 3"
 	@$(BIN)/python -m tests.bench.panel $(ARGS)
 
@@ -62,6 +65,7 @@ bench-scale: setup ## what 1,000 agents cost one Valkey, and how many a shard ca
 
 chaos: setup ## 20,000 requests while agents, balancers and Valkey are killed; ARGS="--mode always --seed 7"
 	@$(BIN)/python -m tests.chaos.run $(ARGS)
+	@PADDLER_TEST_SIZE=full $(BIN)/python -m pytest tests/chaos/test_kv_tiers.py
 
 docs: setup ## the documentation's site, into site/: docs/, and the reference made of the code
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)

@@ -8,6 +8,15 @@ from msgspec import Struct
 TIERS = ("ram", "disk", "peer", "shared")
 """The nearest first: host memory, a directory, the agent that has it, the store of the fleet."""
 
+TIER_COUNTS = {
+    "hits": "blocks of the KV cache found in the tier",
+    "misses": "blocks looked for and not found there",
+    "tokens": "tokens that came back from there instead of being computed",
+    "saved_ms": "ms of prefill that these would have taken",
+    "refused": "blocks from there that were corrupt, forged or foreign, and were computed",
+    "failures": "times the tier was down, full or slower than its deadline",
+}
+
 
 def _short(name: str) -> str:
     return name.removeprefix("num_")
@@ -30,11 +39,6 @@ class TierStats(Struct, frozen=True, rename=_short):
     bytes_per_s: float = 0.0
     """Measured, of reading; 0 as long as nothing was read."""
 
-    @property
-    def is_of_use(self) -> bool:
-        """There is something to say of it: it holds, or has been asked for, anything."""
-        return self != TierStats(self.tier)
-
 
 def encode_tiers(tiers: tuple[TierStats, ...]) -> bytes:
     """JSON for the field `tiers` of an agent's hash."""
@@ -49,4 +53,23 @@ def decode_tiers(data: bytes | None) -> tuple[TierStats, ...]:
         return ()
 
 
+def counts_of(one: TierStats) -> dict[str, int]:
+    """By what `TIER_COUNTS` calls it: what only grows, seconds as ms."""
+    return {
+        "hits": one.num_hits,
+        "misses": one.num_misses,
+        "tokens": one.num_tokens,
+        "saved_ms": int(one.saved_s * 1000),
+        "refused": one.num_refused,
+        "failures": one.num_failures,
+    }
+
+
+def counter_name(tier: str, what: str) -> str:
+    """The field of a pool's hash `counters`."""
+    return f"kv_{tier}_{what}"
+
+
+TIER_COUNTERS = frozenset(counter_name(tier, what) for tier in TIERS for what in TIER_COUNTS)
+"""All fields of `counters` that are of tiers."""
 _decoder = msgspec.json.Decoder(tuple[TierStats, ...])

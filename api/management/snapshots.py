@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from api.management.issue_objects import issue_object
-from api.management.objects import AgentList, AgentObject, BufferedRequests
+from api.management.objects import AgentList, AgentObject, BufferedRequests, TierObject
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import PoolQueue
+from paddler.tier_stats import TierStats, counts_of
 
 _STATUSES = {"loading": "Fresh", "?": "Fresh", "failed": "AttemptedAndRetrying"}
 """Of an agent that tells none of its own: any other serves what it should."""
@@ -74,6 +75,7 @@ def agent_object(lane: Lane, since_renewal_ms: int | None = None) -> AgentObject
         "held_sequences": lane.held_sequences,
         "held_tokens": lane.held_tokens,
         "max_parked": lane.max_parked,
+        "tiers": [_tier_object(one) for one in lane.tiers],
         "version": lane.version or None,
         "build": lane.build or None,
         "host": lane.host or None,
@@ -82,6 +84,22 @@ def agent_object(lane: Lane, since_renewal_ms: int | None = None) -> AgentObject
             {"kind": one.kind, "detail": one.detail, "action": one.action, "remedy": one.remedy} for one in lane.issues
         ],
         "since_renewal_ms": since_renewal_ms,
+    }
+
+
+def _tier_object(one: TierStats) -> TierObject:
+    counts = counts_of(one)
+    return {
+        "tier": one.tier,
+        "hits": counts["hits"],
+        "misses": counts["misses"],
+        "tokens": counts["tokens"],
+        "saved_ms": counts["saved_ms"],
+        "refused": counts["refused"],
+        "failures": counts["failures"],
+        "bytes": one.num_bytes,
+        "blocks": one.num_blocks,
+        "bytes_per_second": _significant(one.bytes_per_s or None),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.text import Text
 from paddler.dashboard import text
 from paddler.dashboard.columns import state_of, state_of_request
 from paddler.dashboard.objects import Agent, IssueDetail, Request, Timeline
-from paddler.telling import begun
+from paddler.telling import begun, tier
 
 GAUGE = 20
 
@@ -31,6 +32,7 @@ def agent_details(agent: Agent, updated_s: float | None) -> RenderableType:
         "cache": "" if agent.cache_hit_ratio is None else f"{agent.cache_hit_ratio:.0%} of prompt tokens were in it",
         "held": _held(agent),
         "host memory": _saved(agent),
+        **{f"tier {one.tier}": tier(msgspec.structs.asdict(one), one.bytes, one.blocks) for one in agent.tiers},
         "template": "the desired state's, not the model's own" if agent.uses_chat_template_override else "",
         "desired state": _desired(agent),
         "last update": "" if updated_s is None else f"{text.short(updated_s * 1000)} ago",

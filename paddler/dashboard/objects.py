@@ -19,6 +19,20 @@ class IssueDetail(Struct, frozen=True):
     remedy: str = ""
 
 
+class Tier(Struct, frozen=True, kw_only=True):
+    """Of one tier behind an agent's KV cache."""
+
+    tier: str
+    hits: int = 0
+    misses: int = 0
+    tokens: int = 0
+    saved_ms: int = 0
+    refused: int = 0
+    failures: int = 0
+    bytes: int = 0
+    blocks: int = 0
+
+
 class Agent(Struct, frozen=True, kw_only=True):
     """One agent. `since_renewal_ms` is how long ago it renewed its lease; streams do not tell."""
 
@@ -43,6 +57,7 @@ class Agent(Struct, frozen=True, kw_only=True):
     saved_tokens: int = 0
     saved_bytes: int = 0
     restored_tokens: int = 0
+    tiers: list[Tier] = []
     download_current: int = 0
     download_total: int = 0
     download_filename: str | None = None

@@ -14,7 +14,8 @@ from paddler.jobs.overview import PoolQueue
 from paddler.jobs.request_list import Listed
 from paddler.jobs.timeline import Timeline
 from paddler.queue_cli.tables import duration, issue_block, lanes_table
-from paddler.telling import begun
+from paddler.telling import begun, tier
+from paddler.tier_stats import counts_of
 
 
 def _table(*columns: str, right: tuple[str, ...] = (), folded: tuple[str, ...] = ()) -> Table:
@@ -84,6 +85,7 @@ def agent_block(pool: str, lane: Lane) -> Iterator[RenderableType]:
         "cache": "" if hit is None else f"{hit:.0%} of {lane.prompt_tokens:,} prompt tokens",
         "held": _held(lane),
         "host memory": f"{lane.saved_tokens:,} tokens saved, {lane.restored_tokens:,} came back" if saves else "",
+        **{f"tier {one.tier}": tier(counts_of(one), one.num_bytes, one.num_blocks) for one in lane.tiers},
         "lease": "over" if lane.is_lost else f"{duration(lane.lease_left_ms)} left",
         "process": f"{lane.pid} on {lane.host}" if lane.host else "",
         "version": ", ".join(filter(None, (lane.version, lane.build))),

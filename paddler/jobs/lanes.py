@@ -11,9 +11,10 @@ from paddler.store.client import Store
 from paddler.store.format import FIRST_FORMAT
 from paddler.store.keys import PoolKeys
 from paddler.store.paging import in_pages
+from paddler.tier_stats import TierStats, decode_tiers
 
 FIELDS = (
-    *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues"),
+    *("name", "model", "state", "slots", "prefill", "rate", "phase", "progress", "issues", "tiers"),
     *("desired_slots", "model_path", "drain", "drained_at", "version", "build", "host", "pid", "context_size"),
     *("prompt_tokens", "cached_tokens", "state_application_status", "desired_version", "uses_chat_template_override"),
     *("saved_bytes", "saved_tokens", "restored_tokens", "held_sequences", "held_tokens", "max_parked"),
@@ -21,6 +22,8 @@ FIELDS = (
     *("download_current", "download_total", "download_filename", "download_indeterminate", "lease_ms", "format"),
 )
 """Of an agent's hash, as agents of every format tell them."""
+JSON = ("issues", "tiers")
+"""Of these, what has a form of its own."""
 
 
 class Download(Struct, frozen=True, kw_only=True):
@@ -51,9 +54,10 @@ class Lane(Struct, frozen=True, kw_only=True):
     `drained_at_ms`. `prompt_tokens` are those of the prompts that it has done since its start, `cached_tokens` how many
     it had in its cache. `saved_tokens` have left the cache and are in its host memory, `restored_tokens` have come back
     from there since its start. Its KV cache, of `context_size` cells, holds `held_tokens` tokens of `held_sequences`
-    sequences that run or have ended, of the latter `max_parked` at most. `lease_ms` is the length of its lease, None of
-    one that does not tell. At `kv_url` other agents get what its KV cache holds; what others hold it gets
-    at `restore` tokens/s, as measured. `format` is that of its messages and keys (`paddler.store.format`)."""
+    sequences that run or have ended, of the latter `max_parked` at most; `tiers` is what lies behind it, host memory
+    first. At `kv_url` other agents get what it holds; what others hold it gets at `restore` tokens/s, as measured.
+    `lease_ms` is the length of its lease, None of one that does not tell. `format` is that of its messages and keys
+    (`paddler.store.format`)."""
 
     agent: str
     name: str
@@ -84,6 +88,7 @@ class Lane(Struct, frozen=True, kw_only=True):
     held_sequences: int = 0
     held_tokens: int = 0
     max_parked: int = 0
+    tiers: tuple[TierStats, ...] = ()
     state_application_status: str = ""
     desired_version: int | None = None
     uses_chat_template_override: bool = False
@@ -134,7 +139,7 @@ async def read_lanes(store: Store, keys: PoolKeys, agents: list[tuple[str, float
 
 
 def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests: int) -> Lane:
-    told = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value and name != "issues"}
+    told = {name: value.decode() for name, value in zip(FIELDS, row, strict=True) if value and name not in JSON}
 
     def number(name: str) -> int:
         return int(float(told.get(name, 0)))
@@ -172,6 +177,7 @@ def _lane(agent_id: str, lease_left_ms: float, row: list[bytes | None], requests
         held_sequences=number("held_sequences"),
         held_tokens=number("held_tokens"),
         max_parked=number("max_parked"),
+        tiers=decode_tiers(row[FIELDS.index("tiers")]),
         state_application_status=told.get("state_application_status", ""),
         desired_version=number("desired_version") if "desired_version" in told else None,
         uses_chat_template_override=told.get("uses_chat_template_override", "0") not in ("0", "False", "false"),

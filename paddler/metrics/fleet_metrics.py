@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 from paddler.jobs.overview import Lane, PoolQueue
 from paddler.metrics.fleet import FleetReading
 from paddler.metrics.redis_health import RedisHealth
+from paddler.metrics.tier_metrics import tier_families
+from paddler.tier_stats import TIER_COUNTERS
 
 TOKEN_COUNTERS = {
     "prompt_tokens": ("paddler_prompt_tokens", "Tokens of the prompts of requests that agents have ended."),
@@ -158,7 +160,7 @@ def _counters(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
     )
     for pool in pools:
         for event, number in pool.counters.items():
-            if event not in TOKEN_COUNTERS:
+            if event not in TOKEN_COUNTERS and event not in TIER_COUNTERS:
                 events.add_metric((pool.pool, event), number)
     yield events
 
@@ -205,6 +207,7 @@ def _agents(pools: Sequence[PoolQueue]) -> Iterator[Metric]:
         "Tokens that have come back from there instead of being computed, since the agent's start.",
         lambda lane: lane.restored_tokens,
     )
+    yield from tier_families(pools, of_name)
     ratio = GaugeMetricFamily(
         "paddler_agent_cache_hit_ratio",
         "The share of an agent's prompt tokens, since its start, that were in its KV cache.",

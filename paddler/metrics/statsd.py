@@ -20,6 +20,7 @@ from paddler.jobs.measuring import Measured, Meter
 from paddler.logs import get_logger
 from paddler.metrics.fleet import FleetReading, FleetWatch
 from paddler.metrics.lease import LEASE_MS, Lease
+from paddler.metrics.tier_metrics import tier_gauges
 from paddler.settings import Address
 from paddler.store.client import TROUBLE, Store
 from paddler.store.metrics_keys import statsd_reported_key, statsd_sender_key
@@ -151,6 +152,7 @@ class Statsd:
             "demand": reading.demand,
             "demand_batch": reading.demand_batch,
             "agents": reading.num_agents,
+            **tier_gauges(reading.pools),
         }
 
     async def _send(self, gauges: dict[str, int], timers: list[tuple[str, float]]) -> None:

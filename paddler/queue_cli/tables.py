@@ -13,6 +13,8 @@ from paddler.issues import Issue
 from paddler.jobs.lanes import Lane
 from paddler.jobs.models import DEFAULT_POOL
 from paddler.jobs.overview import DeadLetter, PoolQueue, Waiting
+from paddler.telling import tier
+from paddler.tier_stats import TIER_COUNTERS, TIER_COUNTS, TIERS, counter_name
 
 NO_WORKER = "No worker runs: what dead agents and balancers leave may stay behind. Start `paddler worker`."
 NO_AGENT = "no agent; what waits is served by the first to come: paddler agent"
@@ -46,6 +48,10 @@ def pool_block(queue: PoolQueue) -> Iterator[RenderableType]:
     if not queue.lanes:
         facts.add_row("agents", Text(NO_AGENT, style="yellow"))
     facts.add_row("so far", _counters(queue.counters))
+    for name in TIERS:
+        counts = {what: queue.counters.get(counter_name(name, what), 0) for what in TIER_COUNTS}
+        if any(counts.values()):
+            facts.add_row(f"tier {name}", tier(counts, 0, 0))
     yield Padding(facts, (0, 0, 0, 2), expand=False)
     if queue.lanes:
         yield Padding(lanes_table(queue.lanes), (1, 0, 0, 2), expand=False)
@@ -139,7 +145,7 @@ def _waiting(queue: PoolQueue) -> str:
 def _counters(counters: dict[str, int]) -> Text:
     text = Text("nothing yet" if not any(counters.values()) else "")
     for name, number in counters.items():
-        if number:
+        if number and name not in TIER_COUNTERS:
             # A pair is not torn apart at the end of a line.
             style = "red" if name.startswith("repaired_") else ""
             text.append(f"{name}\u00a0{number:,}", style=style).append("  ")

@@ -3,6 +3,8 @@ the process that sees it (`tally.py`). `tests/redis/test_counters.py` compares b
 
 from __future__ import annotations
 
+from paddler.tier_stats import TIER_COUNTS, TIERS, counter_name
+
 COUNTERS = {
     # admission
     "accepted": "requests entered into the queue",
@@ -65,4 +67,5 @@ TALLIED = {
     "cached_tokens": "of these, tokens that were in the KV cache",
     "output_tokens": "tokens that they have generated",
     "embedded_tokens": "tokens of what was embedded or ranked",
+    **{counter_name(tier, what): f"{tier}: {said}" for tier in TIERS for what, said in TIER_COUNTS.items()},
 }

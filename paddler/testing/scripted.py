@@ -38,6 +38,7 @@ from paddler.testing.answer_script import answer_to, faults_in
 from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
+from paddler.tier_stats import TierStats
 from paddler.wire.agent import Embed, Generate, Rerank
 from paddler.wire.answers import encode_answer
 from paddler.wire.balancer import FinishReason, Usage
@@ -118,7 +119,7 @@ class ScriptedEngine:
         return []
 
     @property
-    def tiers(self) -> tuple[()]:
+    def tiers(self) -> tuple[TierStats, ...]:
         return ()
 
     def save_running(self) -> None:

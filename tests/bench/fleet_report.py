@@ -83,13 +83,13 @@ def verdicts(versus: Versus) -> list[str]:
     return found
 
 
-def write_into(path: Path, section: str) -> None:
+def write_into(path: Path, section: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Between the marks of a file that has them."""
     text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise SystemExit(f"{path} has no place for it: the lines {BEGIN.strip()} and {END.strip()}")
+        raise SystemExit(f"{path} has no place for it: the lines {marks[0].strip()} and {marks[1].strip()}")
     path.write_text(f"{before}{begin}\n{section}\n{end}{after}")
 
 

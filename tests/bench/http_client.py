@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -42,8 +42,9 @@ def chat_body(prompt: str, *, max_tokens: int, **fields: Any) -> bytes:
     return msgspec.json.encode({**asked, **same, "messages": messages, "max_tokens": max_tokens, **fields})
 
 
-async def stream(port: int, body: bytes) -> Streamed:
-    """Send one request over a connection of its own. Raises `RuntimeError` for an answer that is no whole stream."""
+async def stream(port: int, body: bytes, heard: Callable[[int], None] = lambda _: None) -> Streamed:
+    """Send one request over a connection of its own. `heard` is told how many pieces of text there are, whenever there
+    are more. Raises `RuntimeError` for an answer that is no whole stream."""
     async with asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -56,7 +57,9 @@ async def stream(port: int, body: bytes) -> Streamed:
             now = time.perf_counter() - begin
             received.append(data)
             seen = tail + data
-            text_s += [now] * seen.count(TEXT)
+            if num_new := seen.count(TEXT):
+                text_s += [now] * num_new
+                heard(len(text_s))
             tail = seen[1 - len(TEXT) :]
         end_s = time.perf_counter() - begin
         writer.close()

@@ -86,7 +86,7 @@ class ChaosFleet:
         self.server = RedisServer(str(get_binary_path()), appendfsync=appendfsync)
         self.keys = PoolKeys(PREFIX, "default")
         self.redis: Any = redis.Redis.from_url(self.server.url)
-        self.ports = [_free_port() for _ in range(balancers)]
+        self.ports = [free_port() for _ in range(balancers)]
         self.balancers: list[Member] = []
         self.agents: list[Member] = []
         self.leaving: list[Member] = []
@@ -103,7 +103,7 @@ class ChaosFleet:
         self.replace_dead()
         until(lambda: self.redis.zcard(self.keys.agents()) >= self._num_agents, "all agents are registered")
         for port in self.ports:
-            until(lambda port=port: _is_open(port), "the balancers listen")
+            until(lambda port=port: is_open(port), "the balancers listen")
 
     def replace_dead(self) -> int:
         """Start agents for those that are gone; how many had died by themselves."""
@@ -164,12 +164,12 @@ def until(predicate: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def _is_open(port: int) -> bool:
+def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -12,7 +12,7 @@ from paddler.dashboard import text
 from paddler.dashboard.columns import AGENTS, REQUESTS, fitted, state_of
 from paddler.dashboard.details import agent_details
 from paddler.dashboard.filtering import AgentFilter, RequestFilter
-from paddler.dashboard.objects import Agent, Pool, Request
+from paddler.dashboard.objects import Agent, Pool, Request, Tier
 from paddler.dashboard.picture import Picture
 from paddler.dashboard.samples import Samples
 from paddler.dashboard.words import summary
@@ -117,6 +117,8 @@ def test_an_agent_shows_what_its_cache_holds() -> None:
     assert "4,096 of 8,192 tokens in 3 sequences, 64 of them ended at most" in told(**held)
     assert "500 tokens saved in 20 MB, 70 came back" in told(**held, **saved)
     assert "host memory" not in told(**held)
+    disk = Tier(tier="disk", hits=3, misses=1, tokens=768, saved_ms=2500, bytes=17_700_000, blocks=3)
+    assert "tier disk 3 blocks in 18 MB, 3 of 4 blocks found, 768 tokens came back (2.5 s saved)" in told(tiers=[disk])
     assert "held" not in told(slots_total=0, context_size=8192)
 
 

@@ -15,11 +15,12 @@ from paddler_client.agent_state_application_status import AgentStateApplicationS
 from paddler_client.error import HttpError
 
 from api.management.issue_objects import issue_object
-from api.management.snapshots import agents_object
+from api.management.snapshots import agent_object, agents_object
 from paddler.issues import UPSTREAM_KINDS, all_kinds, encode_issues, issue_of
 from paddler.jobs.lanes import Lane
 from paddler.jobs.overview import PoolQueue
 from paddler.store.client import Store
+from paddler.tier_stats import TierStats
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +102,15 @@ async def test_agents(client: ClientManagement, store: Store, new_agent: NewAgen
     assert other.state_application_status is Status.ATTEMPTED_AND_RETRYING
     assert other.issues[0].variant == "ModelFileDoesNotExist"
     assert other.issues[0].params == {"model_path": "/m.gguf", "error": "no such file"}
+
+
+def test_an_agent_tells_of_its_tiers() -> None:
+    told = TierStats("disk", num_hits=3, saved_s=1.2345, num_bytes=700, bytes_per_s=412_345_678.0)
+    basic: dict[str, Any] = {"agent": "a", "name": "", "model": "", "state": "ready", "slots": 1, "requests": 0}
+    lane = Lane(**basic, prefill=None, rate=None, lease_left_ms=1, tiers=(told, TierStats("peer")))
+    disk, peer = agent_object(lane)["tiers"]
+    assert (disk["tier"], disk["hits"], disk["saved_ms"], disk["bytes"]) == ("disk", 3, 1234, 700)
+    assert (disk["bytes_per_second"], peer["bytes_per_second"]) == (412_000_000, None)
 
 
 def test_issues_have_kinds_that_clients_know() -> None:

@@ -25,6 +25,7 @@ from paddler.store.client import Store, connect
 from paddler.testing.scripted import ScriptedEngine
 from paddler.testing.servers import RedisServer
 from paddler.testing.waiting import wait_until
+from paddler.tier_stats import TierStats, encode_tiers
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +148,7 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
             "prefill": 80,
             "saved_bytes": 4096,
             "restored_tokens": 7,
+            "tiers": encode_tiers((TierStats("disk", num_bytes=5000, num_blocks=2, bytes_per_s=4e8),)),
             "context_size": 8192,
             "held_tokens": 1024,
             "held_sequences": 3,
@@ -156,6 +158,8 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
             "cached_tokens": 45,
         },
     )
+    counted = {"kv_disk_tokens": 512, "kv_disk_saved_ms": 1500, "kv_shared_refused": 1}
+    await agent.pool.redis.hset(agent.pool.keys.counters(), mapping=counted)
     other = await new_agent(slots=2, state="loading")
     told = {"prompt_tokens": 40, "cached_tokens": 5}
     await other.pool.renew(other.agent_id, lease_ms=60_000, snapshot=told)
@@ -195,6 +199,9 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         assert found["paddler_agent_prefill_tokens_per_second"] == {("hand", "default"): 80}
         assert found["paddler_agent_saved_bytes"] == {("hand", "default"): 4096}
         assert found["paddler_agent_restored_tokens"] == {("hand", "default"): 7}
+        assert found["paddler_agent_tier_bytes"] == {("hand", "default", "disk"): 5000}
+        assert found["paddler_agent_tier_blocks"] == {("hand", "default", "disk"): 2}
+        assert found["paddler_agent_tier_speed_bytes"] == {("hand", "default", "disk"): 4e8}
         assert found["paddler_agent_cache_hit_ratio"] == {("hand", "default"): 0.5}
         assert found["paddler_agent_context_tokens"] == {("hand", "default"): 8192}
         assert found["paddler_agent_held_tokens"] == {("hand", "default"): 1024}
@@ -207,6 +214,10 @@ async def test_the_fleet_as_it_is_now(new_balancer: NewBalancer, new_agent: NewA
         }
         assert found["paddler_agent_info"] == {("hand", "tiny", "default"): 1}
         assert found["paddler_pool_events_total"]["buffered", "default"] == 2
+        assert found["paddler_kv_restored_tokens_total"] == {("default", "disk"): 512, ("default", "shared"): 0}
+        assert found["paddler_kv_saved_seconds_total"]["default", "disk"] == 1.5
+        assert found["paddler_kv_refused_total"]["default", "shared"] == 1
+        assert not [event for event, _ in found["paddler_pool_events_total"] if event.startswith("kv_")]
         assert found["paddler_redis_up"] == {(): 1}
         assert found["paddler_redis_memory_used_bytes"][()] > 100_000
         assert 0 < found["paddler_redis_latency_seconds"][()] < 3

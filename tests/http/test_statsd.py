@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from http_harness import NewAgent, NewBalancer, chat
@@ -17,10 +19,12 @@ from paddler.metrics.statsd import MAX_TIMERS, Statsd, StatsdSettings, Timers
 from paddler.settings import Address
 from paddler.store.client import Store
 from paddler.testing.waiting import wait_until
+from paddler.tier_stats import TierStats, encode_tiers
 from paddler.wire.agent import Generate
 
 pytestmark = pytest.mark.anyio
 
+DOCS = Path(__file__).resolve().parents[2] / "docs/metrics.md"
 GAUGES = {
     *("requests_buffered", "requests_buffered_since_report", "slots_idle", "slots_processing", "slots_total"),
     *("demand", "demand_batch", "agents"),
@@ -100,6 +104,28 @@ async def test_an_idle_slot_is_one_that_a_request_could_get(
     assert (told["slots_idle"], told["slots_total"], told["agents"]) == (1, 13, 3)
     assert health["slots_idle"] == told["slots_idle"]
     await statsd.close()
+
+
+async def test_tiers_are_told_of_where_there_are_some(store: Store, sink: UdpSink, new_agent: NewAgent) -> None:
+    """The names are those of docs/metrics.md."""
+    for blocks in (3, 4):
+        agent = await new_agent(slots=1)
+        told = encode_tiers((TierStats("disk", num_hits=99, num_bytes=blocks * 1000, num_blocks=blocks),))
+        await agent.pool.renew(agent.agent_id, lease_ms=60_000, snapshot={"tiers": told})
+    counters = store.pool("default").keys.counters()
+    await store.redis.hset(counters, mapping={"kv_disk_hits": 7, "kv_disk_saved_ms": 900})
+    statsd = reporter(store, sink)
+    await statsd.run_lead_once()
+    found = {name: value for name, value in (await report(statsd, sink)).items() if name not in GAUGES}
+    names = re.findall(r"`paddler\.kv_<tier>_(\w+)`", DOCS.read_text())
+    assert found == {f"kv_disk_{name}": 0 for name in names} | {
+        "kv_disk_hits": 7,
+        "kv_disk_saved_ms": 900,
+        "kv_disk_bytes": 7000,
+        "kv_disk_blocks": 7,
+    }
+    await statsd.close()
+    await store.redis.delete(counters)
 
 
 async def test_one_of_several_sends(store: Store, sink: UdpSink, new_agent: NewAgent) -> None:

@@ -17,6 +17,7 @@ from paddler.store.client import Store
 from paddler.store.results import Emission
 from paddler.store.scripts import PoolScripts
 from paddler.testing.waiting import wait_until
+from paddler.tier_stats import TierStats, encode_tiers
 from paddler.wire.balancer import Tokens, encode_frame
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,7 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
     issue = issue_of("ModelFileDoesNotExist", "no such file", "/m.gguf", waits=True)
     more = {"rate": 12.5, "prefill": 345.0, "prompt_tokens": 100, "cached_tokens": 25, "host": "here", "pid": 7}
     more |= {"context_size": 8192, "held_tokens": 1024, "held_sequences": 3, "max_parked": 64}
+    more |= {"tiers": encode_tiers((TierStats("shared", num_misses=4, num_failures=1), TierStats("peer")))}
     await register(pool, "agent-0123456789abcdef", slots=2, version="0.1.0", build="llama.cpp b1", **more)
     await register(pool, "agent-fedcba9876543210", slots=0, state="failed", issues=encode_issues((issue,)))
     for arguments in (("agents",), ("agents", "list")):
@@ -92,6 +94,8 @@ async def test_agents(paddler: Command, pool: PoolScripts) -> None:
         "output 12 tok/s, prompts 345 tok/s",
         "25% of 100 prompt tokens",
         "1,024 of 8,192 tokens in 3 sequences, 64 of them ended at most",
+        "tier shared 0 of 4 blocks found, 1 failures",
+        "tier peer nothing yet",
         "7 on here",
         "llama.cpp b1",
     ):

@@ -86,6 +86,8 @@ async def test_everything_within_80_columns(queue: Queue, store: Store, pool: Po
     waiting = [(await submit(pool, now=0, request_class=one))[0] for one in ("normal", "batch", "interactive")]
     await pool.redis.zadd(pool.keys.agents(), {"agent-fedcba9876543210": 1})
     await pool.redis.hset(pool.keys.counters(), mapping={f"repaired_{n}": 10**9 + n for n in range(9)})
+    of_disk = {"hits": 9 * 10**9, "misses": 10**9, "tokens": 10**12, "saved_ms": 1234, "refused": 2}
+    await pool.redis.hset(pool.keys.counters(), mapping={f"kv_disk_{what}": one for what, one in of_disk.items()})
 
     code, text = await queue()
     assert code == 0
@@ -97,6 +99,10 @@ async def test_everything_within_80_columns(queue: Queue, store: Store, pool: Po
     assert f"{agent} a-host-with… leaving 0/100 123,456 12,345" in text
     assert "agent-fedcba9876543210 a-host-with… lost 2/2 - - over" in text
     assert "accepted 5" in text
+    assert "tier disk 9,000,000,000 of 10,000,000,000 blocks found, 1,000,000,000,000 tokens came back" in text
+    assert "(1.2 s saved), 2 refused" in text
+    assert "kv_disk" not in text
+    assert "tier ram" not in text
 
     code, text = await queue("--json", "--pool", "default")
     shown = json.loads(text)

@@ -9,6 +9,7 @@ from paddler.jobs.gateway import COUNTED_ENDS
 from paddler.store.counters import COUNTERS, TALLIED
 from paddler.store.results import Outcome
 from paddler.store.scripts import library
+from paddler.tier_stats import TIERS, TierStats, counter_name, counts_of
 
 
 def test_the_table_names_what_the_scripts_count() -> None:
@@ -32,5 +33,6 @@ def test_the_other_table_names_what_processes_count() -> None:
     sources = [path.read_text() for top in ("paddler", "workers") for path in (root / top).rglob("*.py")]
     counted = {what for text in sources for what in re.findall(r"tally\.count\([^,]+, \"(\w+)\"[,)]", text)}
     counted |= set(COUNTED_ENDS.values())
+    counted |= {counter_name(tier, what) for tier in TIERS for what in counts_of(TierStats("disk"))}
     assert counted == set(TALLIED)
     assert not set(TALLIED) & set(COUNTERS)

@@ -79,6 +79,18 @@ def test_a_block_is_written_once_and_a_tail_each_time(kv_server: RedisServer, op
     assert client.ttl(key_of(block)) > KEEP_S - 5, "it was of use"
 
 
+def test_what_does_not_open_makes_room_for_what_does(kv_server: RedisServer, open_tier: OpenTier) -> None:
+    tier, (damaged, empty) = open_tier(kv_server.url), new_names(2)
+    client = client_of(kv_server)
+    client.set(key_of(damaged), b"flipped")
+    client.set(key_of(empty), b"")
+    tier.drop(damaged)
+    for name in (damaged, empty):
+        tier.write(name, b"right", num_tokens=BLOCK, is_pinned=False)
+    assert read_all(tier, [damaged, empty]) == [b"right", b"right"]
+    client.flushall()
+
+
 def test_a_store_that_is_full_and_forgets_nothing(open_tier: OpenTier, kv_server: RedisServer) -> None:
     server = RedisServer(kv_server.binary)
     server.arguments = {"maxmemory": "3mb", "maxmemory-policy": "noeviction", "appendonly": "no"}

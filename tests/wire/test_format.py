@@ -38,6 +38,7 @@ RECORDS = (
     *("wire.agent", "wire.answers", "wire.balancer", "wire.stored", "wire.trials"),
     *("batches.records", "desired.schema", "issues", "model_facts", "presence", "store.format", "tenants.records"),
     "prefixes.records",
+    "tier_stats",
 )
 RULES = """
 Processes of other versions read and write this at the same time. See "What may change" in docs/upgrades.md:

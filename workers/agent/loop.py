@@ -43,6 +43,7 @@ from workers.agent.running import Running
 from workers.agent.standing import Standing
 from workers.agent.telling import saved_fields, tell
 from workers.agent.template_trials import TemplateTrials
+from workers.agent.tiers.counting import TierCounts
 
 if TYPE_CHECKING:
     from workers.agent.tiers.sharing import Sharing
@@ -110,6 +111,7 @@ class AgentLoop:
         residency = Residency(pool.keys.pool)
         self._holding = Holding(pool, clock, self._membership, residency, is_shared=self._is_shared)
         self._observer = Observer(clock, self._holding, pool.keys.pool, self._membership.tally, spans)
+        self._tiers = TierCounts(pool.keys.pool, self._membership.tally)
         self._trials = TemplateTrials(pool, engine.info, clock)
         self.engine = EngineThread(engine, self._on_events)
         self.pinning = Pinning(Prefixes(store, clock), pool.keys.pool, self.engine, clock)
@@ -168,9 +170,11 @@ class AgentLoop:
 
     def _measured(self) -> Mapping[str, Value]:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
-        now, saved = self._clock.monotonic(), saved_fields(self.engine.engine.saved)
-        measured = {**self._observer.snapshot(), **saved}
-        measured |= {} if self._sharing is None else self._sharing.fields()
+        engine = self.engine.engine
+        self._tiers.count(engine.tiers)
+        sharing = {} if self._sharing is None else self._sharing.fields()
+        measured = {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers), **sharing}
+        now = self._clock.monotonic()
         if now < self._next_snapshot and measured.keys() == self._told:
             return {}
         self._next_snapshot, self._told = now + self._monitoring_ms / 1000, measured.keys()
@@ -334,6 +338,7 @@ class AgentLoop:
         while self._running and self._clock.monotonic() < end:
             await self._clock.sleep(0.02)
         await save_states(self.engine, self._clock, kv_grace_s)
+        self._tiers.count(self.engine.engine.tiers)
         await self._membership.leave()
 
     def drop_all(self) -> None:

@@ -9,7 +9,9 @@ import msgspec
 
 from paddler.engine import Saved
 from paddler.jobs.enquiry import answer
+from paddler.store.pipe import Value
 from paddler.store.scripts import PoolScripts
+from paddler.tier_stats import TierStats, encode_tiers
 from paddler.wire.agent import Ask
 
 
@@ -25,11 +27,13 @@ async def tell(pool: PoolScripts, ask: Ask, *, metadata: Mapping[str, str] | Non
     await answer(pool, ask.question_id, msgspec.json.encode(told))
 
 
-def saved_fields(saved: Saved | None) -> Mapping[str, int]:
+def saved_fields(saved: Saved | None, tiers: tuple[TierStats, ...]) -> Mapping[str, Value]:
     """Of an agent's hash; none where nothing is saved."""
+    told: Mapping[str, Value] = {"tiers": encode_tiers(tiers)} if tiers else {}
     if saved is None:
-        return {}
+        return told
     return {
+        **told,
         "saved_bytes": saved.num_bytes,
         "saved_tokens": saved.num_tokens,
         "restored_tokens": saved.num_restored,

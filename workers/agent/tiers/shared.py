@@ -93,10 +93,21 @@ class SharedTier:
         left = self._left(WRITE_S)
         try:
             self._check(WRITE_S)
-            # What is there already is of the same content, and may have 100 MB; but a tail has grown.
-            if num_tokens >= BLOCK and self._connections.call("EXPIRE", key_of(name), KEEP_S, left=left):
+            # What is there already is of the same content, and may have 100 MB; but a tail has grown, and an empty
+            # value is none.
+            is_there = num_tokens >= BLOCK and self._connections.call("STRLEN", key_of(name), left=left)
+            if is_there and self._connections.call("EXPIRE", key_of(name), KEEP_S, left=left):
                 return
             self._connections.call("SET", key_of(name), bytes(packed), "EX", KEEP_S, left=left)
+            self.is_well = True
+        except TROUBLE as error:
+            self._fails(error)
+
+    def drop(self, name: bytes) -> None:
+        """What is kept under this name does not open: the next who computes it writes it anew."""
+        try:
+            self._check(WRITE_S)
+            self._connections.call("DEL", key_of(name), left=self._left(WRITE_S))
             self.is_well = True
         except TROUBLE as error:
             self._fails(error)

@@ -11,6 +11,20 @@ export interface IssueDetail {
   remedy: string;
 }
 
+/** One tier behind an agent's KV cache, since its start; `bytes` and `blocks` are what it holds of this agent's now. */
+export interface Tier {
+  tier: "ram" | "disk" | "peer" | "shared" | (string & {});
+  hits: number;
+  misses: number;
+  tokens: number;
+  saved_ms: number;
+  refused: number;
+  failures: number;
+  bytes: number;
+  blocks: number;
+  bytes_per_second: number | null;
+}
+
 export interface Agent {
   id: string;
   pool: string;
@@ -41,6 +55,8 @@ export interface Agent {
   saved_tokens: number;
   saved_bytes: number;
   restored_tokens: number;
+  /** All that lies behind the KV cache; an older balancer does not tell. */
+  tiers?: Tier[];
   version: string | null;
   build: string | null;
   host: string | null;

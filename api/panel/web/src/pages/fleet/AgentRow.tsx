@@ -5,6 +5,7 @@ import { Badge, type Tone } from "../../ui/Badge";
 import { Bar, Slots } from "../../ui/Bar";
 import { Icon } from "../../ui/Icon";
 import { AgentActions } from "./AgentActions";
+import { Tiers } from "./Tiers";
 
 const TONES: Record<string, Tone> = { ready: "good", loading: "info", waiting: "info", draining: "warn", drained: "warn", leaving: "warn", failed: "bad", lost: "bad" };
 const SAID: Record<string, string> = { waiting: "waiting for a model", lost: "lost", "?": "unknown" };
@@ -31,6 +32,7 @@ export const AgentRow = memo(function AgentRow({ agent }: { agent: Agent }) {
       </div>
       <Loading agent={agent} />
       <Held agent={agent} />
+      <Tiers agent={agent} />
       {agent.issue_details.map((issue) => (
         <div class="agent-issue" key={issue.kind}>
           <Icon name="alert" size={16} />
