@@ -185,7 +185,7 @@ class Pinning:
     async def _make_resident(self, one: Kept) -> None:
         if one.content is None:
             try:
-                one.content = await self._prefixes.content(self._pool, one.prefix.name)
+                one.content = await self._prefixes.content(self._pool, one.prefix)
             except msgspec.MsgspecError as error:
                 raise Refused(f"this version of Paddler cannot read it: {error}") from None
             if one.content is None:
