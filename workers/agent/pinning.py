@@ -45,6 +45,7 @@ FLUSH_S = 5.0
 """A tier that takes longer is not waited for."""
 SHARED_TIERS = ("shared", "peer")
 OWN_TIERS = ("disk", *SHARED_TIERS)
+ENDS = Done | Rejected | Preempted
 
 
 class Refused(Exception):
@@ -68,6 +69,7 @@ class Pinning:
         self._wanted: tuple[Prefix, ...] = ()
         self._changed = asyncio.Event()
         self._ends: dict[str, asyncio.Future[Event]] = {}
+        """Of jobs that have not ended, whether or not anybody waits for it still."""
         self._ours: set[str] = set()
         self._hits = Hits(prefixes, pool)
         self._number = 0
@@ -86,6 +88,10 @@ class Pinning:
                 continue
             self._hits.saw(event)
             others.append(event)
+        # Not before: with its end a job tells what of it stays, which is no loss.
+        for event in events:
+            if isinstance(event, ENDS) and self._ends.pop(event.request_id, None) is not None:
+                self._changed.set()
         return others
 
     def began(self, request_id: str, payload: Payload) -> None:
@@ -145,7 +151,7 @@ class Pinning:
         """Step 1."""
         wanted = {prefix.name: prefix for prefix in self._wanted}
         for name, one in list(self._kept.items()):
-            if wanted.get(name) != one.prefix:
+            if wanted.get(name) != one.prefix and not self._is_ending(one):
                 del self._kept[name]
                 self._unpin([*one.older, one.request_id])
                 log.info("a prefix is not pinned any more", prefix=name, version=one.prefix.version)
@@ -161,7 +167,7 @@ class Pinning:
             return None
         now, standing = self._clock.monotonic(), self._standing
         for one in sorted(self._kept.values(), key=lambda one: one.prefix.version):
-            if one.refusal or now < one.try_at:
+            if one.refusal or now < one.try_at or self._is_ending(one):
                 continue
             if not one.is_resident(standing) or now >= one.counted_at + RECOUNT_S:
                 return one
@@ -260,7 +266,6 @@ class Pinning:
             self._engine.cancel(request_id)
             raise
         finally:
-            self._ends.pop(request_id, None)
             if not isinstance(payload, Generate):
                 self._ours.discard(request_id)
         if isinstance(event, Rejected):
@@ -292,7 +297,7 @@ class Pinning:
                 await self._prefixes.take_turn(self._pool, name, self._who, lease_ms=TURN_MS)
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, Done | Rejected | Preempted):
+        if isinstance(event, ENDS):
             if (end := self._ends.get(event.request_id)) is not None and not end.done():
                 end.set_result(event)
         elif isinstance(event, Retained) and event.request_id not in self._ends:
@@ -300,6 +305,10 @@ class Pinning:
             for one in self._kept.values():
                 if one.request_id == event.request_id and not one.is_resident(self._standing):
                     one.lost(self._clock.monotonic())
+
+    def _is_ending(self, one: Kept) -> bool:
+        """Its job was cancelled, and what that leaves is not known yet."""
+        return one.request_id in self._ends
 
     @property
     def _standing(self) -> Mapping[str, Pinned]:
