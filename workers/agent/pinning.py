@@ -153,7 +153,10 @@ class Pinning:
         for name, one in list(self._kept.items()):
             if wanted.get(name) != one.prefix and not self._is_ending(one):
                 del self._kept[name]
-                self._unpin([*one.older, one.request_id])
+                if name in wanted and wanted[name].tenant == one.prefix.tenant:
+                    self._kept[name] = Kept(wanted[name], former=one.request_ids)
+                else:
+                    self._unpin(one.request_ids)
                 log.info("a prefix is not pinned any more", prefix=name, version=one.prefix.version)
         for name, prefix in wanted.items():
             if name not in self._kept:
@@ -180,8 +183,8 @@ class Pinning:
             await self._make_resident(one)
         except Refused as error:
             one.refusal = str(error)
-            self._unpin([*one.older, one.request_id])
-            one.older, one.request_id = [], ""
+            self._unpin(one.request_ids)
+            one.former, one.older, one.request_id = [], [], ""
             log.warning("a prefix cannot be pinned", prefix=one.prefix.name, error=one.refusal)
         except GaveWay:
             one.try_at = self._clock.monotonic() + AGAIN_S
@@ -248,8 +251,8 @@ class Pinning:
         one.older, one.request_id = there[-1:], self._new_id()
         began = self._clock.monotonic()
         await self._run(payload, one.request_id)
-        self._unpin(one.older)
-        one.older = []
+        self._unpin([*one.former, *one.older])
+        one.former, one.older = [], []
         took_s = self._clock.monotonic() - began
         log.info("a prefix is resident", prefix=one.prefix.name, tokens=len(tokens), seconds=round(took_s, 2))
 
@@ -318,7 +321,7 @@ class Pinning:
         return any(one.tier in names for one in self._engine.engine.tiers)
 
     def _unpin(self, request_ids: Iterable[str]) -> None:
-        for request_id in filter(None, request_ids):
+        for request_id in request_ids:
             self._engine.unpin(request_id)
             self._ours.discard(request_id)
 
