@@ -54,9 +54,9 @@ def prefix_routes(store: Store, clock: Clock, *, shares_prefix_cache: bool) -> l
     async def get_prefix(request: AnyRequest, prefix: FromPath[str]) -> ASGIApp:
         pool = await pool_in(request, store)
         [shown] = await ask(prefixes.shown(pool, prefix))
-        content = await ask(prefixes.content(pool, prefix))
+        content = await ask(prefixes.content(pool, shown.prefix))
         if content is None:
-            raise PrefixNotFound(f"The prefix {prefix[:80]!r} has just been removed.", param="prefix")
+            raise PrefixNotFound(f"The prefix {prefix[:80]!r} has just been removed or replaced.", param="prefix")
         return json_answer(whole_prefix(shown, content))
 
     @delete(paths("prefixes/{prefix:str}"), status_code=200, operation=REMOVE_PREFIX)

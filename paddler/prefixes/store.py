@@ -90,10 +90,15 @@ class Prefixes:
             raise PrefixNotFound(f"Pool {pool} has no pinned prefix {name[:80]!r}.", param="prefix")
         return found
 
-    async def content(self, pool: str, name: str) -> Generate | None:
-        """None when it is not pinned (any more)."""
-        data: bytes | None = await self._store.redis.hget(contents_key(self._base(pool)), name)
-        payload = None if data is None else decode_payload(data)
+    async def content(self, pool: str, prefix: Prefix) -> Generate | None:
+        """What this very version is, None when it is not pinned any more: another may be another tenant's."""
+        pipe = self._store.redis.pipeline(transaction=True)
+        pipe.hget(prefixes_key(self._base(pool)), prefix.name)
+        pipe.hget(contents_key(self._base(pool)), prefix.name)
+        entry, data = await pipe.execute()
+        if entry is None or data is None or decode_prefix(prefix.name, entry).version != prefix.version:
+            return None
+        payload = decode_payload(data)
         return payload if isinstance(payload, Generate) else None
 
     async def shown(self, pool: str, only: str | None = None) -> list[Shown]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 RULES = Generate(messages=(Message("system", "You know every animal of the forest and speak of them. " * 40),))
 SECRET = b"s" * 32
-MakeAgent = Callable[[], RunningAgent]
+MakeAgent = Callable[..., RunningAgent]
 
 
 class SharedFolder(DiskTier):
@@ -56,8 +57,10 @@ def make_agent(
         tier = SharedFolder(tmp_path / "states", 1 << 30, clock)
         return StateKeeper([tier], Packer(SECRET), SECRET, lambda: "f", clock)
 
-    def make() -> RunningAgent:
-        settings = EngineSettings(model_path=str(model), slots=2, context_size=2048, threads=1, kv_ram=1 << 28)
+    def make(n_batch: int = 512) -> RunningAgent:
+        settings = EngineSettings(
+            model_path=str(model), slots=2, context_size=2048, n_batch=n_batch, threads=1, kv_ram=1 << 28
+        )
         engine = LlamaEngine(Model(model), settings, SystemClock(), keeper)
         agent = RunningAgent(connect(fleet.url, fleet.prefix), engine, 5000)
         fleet.agents.append(agent)
@@ -96,6 +99,32 @@ async def test_an_agent_that_starts_has_it_before_it_takes_requests(
     assert num_restored(again) == told.num_resident - 1, "all but the token whose logits are wanted"
     assert await fleet.pool.redis.zcard(fleet.pool.keys.agents()) == 0, "and it is in no pool yet"
     await again.kill()
+
+
+async def test_what_the_start_had_no_time_for_is_no_loss(prefixes: Prefixes, make_agent: MakeAgent) -> None:
+    """It goes on where it was, at once, and nothing of the first try stays pinned."""
+    await prefixes.pin("default", "rules", RULES, tenant=None, author="a test")
+    agent = make_agent(n_batch=64)
+    engine, pinning = agent.loop.engine, agent.loop.pinning
+    llama = engine.engine
+    assert isinstance(llama, LlamaEngine)
+    preload = asyncio.create_task(pinning.preload(30.0))
+    while not any(one.work.num_cached for one in llama._sequences.values()):
+        await asyncio.to_thread(engine.run_once)
+    preload.cancel()
+    await asyncio.gather(preload, return_exceptions=True)
+    [kept] = pinning._kept.values()
+    assert pinning._next() is None, "not while its job is still there"
+    while engine._giving_way:
+        await asyncio.to_thread(engine.run_once)
+    await wait_until(lambda: not pinning._ends, what="its end was heard")
+    assert (kept.num_losses, pinning._next()) == (0, kept)
+    [rest] = llama.pinned or ()
+    assert 0 < rest.num_resident < 400
+    engine.start_thread()
+    await pinning.preload(30.0)
+    assert held(agent) is not None
+    await agent.kill()
 
 
 async def test_one_agent_computes_it_for_all(prefixes: Prefixes, make_agent: MakeAgent) -> None:

@@ -175,6 +175,31 @@ async def test_requests_come_before_it(fleet: Fleet, prefixes: Prefixes, small_m
     await resident(fleet, agent, "rules")
 
 
+async def test_the_version_before_stays_until_the_new_one_is_there(
+    fleet: Fleet, prefixes: Prefixes, small_model: Path
+) -> None:
+    await pin(prefixes, "rules", RULES)
+    agent = await start(fleet, small_model, slots=1, context_size=4096)
+    first = await resident(fleet, agent, "rules")
+    gateway = await fleet.gateway()
+    request = Generate(prompt="The forest", max_tokens=3500, sampling=Sampling(temperature=0, ignore_eos=True))
+    async with await gateway.submit("default", request, Submit(tenant="acme")) as reply:
+        await anext(aiter(reply))
+        await pin(prefixes, "rules", OTHER)
+
+        async def waits() -> bool:
+            return [(one.version, one.state) for one in await standing(fleet, agent)] == [(2, "waiting")]
+
+        await wait_until(waits, what="the new version waits for the slot")
+        [there] = agent.loop.engine.engine.pinned or ()
+        assert there.num_resident == first.num_tokens
+    assert (await resident(fleet, agent, "rules")).version == 2
+    await wait_until(lambda: len(agent.loop.engine.engine.pinned or ()) == 1, what="the old one is free to go")
+    await pin(prefixes, "rules", OTHER, tenant="bolt")
+    await wait_until(lambda: not any(one.prefix.tenant is None for one in agent.loop.pinning._kept.values()))
+    assert (await ask(gateway, "acme", OTHER, Message("user", "Who?"))).cached_tokens < 10, "it is another tenant's"
+
+
 async def test_what_is_too_long_is_told(fleet: Fleet, prefixes: Prefixes, small_model: Path) -> None:
     await pin(prefixes, "book", Message("system", "A tree is a tree. " * 200))
     agent = await start(fleet, small_model, context_size=512)

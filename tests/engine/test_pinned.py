@@ -12,6 +12,7 @@ from paddler.engine import Job, Pinned, Retained
 from paddler.testing.engine_run import EngineRun
 from paddler.wire.agent import Generate, Sampling
 from workers.agent.llama_engine import LlamaEngine
+from workers.agent.scheduler import MIN_PREFILL_TOKENS
 
 MakeLlama = Callable[..., LlamaEngine]
 SOME = tuple(random.Random(5).choices(range(1000, 9000), k=300))
@@ -132,3 +133,32 @@ def test_more_than_may_be_parked(make_llama: MakeLlama, num_pinned: int) -> None
     for number in range(num_pinned):
         run.finish(pin(f"p{number}", tuple(range(1000 + 200 * number, 1100 + 200 * number))))
     assert [one.num_resident for one in engine.pinned or ()] == [0, 100, 100]
+
+
+def test_who_waits_for_it_makes_it_as_urgent_as_himself(make_llama: MakeLlama) -> None:
+    """While somebody generates it is given a few tokens a step, and as much as any prompt when a request needs it."""
+    engine = make_llama(context_size=2048, n_batch=128, slots=3)
+    run = EngineRun(engine)
+    stream = another("stream", 10)
+    assert isinstance(stream.payload, Generate)
+    endless = replace(stream.payload, max_tokens=500, sampling=Sampling(temperature=0, ignore_eos=True))
+    run.start(replace(stream, payload=endless))
+    while not run.outcomes["stream"].ids:
+        run.step()
+    run.start(pin("pin"))
+
+    def num_computed() -> int:
+        works = [one.work for one in engine._sequences.values() if one.job.is_pinned]
+        return works[0].num_cached if works else len(SOME)
+
+    for _ in range(3):
+        before = num_computed() if len(engine._sequences) > 1 else 0
+        run.step()
+        assert 0 < num_computed() - before <= MIN_PREFILL_TOKENS
+    [outcome] = [run.start(beginning("waits"))]
+    before = num_computed()
+    run.step()
+    assert num_computed() - before > MIN_PREFILL_TOKENS
+    while outcome.end is None:
+        run.step()
+    assert outcome.done.usage.cached_tokens >= len(SOME) - MIN_PREFILL_TOKENS

@@ -48,9 +48,10 @@ class Simulation:
         works = [sequence.work for sequence in self.sequences]
         plan = self.scheduler.plan(works)
         by_key = {sequence.work.key: sequence for sequence in self.sequences}
-        generating = {work.key for work in works if work.is_admitted and work.num_pending == 1}
+        generating = {work.key for work in works if work.is_admitted and work.num_pending == 1 and not work.gives_way}
         for key in plan.preempted:
-            assert key != works[0].key, "the oldest is never preempted"
+            first = min(works, key=lambda work: work.gives_way)
+            assert key != first.key, "the oldest is never preempted"
             by_key[key].work.is_admitted, by_key[key].work.num_cached = False, 0
         for key in plan.admitted:
             by_key[key].work.is_admitted = True
@@ -61,7 +62,7 @@ class Simulation:
             work.num_cached += chunk.num_tokens
         assert sum(work.num_cached for work in works) <= self.scheduler.num_cells
         assert generating - set(plan.preempted) <= {chunk.key for chunk in plan.chunks}, "decode comes first"
-        assert plan.chunks or not works, "somebody always moves"
+        assert plan.chunks or plan.preempted or not works, "somebody always moves"
         num_tokens = sum(chunk.num_tokens for chunk in plan.chunks)
         self.num_computed += num_tokens
         self.elapsed.append(self.step_s + self.token_s * num_tokens)
@@ -238,3 +239,51 @@ def test_a_lone_step_is_bounded_by_the_lease(lease_ms: int, step_s: float) -> No
     simulation.add(45_000, 1)
     simulation.step()
     assert simulation.elapsed[-1] == pytest.approx(step_s, rel=0.3)
+
+
+def of_nobody(scheduler: Scheduler, prompt: int) -> tuple[Simulation, int]:
+    """A long prompt that gives way has begun."""
+    simulation = Simulation(scheduler, token_s=0.003)
+    key = simulation.add(prompt, 1)
+    simulation.sequences[0].work.gives_way = True
+    simulation.step()
+    return simulation, key
+
+
+def test_what_gives_way_takes_little_of_the_time() -> None:
+    simulation, last = of_nobody(make(10_000, prefill_token_s=0.003), 3000)
+    assert simulation.sequences[0].work.num_cached > MIN_PREFILL_TOKENS, "alone it is computed as any prompt"
+    first = simulation.add(100, 50)
+    assert {chunk.key for chunk in simulation.step().chunks} == {first}, "nothing beside a prompt"
+    while simulation.sequences[1].work.num_pending > 1:
+        simulation.step()
+    learned, simulation.step_s = simulation.scheduler.prefill_token_s, 0.1
+    assert simulation.step().chunks == (Chunk(first, 1), Chunk(last, MIN_PREFILL_TOKENS))
+    assert simulation.scheduler.prefill_token_s == learned, "a few tokens say nothing of what a prompt costs"
+    simulation.run()
+
+
+def test_what_gives_way_is_preempted_for_who_has_no_room() -> None:
+    simulation, last = of_nobody(make(1000, prefill_token_s=0.003), 600)
+    first = simulation.add(500, 5)
+    plan = simulation.step()
+    assert (plan.preempted, plan.admitted) == ((last,), ())
+    assert simulation.step().admitted == (first,)
+
+
+def test_what_gives_way_is_preempted_before_who_came_later() -> None:
+    simulation, last = of_nobody(make(1000, max_batch=64), 600)
+    first = simulation.add(350, 100)
+    preempted = [key for _ in range(70) for key in simulation.step().preempted]
+    assert preempted == [last]
+    assert [one.work.key for one in simulation.sequences if one.work.is_admitted] == [first]
+
+
+@given(jobs, st.integers(200, 400), st.integers(8, 64), st.integers(0, 7))
+def test_what_gives_way_ends_too(jobs: list[tuple[int, int]], num_cells: int, max_batch: int, number: int) -> None:
+    simulation = Simulation(make(num_cells, max_batch))
+    for prompt, output in jobs:
+        simulation.add(prompt, output)
+    simulation.sequences[number % len(jobs)].work.gives_way = True
+    simulation.run()
+    assert sorted(simulation.finished) == list(range(len(jobs)))

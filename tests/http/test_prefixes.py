@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from http_harness import HttpBalancer
+from http_harness import HttpBalancer, NewBalancer
 
 from paddler.prefixes.records import Held, encode_held
 from paddler.store.client import Store
@@ -96,6 +96,15 @@ async def test_wrong_fields_are_named(balancer: HttpBalancer, body: dict[str, An
     async with balancer.http("management") as http:
         answer = await http.post(PREFIXES, json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, field), answer.text
+
+
+async def test_where_tenants_share_their_caches_none_is_one_tenants(new_balancer: NewBalancer) -> None:
+    balancer = await new_balancer(shares_prefix_cache=True)
+    async with balancer.http("management") as http:
+        answer = await http.post(PREFIXES, json={"name": "a", "messages": RULES, "tenant": "acme"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tenant")
+        assert "--share-prefix-cache" in answer.json()["error"]["message"]
+        assert (await http.get(PREFIXES)).json() == {"prefixes": []}
 
 
 async def test_another_pool_has_its_own(balancer: HttpBalancer, store: Store) -> None:

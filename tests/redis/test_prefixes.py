@@ -33,7 +33,7 @@ async def test_what_was_pinned_is_read(prefixes: Prefixes) -> None:
     made = await pin(prefixes, tenant="acme")
     assert made.is_new
     assert await prefixes.read("default") == (made.prefix,)
-    assert await prefixes.content("default", "rules") == RULES
+    assert await prefixes.content("default", made.prefix) == RULES
     assert (made.prefix.tenant, made.prefix.version, made.prefix.record.author) == ("acme", 1, "a test")
     assert made.prefix.record.created_ms > 1_600_000_000_000
 
@@ -45,17 +45,18 @@ async def test_the_same_is_no_change(prefixes: Prefixes) -> None:
 
 
 async def test_another_content_or_tenant_is_another_version(prefixes: Prefixes) -> None:
-    await pin(prefixes)
+    first = await pin(prefixes)
     second = await pin(prefixes, tenant="acme")
     third = await pin(prefixes, content=Generate(prompt="Once upon a time"), tenant="acme")
     assert (second.prefix.version, third.prefix.version, third.is_new) == (2, 3, False)
-    assert await prefixes.content("default", "rules") == Generate(prompt="Once upon a time")
+    assert await prefixes.content("default", third.prefix) == Generate(prompt="Once upon a time")
+    assert await prefixes.content("default", first.prefix) is None, "a tenant's is not for who knows everybody's"
 
 
 async def test_a_version_is_never_given_twice(prefixes: Prefixes) -> None:
-    await pin(prefixes)
+    made = await pin(prefixes)
     await prefixes.unpin("default", "rules")
-    assert await prefixes.content("default", "rules") is None
+    assert await prefixes.content("default", made.prefix) is None
     assert (await pin(prefixes)).prefix.version == 2
 
 

@@ -263,9 +263,18 @@ async def http_balancer(
     contents = RedisContents(store) if folder is None else FolderContents(folder, prefix, clock)
     shelf = new_shelf(store, contents, clock, max_file=MAX_FILE, quota=quota)
     tenants = TenantWatch(store, clock)
-    ring = tenants.ring
+    ring, shares = tenants.ring, settings.get("shares_prefix_cache", False)
     apps = {
-        "management": partial(create_management_app, store, gateway.stopping, clock, MAX_BODY, told.metrics, ring=ring),
+        "management": partial(
+            create_management_app,
+            store,
+            gateway.stopping,
+            clock,
+            MAX_BODY,
+            told.metrics,
+            ring=ring,
+            shares_prefix_cache=shares,
+        ),
         "inference": partial(create_inference_app, gateway, clock, MAX_BODY, shelf, keepalive, ring=ring),
         "openai": partial(create_openai_app, gateway, clock, MAX_BODY, shelf, keepalive, ring=ring),
     }

@@ -106,6 +106,7 @@ class KvCache:
         ahead: list[Sequence] = []
         for sequence in sequences:
             work = sequence.work
+            work.gives_way = sequence.job.is_pinned
             if work.is_admitted:
                 work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
             elif self._can_share:
@@ -116,6 +117,7 @@ class KvCache:
                 work.is_held = num_ahead > 0
                 work.num_shared = num_ahead or charges.charge(match.node, match.num_tokens)
                 if num_ahead:
+                    _hurry(ahead, sequence)
                     continue
                 if self.behind is not None:
                     events += self._look_behind(self.behind, sequence, match.num_tokens)
@@ -373,3 +375,10 @@ def _num_worth_waiting(older: Sequence, younger: Sequence) -> int:
     num_both = num_common(older.tokens[: older.work.num_total], younger.tokens[: younger.work.num_total - 1])
     least = MIN_PREFILL_TOKENS if younger.work.is_held else MIN_WAIT_TOKENS
     return num_both if num_both - younger.work.num_cached >= least else 0
+
+
+def _hurry(ahead: list[Sequence], waiting: Sequence) -> None:
+    """What gives way to all does not while somebody waits for it: he would wait for all others, too."""
+    for one in ahead:
+        if one.work.gives_way and not waiting.work.gives_way and _num_worth_waiting(one, waiting):
+            one.work.gives_way = False

@@ -19,13 +19,15 @@ MAX_DOUBLINGS = 8
 
 class Kept(Struct, eq=False):
     """`content` is what was pinned; `tokens` what it is here, None before that was counted. `request_id` is the job
-    that made it resident, or tries to, `older` are those before it, of which something may still be there."""
+    that made it resident, or tries to, `older` are those before it, of which something may still be there. `former` are
+    jobs of the version before, which stays until this one is resident."""
 
     prefix: Prefix
     content: Generate | None = None
     tokens: tuple[int, ...] | None = None
     request_id: str = ""
     older: list[str] = []
+    former: list[str] = []
     is_under_way: bool = False
     refusal: str = ""
     try_at: float = 0.0
@@ -36,6 +38,11 @@ class Kept(Struct, eq=False):
     @property
     def scope(self) -> str:
         return PUBLIC_SCOPE if self.prefix.tenant is None else self.prefix.tenant
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Of all jobs of which something may be there."""
+        return [one for one in (*self.former, *self.older, self.request_id) if one]
 
     @property
     def num_tokens(self) -> int:

@@ -45,6 +45,7 @@ FLUSH_S = 5.0
 """A tier that takes longer is not waited for."""
 SHARED_TIERS = ("shared", "peer")
 OWN_TIERS = ("disk", *SHARED_TIERS)
+ENDS = Done | Rejected | Preempted
 
 
 class Refused(Exception):
@@ -68,6 +69,7 @@ class Pinning:
         self._wanted: tuple[Prefix, ...] = ()
         self._changed = asyncio.Event()
         self._ends: dict[str, asyncio.Future[Event]] = {}
+        """Of jobs that have not ended, whether or not anybody waits for it still."""
         self._ours: set[str] = set()
         self._hits = Hits(prefixes, pool)
         self._number = 0
@@ -86,6 +88,10 @@ class Pinning:
                 continue
             self._hits.saw(event)
             others.append(event)
+        # Not before: with its end a job tells what of it stays, which is no loss.
+        for event in events:
+            if isinstance(event, ENDS) and self._ends.pop(event.request_id, None) is not None:
+                self._changed.set()
         return others
 
     def began(self, request_id: str, payload: Payload) -> None:
@@ -145,9 +151,12 @@ class Pinning:
         """Step 1."""
         wanted = {prefix.name: prefix for prefix in self._wanted}
         for name, one in list(self._kept.items()):
-            if wanted.get(name) != one.prefix:
+            if wanted.get(name) != one.prefix and not self._is_ending(one):
                 del self._kept[name]
-                self._unpin([*one.older, one.request_id])
+                if name in wanted and wanted[name].tenant == one.prefix.tenant:
+                    self._kept[name] = Kept(wanted[name], former=one.request_ids)
+                else:
+                    self._unpin(one.request_ids)
                 log.info("a prefix is not pinned any more", prefix=name, version=one.prefix.version)
         for name, prefix in wanted.items():
             if name not in self._kept:
@@ -161,7 +170,7 @@ class Pinning:
             return None
         now, standing = self._clock.monotonic(), self._standing
         for one in sorted(self._kept.values(), key=lambda one: one.prefix.version):
-            if one.refusal or now < one.try_at:
+            if one.refusal or now < one.try_at or self._is_ending(one):
                 continue
             if not one.is_resident(standing) or now >= one.counted_at + RECOUNT_S:
                 return one
@@ -174,8 +183,8 @@ class Pinning:
             await self._make_resident(one)
         except Refused as error:
             one.refusal = str(error)
-            self._unpin([*one.older, one.request_id])
-            one.older, one.request_id = [], ""
+            self._unpin(one.request_ids)
+            one.former, one.older, one.request_id = [], [], ""
             log.warning("a prefix cannot be pinned", prefix=one.prefix.name, error=one.refusal)
         except GaveWay:
             one.try_at = self._clock.monotonic() + AGAIN_S
@@ -185,7 +194,7 @@ class Pinning:
     async def _make_resident(self, one: Kept) -> None:
         if one.content is None:
             try:
-                one.content = await self._prefixes.content(self._pool, one.prefix.name)
+                one.content = await self._prefixes.content(self._pool, one.prefix)
             except msgspec.MsgspecError as error:
                 raise Refused(f"this version of Paddler cannot read it: {error}") from None
             if one.content is None:
@@ -242,8 +251,8 @@ class Pinning:
         one.older, one.request_id = there[-1:], self._new_id()
         began = self._clock.monotonic()
         await self._run(payload, one.request_id)
-        self._unpin(one.older)
-        one.older = []
+        self._unpin([*one.former, *one.older])
+        one.former, one.older = [], []
         took_s = self._clock.monotonic() - began
         log.info("a prefix is resident", prefix=one.prefix.name, tokens=len(tokens), seconds=round(took_s, 2))
 
@@ -260,7 +269,6 @@ class Pinning:
             self._engine.cancel(request_id)
             raise
         finally:
-            self._ends.pop(request_id, None)
             if not isinstance(payload, Generate):
                 self._ours.discard(request_id)
         if isinstance(event, Rejected):
@@ -292,7 +300,7 @@ class Pinning:
                 await self._prefixes.take_turn(self._pool, name, self._who, lease_ms=TURN_MS)
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, Done | Rejected | Preempted):
+        if isinstance(event, ENDS):
             if (end := self._ends.get(event.request_id)) is not None and not end.done():
                 end.set_result(event)
         elif isinstance(event, Retained) and event.request_id not in self._ends:
@@ -300,6 +308,10 @@ class Pinning:
             for one in self._kept.values():
                 if one.request_id == event.request_id and not one.is_resident(self._standing):
                     one.lost(self._clock.monotonic())
+
+    def _is_ending(self, one: Kept) -> bool:
+        """Its job was cancelled, and what that leaves is not known yet."""
+        return one.request_id in self._ends
 
     @property
     def _standing(self) -> Mapping[str, Pinned]:
@@ -309,7 +321,7 @@ class Pinning:
         return any(one.tier in names for one in self._engine.engine.tiers)
 
     def _unpin(self, request_ids: Iterable[str]) -> None:
-        for request_id in filter(None, request_ids):
+        for request_id in request_ids:
             self._engine.unpin(request_id)
             self._ours.discard(request_id)
 

@@ -32,6 +32,7 @@ class Work(Struct):
     because an older one is computing what both begin with, or because that is being read from a tier; `is_restoring`:
     saved states of it are still being taken back, and nothing is computed before. Tokens from `num_prompt` on were
     sampled (None: none was): to be computed again in batches below a tile, as they were the first time.
+    `gives_way`: nobody asked for it, so that all others come first.
 
     With images in its prompt: up to `run_end` the next tokens are text, or one image (`is_image`), which must be
     computed at once if `is_whole`; `is_waiting`: its encoding is not there yet."""
@@ -48,6 +49,7 @@ class Work(Struct):
     is_image: bool = False
     is_whole: bool = False
     is_waiting: bool = False
+    gives_way: bool = False
 
     @property
     def num_pending(self) -> int:
@@ -78,11 +80,13 @@ class Chunk(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """Do in this order: give `preempted` back to the queue, admit `admitted`, compute `chunks`."""
+    """Do in this order: give `preempted` back to the queue, admit `admitted`, compute `chunks`. What a prompt costs is
+    not learned from one that `has_scraps`: so few tokens cost more each."""
 
     preempted: tuple[int, ...] = ()
     admitted: tuple[int, ...] = ()
     chunks: tuple[Chunk, ...] = ()
+    has_scraps: bool = False
 
 
 class Scheduler:
@@ -92,7 +96,7 @@ class Scheduler:
     ones need now, in the order they came. When the cells do not suffice for their growth, the youngest is
     preempted: it goes back to the queue. The oldest is never preempted and one sequence alone always fits (the
     engine bounds each by `num_cells`), so every sequence ends. What is parked does not count: the engine evicts it
-    before it computes a plan.
+    before it computes a plan. One that gives way counts as the youngest, and is preempted for who is not admitted, too.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Scheduler:
     def plan(self, works: Sequence[Work], used_s: float = 0.0) -> Plan:
         """Plan a step for all unfinished sequences, given oldest first; `used_s` of its time goes elsewhere. Changes
         nothing."""
+        works = sorted(works, key=lambda work: work.gives_way)
         running = [work for work in works if work.is_admitted]
         num_used = sum(work.num_owned for work in running)
         preempted: list[Work] = []
@@ -126,11 +131,20 @@ class Scheduler:
             preempted.append(running.pop())
             num_used -= preempted[-1].num_owned
         # Nobody is admitted in a step that preempts: the room is for those who were short of it.
-        admitted = self._admit(running, num_used, works) if not preempted else []
+        admitted: list[Work] = []
+        if not preempted:
+            admitted, is_short = self._admit(running, num_used, works)
+            if is_short and running and running[-1].gives_way:
+                preempted, admitted = [running.pop()], []
+        at_work = [*running, *admitted]
+        last = [work for work in at_work if work.gives_way] if not all(work.gives_way for work in works) else []
+        chunks = self._chunks([work for work in at_work if work not in last], used_s)
+        scraps = self._scraps(last, chunks)
         return Plan(
             preempted=tuple(work.key for work in preempted),
             admitted=tuple(work.key for work in admitted),
-            chunks=tuple(self._chunks([*running, *admitted], used_s)),
+            chunks=(*chunks, *scraps),
+            has_scraps=bool(scraps),
         )
 
     def observe(self, plan: Plan, elapsed_s: float) -> None:
@@ -139,7 +153,7 @@ class Scheduler:
         num_prefill = sum(chunk.num_tokens for chunk in plan.chunks) - num_decode
         if num_prefill == 0:
             self._decode_s += 0.3 * (elapsed_s - self._decode_s)
-        elif num_prefill >= MIN_PREFILL_TOKENS:
+        elif num_prefill >= MIN_PREFILL_TOKENS and not plan.has_scraps:
             token_s = (elapsed_s - (self._decode_s if num_decode else 0.0)) / num_prefill
             # Slower is believed quickly, faster slowly: one mismeasured small chunk must not allow a long step.
             rate, token_s = (0.5, token_s) if token_s > self._prefill_token_s else (0.2, token_s)
@@ -149,7 +163,8 @@ class Scheduler:
         """The KV cache refused a plan: it holds no more than `num_cells`."""
         self.num_cells = min(self.num_cells, num_cells)
 
-    def _admit(self, running: list[Work], num_used: int, works: Sequence[Work]) -> list[Work]:
+    def _admit(self, running: list[Work], num_used: int, works: Sequence[Work]) -> tuple[list[Work], bool]:
+        """And whether there was no room for one that does not give way."""
         admitted: list[Work] = []
         for work in works:
             if work.is_admitted:
@@ -157,12 +172,20 @@ class Scheduler:
             # Room to grow for everyone, or the newcomer would be preempted after a few tokens and prefill again.
             num_growth = min(self.num_cells // 16, 32 * (len(running) + len(admitted)))
             if num_used + work.num_owned + num_growth > self.num_cells and (running or admitted):
-                break
+                return admitted, not work.gives_way
             # The room of a held one is kept: those behind it may pass it, but not take its turn.
             num_used += work.num_owned
             if not work.is_held:
                 admitted.append(work)
-        return admitted
+        return admitted, False
+
+    def _scraps(self, works: list[Work], chunks: list[Chunk]) -> list[Chunk]:
+        """Of one that gives way, in a step of others: little beside who generates, nothing beside a prompt."""
+        if any(chunk.num_tokens > 1 for chunk in chunks):
+            return []
+        most = min(MIN_PREFILL_TOKENS, self._max_batch - len(chunks))
+        works = [work for work in works if not work.is_waiting and not work.is_restoring]
+        return [Chunk(work.key, min(work.num_alike, most)) for work in works[:1] if most > 0]
 
     def _chunks(self, works: list[Work], used_s: float) -> list[Chunk]:
         works = [work for work in works if not work.is_waiting and not work.is_restoring]

@@ -76,7 +76,7 @@ class Sequence:
         self.num_reused = 0
         """How many tokens were in the KV cache when it was admitted."""
         self.is_prefilled = False
-        self.work = Work(key, num_total=len(tokens), num_prompt=self._num_prompt_left)
+        self.work = Work(key, num_total=len(tokens), num_prompt=self._num_prompt_left, gives_way=job.is_pinned)
         self._format = form.format
         self._pieces = form.pieces
         constraint: Constraint | None = None
