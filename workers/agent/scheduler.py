@@ -30,8 +30,9 @@ class Work(Struct):
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
     because an older one is computing what both begin with, or because that is being read from a tier; `is_restoring`:
-    saved states of it are still being taken back, and nothing is computed before. Tokens from `num_prompt` on were
-    sampled (None: none was): to be computed again in batches below a tile, as they were the first time.
+    saved states of it are still being taken back, and nothing is computed before; of one that is not admitted yet,
+    `restore_s` is what taking them back costs this step. Tokens from `num_prompt` on were sampled (None: none was): to
+    be computed again in batches below a tile, as they were the first time.
 
     With images in its prompt: up to `run_end` the next tokens are text, or one image (`is_image`), which must be
     computed at once if `is_whole`; `is_waiting`: its encoding is not there yet."""
@@ -43,6 +44,7 @@ class Work(Struct):
     is_admitted: bool = False
     is_held: bool = False
     is_restoring: bool = False
+    restore_s: float = 0.0
     num_prompt: int | None = None
     run_end: int | None = None
     is_image: bool = False
@@ -112,9 +114,12 @@ class Scheduler:
     def target_s(self, works: Sequence[Work]) -> float:
         """What the next step aims at, beside the tokens of those that generate, if these are computed in it."""
         works = [work for work in works if not work.is_waiting]
+        return self._target_s(works, is_lone=len(works) == 1)
+
+    def _target_s(self, works: Sequence[Work], *, is_lone: bool) -> float:
         if any(work.num_pending == 1 and not work.is_image for work in works):
             return STEP_TARGET_S - self._decode_s
-        return self._lone_step_s if len(works) == 1 else PREFILL_STEP_TARGET_S
+        return self._lone_step_s if is_lone else PREFILL_STEP_TARGET_S
 
     def plan(self, works: Sequence[Work], used_s: float = 0.0) -> Plan:
         """Plan a step for all unfinished sequences, given oldest first; `used_s` of its time goes elsewhere. Changes
@@ -127,10 +132,13 @@ class Scheduler:
             num_used -= preempted[-1].num_owned
         # Nobody is admitted in a step that preempts: the room is for those who were short of it.
         admitted = self._admit(running, num_used, works) if not preempted else []
+        restore_s = sum(work.restore_s for work in admitted)
+        # Who is held or being restored goes on when the step ends: a long one would cost more than waiting saves.
+        is_awaited = any(work.is_held for work in works) or any(one.is_restoring for one in [*running, *admitted])
         return Plan(
             preempted=tuple(work.key for work in preempted),
             admitted=tuple(work.key for work in admitted),
-            chunks=tuple(self._chunks([*running, *admitted], used_s)),
+            chunks=tuple(self._chunks([*running, *admitted], used_s + restore_s, may_be_lone=not is_awaited)),
         )
 
     def observe(self, plan: Plan, elapsed_s: float) -> None:
@@ -164,12 +172,13 @@ class Scheduler:
                 admitted.append(work)
         return admitted
 
-    def _chunks(self, works: list[Work], used_s: float) -> list[Chunk]:
+    def _chunks(self, works: list[Work], used_s: float, *, may_be_lone: bool) -> list[Chunk]:
         works = [work for work in works if not work.is_waiting and not work.is_restoring]
         decoding = [work for work in works if work.num_pending == 1 and not work.is_image]
         prefilling = [work for work in works if work.num_pending > 1 or work.is_image]
         chunks = [Chunk(work.key, 1) for work in decoding]
-        budget = max(int((self.target_s(works) - used_s) / self._prefill_token_s), MIN_PREFILL_TOKENS)
+        target_s = self._target_s(works, is_lone=may_be_lone and len(works) == 1)
+        budget = max(int((target_s - used_s) / self._prefill_token_s), MIN_PREFILL_TOKENS)
         budget = min(_whole_tiles(budget + len(decoding)), self._max_batch) - len(decoding)
         below_tile = TILE - 1 - len(decoding)
         if below_tile >= MIN_PREFILL_TOKENS and any(work.is_replaying for work in prefilling):
