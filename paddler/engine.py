@@ -239,8 +239,14 @@ class Engine(Protocol):
         watchdog's, when a step takes too long."""
         ...
 
-    def save_running(self) -> None:
-        """Before it goes: give what is computed of all jobs to the tiers that others read from, too. They go on."""
+    @property
+    def is_saving(self) -> bool:
+        """Whether a step would give the tiers something, also without a job."""
+        ...
+
+    def save_running(self) -> int:
+        """Before it goes: give what is computed of all jobs to the tiers that others read from, too. They go on.
+        Returns how many tokens had no room on their way: those are given when it is called again."""
         ...
 
     def flush_states(self, timeout_s: float) -> bool:

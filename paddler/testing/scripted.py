@@ -122,8 +122,13 @@ class ScriptedEngine:
     def tiers(self) -> tuple[TierStats, ...]:
         return ()
 
-    def save_running(self) -> None:
+    @property
+    def is_saving(self) -> bool:
+        return False
+
+    def save_running(self) -> int:
         """It has no states."""
+        return 0
 
     def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
         """Nothing is on its way."""

@@ -19,6 +19,8 @@ from paddler.wire.agent import Generate, Sampling
 from paddler.wire.balancer import Finished, Tokens
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
+from workers.agent.saved_states import State
+from workers.agent.tokens import TokenArray
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +47,22 @@ async def hear(reply: Reply, heard: Heard) -> None:
                     pass
 
 
+class Narrow(DictKeeper):
+    """There is room on the way for one block, until that is written."""
+
+    has_room = True
+
+    def write(self, above: bytes, tokens: TokenArray, state: State, *, is_tail: bool, is_pinned: bool = False) -> bool:
+        if not self.has_room:
+            return False
+        self.has_room = False
+        return super().write(above, tokens, state, is_tail=is_tail, is_pinned=is_pinned)
+
+    def flush(self, timeout_s: float) -> bool:
+        self.has_room = True
+        return super().flush(timeout_s)
+
+
 @pytest.mark.parametrize("can_write", [True, False])
 async def test_the_next_agent_goes_on_from_what_the_leaving_one_saved(
     fleet: Fleet, tmp_path: Path, can_write: bool
@@ -54,7 +72,7 @@ async def test_the_next_agent_goes_on_from_what_the_leaving_one_saved(
         model_path=str(model.path), slots=2, context_size=2048, n_batch=64, threads=1, kv_ram=1 << 28
     )
     shelf: dict[bytes, Entry] = {}
-    keepers = [DictKeeper(shelf), DictKeeper(shelf)]
+    keepers = [Narrow(shelf), DictKeeper(shelf)]
     engines = [
         LlamaEngine(model, settings, SystemClock(), lambda _model, _settings, _size, keeper=keeper: keeper)
         for keeper in keepers

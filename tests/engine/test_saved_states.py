@@ -262,6 +262,23 @@ class TestBooks:
         assert saved.num_bytes == 400
         assert {one.request_id: one.num_tokens for one in told} == {"a": 0, "b": 400}
 
+    def test_whose_end_grows_without_a_request_is_told_of_no_more(self) -> None:
+        saved, tokens = SavedStates(10_000), np.arange(400, dtype=np.int32)
+        saved.put("", tokens[:100], 0, "a", 100, self.read)
+        told = saved.add("", tokens, 0, self.read)
+        assert {one.request_id: one.num_tokens for one in told} == {"a": 0}
+        assert saved.add("", tokens, 0, self.read) == []
+
+    def test_an_end_stays_when_only_what_comes_behind_its_block_is_saved(self) -> None:
+        saved, tokens = SavedStates(10_000), np.arange(600, dtype=np.int32)
+        saved.put("", tokens[:100], 0, "a", 100, self.read)
+        told = saved.put("", tokens, BLOCK, "b", 600, self.read)
+        assert {one.request_id: one.num_tokens for one in told} == {"b": 600}
+        assert [part.end for part in saved.reach("", tokens, 0)] == [100]
+        assert [part.end for part in saved.reach("", tokens, BLOCK)] == [2 * BLOCK, 600]
+        saved.put("", tokens, 0, "c", 600, self.read)
+        assert [part.end for part in saved.reach("", tokens, 0)] == [BLOCK, 2 * BLOCK, 600]
+
     def test_what_is_not_there_ends_it(self) -> None:
         saved, tokens = SavedStates(10_000), np.arange(600, dtype=np.int32)
         saved.put("", tokens, BLOCK, "a", 600, self.read)

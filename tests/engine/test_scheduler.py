@@ -224,6 +224,25 @@ def test_a_batch_that_computes_again_stays_below_a_tile_with_all_that_is_in_it()
     assert len(chunks) == 3
 
 
+@pytest.mark.parametrize("other", [{"is_held": True}, {"is_restoring": True}])
+def test_one_beside_whom_another_waits_for_its_states_is_not_alone(other: dict[str, bool]) -> None:
+    scheduler = Scheduler(num_cells=100_000, max_batch=100_000, prefill_token_s=0.001)
+    busy = Work(0, 45_000, is_admitted=True)
+    [alone] = scheduler.plan([busy]).chunks
+    [beside] = scheduler.plan([busy, Work(1, 500, **other)]).chunks
+    assert alone.num_tokens * 0.001 == pytest.approx(LONE_STEP_TARGET_S, rel=0.1)
+    assert beside.num_tokens * 0.001 == pytest.approx(PREFILL_STEP_TARGET_S, rel=0.1)
+
+
+def test_only_who_is_admitted_takes_time_for_its_states() -> None:
+    scheduler = Scheduler(num_cells=1000, max_batch=100_000, prefill_token_s=0.001)
+    busy, late = Work(0, 900, is_admitted=True), Work(1, 300, num_cached=256, restore_s=0.3)
+    [chunk] = scheduler.plan([busy, late]).chunks
+    assert chunk.num_tokens == 900, "as if it were alone"
+    first, second = scheduler.plan([Work(0, 500), Work(1, 300, num_cached=256, restore_s=0.3)]).chunks
+    assert (first.num_tokens + second.num_tokens) * 0.001 == pytest.approx(PREFILL_STEP_TARGET_S - 0.3, abs=0.06)
+
+
 def test_more_prefilling_sequences_than_tokens_to_give() -> None:
     plan = make(max_batch=2).plan([Work(key, 50) for key in range(4)])
     assert plan.chunks == (Chunk(0, 1), Chunk(1, 1))

@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
-from dict_keeper import DictKeeper, Entry
+from dict_keeper import SECRET, DictKeeper, Entry
 from msgspec.structs import replace
 
 from paddler.clock import SystemClock
 from paddler.engine import Job
 from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
+from paddler.wire.agent import Sampling
 from paddler.wire.balancer import FinishReason
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.saved_states import BLOCK
 from workers.agent.scheduler import Scheduler
-from workers.agent.tiers.contract import PUBLIC_SCOPE
+from workers.agent.tiers.contract import PUBLIC_SCOPE, Loaded
+from workers.agent.tiers.names import place_of, tail_name
+from workers.agent.tokens import TokenArray
 
 NUM_CONVERSATIONS = 200 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 10
 PLENTY = 1 << 30
@@ -76,6 +79,8 @@ def start(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         n_batch: int = 256,
         fingerprint: str = "one",
         pending: int = 1 << 30,
+        max_tokens: int | None = None,
+        keeper_class: type[DictKeeper] = DictKeeper,
     ) -> Agent:
         settings = EngineSettings(
             model_path=str(model.path),
@@ -84,9 +89,11 @@ def start(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             n_batch=n_batch,
             threads=1,
             kv_ram=kv_ram,
+            context_shift=max_tokens is not None,
         )
-        keeper = DictKeeper(shelf, fingerprint=fingerprint, max_pending=pending)
+        keeper = keeper_class(shelf, fingerprint=fingerprint, max_pending=pending)
         made.append(LlamaEngine(model, settings, SystemClock(), lambda _model, _settings, _size: keeper))
+        made[-1]._max_tokens = max_tokens or made[-1]._max_tokens
         return Agent(made[-1], keeper, monkeypatch)
 
     yield make
@@ -142,6 +149,33 @@ def test_who_begins_alike_restores_as_much_of_the_end_too(start: Start) -> None:
     num_computed, outcome = other.finish(make_job("b", LONG + "Who wrote it, and when?", max_tokens=1))
     assert num_computed < 20
     assert outcome.done.usage.cached_tokens >= 598
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_prompt_that_fills_the_context_is_restored_too(start: Start) -> None:
+    one, other = start(), start(context_size=1024, slots=1)
+    filling = LONG + "one two three four five six seven eight nine ten " * 39
+    one.finish(make_job("a", filling, max_tokens=1))
+    num_computed, outcome = other.finish(make_job("b", filling, max_tokens=4))
+    assert num_computed == 4
+    assert outcome.done.usage.cached_tokens >= 990
+
+
+class PublicIsSlow(DictKeeper):
+    def _read(self, scope: str, tokens: TokenArray, start: int, deadline_s: float, owner: str) -> list[Loaded]:
+        if scope == PUBLIC_SCOPE:
+            self.write_gate.wait()
+        return super()._read(scope, tokens, start, deadline_s, owner)
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_has_all_waits_for_no_public_prefix(start: Start) -> None:
+    one, other = start(), start(keeper_class=PublicIsSlow)
+    one.finish(make_job("a", LONG, max_tokens=1))
+    other.keeper.write_gate.clear()
+    held = other.run.start(make_job("b", LONG, max_tokens=2))
+    other.run.step_until(lambda: held.end is not None)
+    assert held.done.usage.cached_tokens >= 600
 
 
 @pytest.mark.usefixtures("patient")
@@ -232,6 +266,24 @@ def test_what_does_not_fit_into_host_memory_comes_nevertheless(start: Start) -> 
     assert other.engine._kv.behind.states.num_bytes <= A_BLOCK + A_BLOCK // 4
 
 
+@pytest.mark.usefixtures("patient")
+def test_what_is_read_takes_no_more_than_host_memory_may(start: Start) -> None:
+    one, other = start(), start(kv_ram=4 * A_BLOCK)
+    texts = ["".join(f"{word} {n} " for word in LONG.split()[:200]) for n in range(2)]
+    for text in texts:
+        one.finish(make_job(text[:5], text, max_tokens=1))
+    other.finish(make_job("c", "Something else altogether. " * 90, max_tokens=1))
+    other.keeper.calls.clear()
+    other.keeper.gate.clear()
+    held = [other.run.start(make_job(str(n), text, max_tokens=2)) for n, text in enumerate(texts)]
+    for _ in range(3):
+        other.run.step()
+    assert len(other.keeper.calls) == 2, "one prompt, in both scopes"
+    other.keeper.gate.set()
+    other.run.step_until(lambda: all(each.end is not None for each in held))
+    assert [each.done.usage.cached_tokens > 500 for each in held] == [True, True]
+
+
 def test_peers_are_handed_on(start: Start) -> None:
     agent = start()
     agent.finish(replace(make_job("a", LONG, max_tokens=2), peers=("http://10.0.0.1:4000",)))
@@ -282,6 +334,39 @@ def test_a_leaving_agent_hands_over_with_state(start: Start) -> None:
     one.run.step_until(lambda: running.end is not None)
     assert len(outcome.ids) == 28
     assert outcome.done.usage.cached_tokens == outcome.done.usage.prompt_tokens
+
+
+def test_each_that_is_handed_over_has_its_own_end(start: Start) -> None:
+    """They have asked the same, so their ends lie behind the same block."""
+    one, other = start(), start()
+    samplings = {name: Sampling(temperature=2.0, seed=seed) for seed, name in enumerate("abc")}
+    running = {n: one.run.start(make_job(n, LONG, max_tokens=60, sampling=some)) for n, some in samplings.items()}
+    one.run.step_until(lambda: min(len(each.ids) for each in running.values()) >= 40)
+    assert one.engine.save_running() == 0
+    assert one.engine.flush_states(10.0)
+    for name, each in running.items():
+        num = len(each.ids)
+        job = make_job(name, LONG, max_tokens=num + 1, sampling=samplings[name], resume=each, resume_at=num)
+        assert other.finish(job)[0] <= 2
+
+
+def test_what_is_computed_behind_a_shift_is_not_named_by_what_has_gone(start: Start) -> None:
+    agent = start(max_tokens=400)
+    prompt = "one two three four five six seven eight nine ten " * 30
+    older = agent.run.start(make_job("a", prompt, max_tokens=390))
+    agent.run.step_until(lambda: len(older.ids) > 0)
+    agent.run.start(make_job("b", prompt, max_tokens=390))
+    sequence = next(iter(agent.engine._sequences.values()))
+    agent.run.step_until(lambda: sequence.num_gone > 0)
+    assert agent.engine._kv._tree.length(sequence.work.key) < 10, "computed anew: the other has it, too"
+    agent.run.step_until(lambda: sequence.work.num_cached > BLOCK + 40)
+    agent.engine.save_running()
+    agent.keeper.flush(10.0)
+    tokens = sequence.tokens[: sequence.work.num_cached]
+    first = agent.keeper.next(agent.keeper.root(""), tokens[:BLOCK])
+    own = tail_name(SECRET, agent.keeper.next(first, place_of("a")))
+    ends = [name for name, entry in agent.keeper.shelf.items() if (entry.tokens[:20] == tokens[BLOCK:][:20]).all()]
+    assert (ends, first in agent.keeper.shelf) == ([own], True)
 
 
 def test_what_was_preempted_is_restored_elsewhere(start: Start) -> None:

@@ -12,9 +12,11 @@ from paddler.engine_settings import EngineSettings
 from paddler.testing.engine_run import EngineRun, Outcome, make_job
 from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
+from workers.agent.saved_states import BLOCK
 from workers.agent.scheduler import Scheduler
 from workers.agent.tiers.disk import DiskTier
 from workers.agent.tiers.keeper import StateKeeper
+from workers.agent.tiers.names import tail_name
 from workers.agent.tiers.packing import Packer
 
 LONG = "one two three four five six seven eight nine ten " * 60
@@ -32,10 +34,11 @@ def start(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr("workers.agent.reading_ahead.MAX_S", 30.0)
     made: list[LlamaEngine] = []
 
-    def make(*, key: bytes = SECRET) -> EngineRun:
+    def make(*, key: bytes = SECRET, has_disk: bool = True) -> EngineRun:
         def keeper(_model: Model, _settings: EngineSettings, _size: int) -> StateKeeper:
             clock = SystemClock()
-            return StateKeeper([DiskTier(tmp_path, 1 << 30, clock)], Packer(key), SECRET, lambda: "f", clock)
+            tiers = [DiskTier(tmp_path, 1 << 30, clock)] if has_disk else []
+            return StateKeeper(tiers, Packer(key), SECRET, lambda: "f", clock)
 
         settings = EngineSettings(
             model_path=str(model.path), slots=2, context_size=2048, n_batch=256, threads=1, kv_ram=1 << 28
@@ -71,6 +74,19 @@ def test_what_was_restored_is_not_written_again(start: Start) -> None:
     assert (disk.num_hits, disk.num_blocks, disk.num_failures) == (3, 3, 0)
     assert disk.num_tokens == 600
     assert disk.saved_s == pytest.approx(600 * 0.05)
+
+
+def test_where_no_tier_is_written_to_other_agents_find_the_end_too(start: Start) -> None:
+    run = start(has_disk=False)
+    finish(run, "a")
+    assert isinstance(run.engine, LlamaEngine)
+    keeper, tree = run.engine._keeper, run.engine._kv._tree
+    assert isinstance(keeper, StateKeeper)
+    tokens = tree.tokens(tree.parked[0])
+    first = keeper.next(keeper.root(""), tokens[:BLOCK])
+    second = keeper.next(first, tokens[BLOCK : 2 * BLOCK])
+    run.engine._kv.evict_all()
+    assert len(keeper.packed([first, second, tail_name(SECRET, second)])) == 3
 
 
 def test_states_under_another_key_are_a_miss(start: Start) -> None:

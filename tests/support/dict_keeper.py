@@ -14,7 +14,7 @@ from paddler.tier_stats import TierStats
 from workers.agent.background import Background
 from workers.agent.saved_states import BLOCK, FIRST, State
 from workers.agent.tiers.contract import Loaded
-from workers.agent.tiers.names import next_name, root_name, tail_name
+from workers.agent.tiers.names import next_name, place_of, root_name, tail_name
 from workers.agent.tokens import TokenArray, num_common
 
 SECRET = b"of this fleet"
@@ -66,13 +66,21 @@ class DictKeeper:
         return self.is_good
 
     def fetch(
-        self, request_id: str, scope: str, tokens: TokenArray, start: int, *, peers: Sequence[str], deadline_s: float
+        self,
+        request_id: str,
+        scope: str,
+        tokens: TokenArray,
+        start: int,
+        *,
+        peers: Sequence[str],
+        deadline_s: float,
+        owner: str = "",
     ) -> None:
         assert request_id not in self._readings
         assert start % BLOCK == 0
         self.calls.append(Call(scope, start, tuple(peers), deadline_s))
         tokens = tokens.copy()
-        self._readings[request_id] = self._reader.submit(lambda: self._read(scope, tokens, start, deadline_s))
+        self._readings[request_id] = self._reader.submit(lambda: self._read(scope, tokens, start, deadline_s, owner))
 
     def fetched(self, request_id: str) -> list[Loaded] | None:
         reading = self._readings.get(request_id)
@@ -121,7 +129,7 @@ class DictKeeper:
         self._reader.stop(1.0)
         self._writer.stop(1.0)
 
-    def _read(self, scope: str, tokens: TokenArray, start: int, deadline_s: float) -> list[Loaded]:
+    def _read(self, scope: str, tokens: TokenArray, start: int, deadline_s: float, owner: str) -> list[Loaded]:
         loaded: list[Loaded] = []
         if not self.gate.wait(deadline_s):
             return loaded
@@ -135,8 +143,10 @@ class DictKeeper:
                 loaded.append(Loaded(at, at + BLOCK, entry.state, "disk"))
                 self._known.add(name)
             above, at = name, at + BLOCK
-        tail = self.shelf.get(tail_name(SECRET, above))
-        num = 0 if tail is None else num_common(tail.tokens, tokens[at:])
-        if tail is not None and num >= FIRST:
-            loaded.append(Loaded(at, at + num, tail.state, "disk"))
+        for place in (self.next(above, place_of(owner)), above):
+            tail = self.shelf.get(tail_name(SECRET, place))
+            num = 0 if tail is None else num_common(tail.tokens, tokens[at:])
+            if tail is not None and num >= FIRST:
+                loaded.append(Loaded(at, at + num, tail.state, "disk"))
+                break
         return loaded

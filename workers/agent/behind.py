@@ -19,6 +19,10 @@ from workers.agent.sequence import Sequence
 from workers.agent.tiers.contract import PUBLIC_SCOPE, Keeper
 from workers.agent.tokens import TokenArray
 
+SAVE_S = 0.1
+"""What copying of one sequence that leaves the cache may take in a step; what comes behind is computed again, unless a
+tier has it. The states of 4,000 tokens of SmolLM2 take 8 ms."""
+
 
 class Behind:
     """Sequences are those of `tree`; `scratch` is an empty one that is used for nothing else. Host memory takes
@@ -37,6 +41,7 @@ class Behind:
         keeper: Keeper | None,
     ) -> None:
         self._context, self._tree, self._scratch = context, tree, scratch
+        self._clock = clock
         self._scheduler = scheduler
         self.states = SavedStates(max_bytes, keeper)
         hit = _not_told if keeper is None else keeper.hit
@@ -75,20 +80,37 @@ class Behind:
         """Whether the sequence, of which the first `at` tokens are at hand, had better wait for what is being read."""
         if self._ahead is None or self._keeping is None:
             return False, []
-        token_s, token_bytes = self._scheduler.prefill_token_s, self._keeping.token_bytes
-        return self._ahead.look(sequence, at, token_s=token_s, token_bytes=token_bytes)
+        pending_bytes = self.restorer.pending_bytes
+        token_s, token_bytes = self._scheduler.prefill_token_s, self._keeping.token_bytes or self.restorer.token_bytes
+        return self._ahead.look(sequence, at, token_s=token_s, token_bytes=token_bytes, pending_bytes=pending_bytes)
 
     def wait(self, timeout_s: float) -> None:
         """If anything is being read."""
         if self._ahead is not None:
             self._ahead.wait(timeout_s)
 
-    def admitted(self, key: int, *, is_pinned: bool) -> None:
+    @property
+    def is_saving(self) -> bool:
+        """Whether `keep` has something to do for those that go no further."""
+        return self._keeping is not None and self._keeping.is_behind
+
+    @property
+    def num_refused(self) -> int:
+        """Tokens of what `keep_all` gave that were not taken, because too much is on its way."""
+        return 0 if self._keeping is None else self._keeping.num_refused
+
+    def admitted(self, sequence: Sequence) -> None:
         """The sequence has what it will get from here, or that is pending; what it computes is to be kept."""
+        key = sequence.work.key
         if self._ahead is not None:
             self._ahead.forget(key)
         if self._keeping is not None:
-            self._keeping.begin(key, is_pinned=is_pinned)
+            self._keeping.begin(key, sequence)
+
+    def shifted(self, key: int) -> None:
+        """The sequence has other tokens now, behind its first ones."""
+        if self._keeping is not None:
+            self._keeping.changed(key)
 
     def keep(self) -> list[Kept]:
         """Give one block that was computed to the keeper."""
@@ -123,8 +145,13 @@ class Behind:
             for part in self.states.reach(PUBLIC_SCOPE, tokens, 0):
                 start = max(start, part.end) if self.states.is_pinned(part.block) else start
 
+        until: float | None = None
+
         def read(first: int, end: int) -> State | None:
-            return self._context.save(key, first, end, self._scratch)
+            nonlocal until
+            now = self._clock.monotonic()
+            until = now + SAVE_S if until is None else until
+            return self._context.save(key, first, end, self._scratch) if now < until else None
 
         told = self.states.put(scope, tokens, start, request_id, num_total, read)
         if self._keeper is not None:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -18,6 +19,8 @@ from paddler.logs import get_logger
 from paddler.wire.balancer import FinishReason, Usage
 
 log = get_logger(__name__)
+
+Result = TypeVar("Result")
 
 IDLE_WAIT_S = 0.5
 
@@ -40,7 +43,7 @@ class UseTemplate(Struct, frozen=True):
 
 
 class SaveRunning(Struct, frozen=True):
-    done: asyncio.Future[None]
+    done: asyncio.Future[int]
 
 
 class Stop(Struct, frozen=True):
@@ -99,9 +102,10 @@ class EngineThread:
         self._commands.put(UseTemplate(source, done))
         return done
 
-    def save_running(self) -> asyncio.Future[None]:
-        """Done when the engine has given the states of its jobs to the tiers; it goes on with them."""
-        done: asyncio.Future[None] = self._loop.create_future()
+    def save_running(self) -> asyncio.Future[int]:
+        """Done when the engine has given the states of its jobs to the tiers, with the number of tokens that they had
+        no room for; it goes on with them."""
+        done: asyncio.Future[int] = self._loop.create_future()
         self._commands.put(SaveRunning(done))
         return done
 
@@ -126,7 +130,8 @@ class EngineThread:
 
     def run_once(self) -> None:
         """One round: commands, one step, events."""
-        self._take_commands(is_idle=self._num_running == 0 and not self._waiting and not self._later)
+        is_idle = self._num_running == 0 and not self._waiting and not self._later
+        self._take_commands(is_idle=is_idle and not self.engine.is_saving)
         while self._waiting and self.engine.num_free_slots > 0:
             self.engine.start(self._waiting.popleft())
             self._num_running += 1
@@ -139,7 +144,7 @@ class EngineThread:
             self._giving_way.add(job.request_id)
             self._num_running += 1
         events: list[Event] = []
-        if self._num_running:
+        if self._num_running or self.engine.is_saving:
             self.is_stepping = True
             events = self.engine.step()
             self.is_stepping = False
@@ -173,13 +178,13 @@ class EngineThread:
                 try:
                     self.engine.use_template(source)
                 except ModelError as error:
-                    self._loop.call_soon_threadsafe(_end, done, error)
+                    self._loop.call_soon_threadsafe(_end, done, None, error)
                 else:
                     self._loop.call_soon_threadsafe(_end, done, None)
                     self._loop.call_soon_threadsafe(self.on_template)
             case SaveRunning(done):
-                self.engine.save_running()
-                self._loop.call_soon_threadsafe(_end, done, None)
+                num_refused = self.engine.save_running()
+                self._loop.call_soon_threadsafe(_end, done, num_refused)
             case Stop():
                 self._is_stopping = True
 
@@ -193,10 +198,10 @@ class EngineThread:
         self.engine.cancel(request_id)
 
 
-def _end(done: asyncio.Future[None], error: Exception | None) -> None:
+def _end(done: asyncio.Future[Result], result: Result, error: Exception | None = None) -> None:
     if done.done():
         return  # nobody waits any more
     if error is None:
-        done.set_result(None)
+        done.set_result(result)
     else:
         done.set_exception(error)

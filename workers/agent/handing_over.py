@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import inf
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
@@ -25,10 +26,14 @@ async def save_states(thread: EngineThread, clock: Clock, grace_s: float) -> Non
         # A step that hangs is not waited for; neither is an engine that has failed.
         async with asyncio.timeout(grace_s):
             # What is computed while the most of it is written is little, and written in no time.
-            for _ in range(2):
-                await thread.save_running()
+            num_times, least = 2, inf
+            while num_times:
+                num_refused = await thread.save_running()
                 left_s = max(end - clock.monotonic(), 0.0)
-                is_written = await in_passing_thread(partial(engine.flush_states, left_s))
+                is_written = await in_passing_thread(partial(engine.flush_states, left_s)) and num_refused == 0
+                # What had no room on its way has some now; where nothing is taken, it does not become less.
+                num_times -= not 0 < num_refused < least
+                least = num_refused or inf
     except TimeoutError:
         pass
     if not is_written:

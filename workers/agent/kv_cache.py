@@ -18,8 +18,8 @@ from workers.agent.behind import Behind
 from workers.agent.context import Context
 from workers.agent.pins import Pins
 from workers.agent.prefix_cache import Charges, Match, PrefixCache
-from workers.agent.restoring import Piece
-from workers.agent.saved_states import BLOCK, Kept
+from workers.agent.restoring import Piece, num_room
+from workers.agent.saved_states import Kept
 from workers.agent.scheduler import MIN_PREFILL_TOKENS
 from workers.agent.sequence import Sequence
 from workers.agent.tiers.contract import PUBLIC_SCOPE
@@ -99,8 +99,8 @@ class KvCache:
         """Go on with what was not restored yet. Then write into the `work` of each sequence, given oldest first, what
         the scheduler needs to know: how many of its cells count for an older one; of one that is not admitted, how many
         tokens it would find; and whether it had better wait, because an older one is computing what both begin with, or
-        because that is being read from a tier. Returns how many seconds of the step, which aims at `target_s`, all
-        that is restored in it takes."""
+        because that is being read from a tier. Returns how many seconds of the step, which aims at `target_s`, went to
+        what was restored already; what a newcomer costs is in its `work`, too."""
         events += self._go_on(sequences, target_s, num_cells)
         charges = Charges()
         ahead: list[Sequence] = []
@@ -110,6 +110,7 @@ class KvCache:
             if work.is_admitted:
                 work.num_shared = charges.charge(self._tree.leaf(work.key), work.num_cached)
             elif self._can_share:
+                work.restore_s = 0.0
                 match = self._match(sequence)
                 pieces = self._reach(sequence, match.num_tokens)
                 work.num_cached = pieces[-1].end if pieces else match.num_tokens
@@ -123,7 +124,7 @@ class KvCache:
                     events += self._look_behind(self.behind, sequence, match.num_tokens)
             if work.num_pending > 1:
                 ahead.append(sequence)
-        return 0.0 if self.behind is None else self.behind.restorer.used_s
+        return 0.0 if self.behind is None else self.behind.restorer.spent_s
 
     def _look_behind(self, behind: Behind, sequence: Sequence, at: int) -> list[Retained]:
         """The sequence waits for what is on its way, or is planned with what is there and this step has time for."""
@@ -131,7 +132,7 @@ class KvCache:
         work.is_held, told = behind.look(sequence, work.num_cached)
         if not work.is_held:
             pieces = behind.reach(sequence, at)
-            num_now = behind.restorer.planned(pieces)
+            num_now, work.restore_s = behind.restorer.planned(pieces)
             work.is_restoring = num_now < len(pieces)
             work.num_cached = pieces[num_now - 1].end if num_now else at
         return self._told(told)
@@ -159,8 +160,8 @@ class KvCache:
             self.behind.restorer.hold(work.key, pieces)
             # Who was planned with all of them computes what comes behind them in this very step.
             events = self._restore(self.behind, sequence, num_cells, all_at_once=not work.is_restoring)
-            self.behind.admitted(work.key, is_pinned=sequence.job.is_pinned)
-        work.is_admitted, work.is_held = True, False
+            self.behind.admitted(sequence)
+        work.is_admitted, work.is_held, work.restore_s = True, False, 0.0
         return events
 
     def keep(self) -> list[Retained]:
@@ -197,17 +198,18 @@ class KvCache:
         at = self._tree.length(key)
         pieces = restorer.due(key, all_at_once=all_at_once)
         if pieces:
-            # For a moment a block has cells of its own for what is there already, or not wanted.
-            num_room = pieces[-1].end - at + BLOCK
             # What makes room is saved, which may drop these very blocks: their states are held meanwhile.
-            events += self.make_room(num_room, num_cells)
-            if pieces[0].start <= at < pieces[-1].end and self._tree.num_cells + num_room <= num_cells:
-                end, told = restorer.restore(key, pieces, at)
+            events += self.make_room(num_room(pieces, at), num_cells)
+            fitting = list(pieces) if pieces[0].start <= at else []
+            while fitting and self._tree.num_cells + num_room(fitting, at) > num_cells:
+                fitting.pop()
+            if len(fitting) < len(pieces):
+                restorer.forget(key)
+            if fitting and at < fitting[-1].end:
+                end, told = restorer.restore(key, fitting, at)
                 if end > at:
                     self._tree.grow(key, end - at)
                 events += self._told(told)
-            else:
-                restorer.forget(key)
         sequence.work.is_restoring = restorer.is_pending(key)
         self._now_has(sequence)
         return events
@@ -307,6 +309,8 @@ class KvCache:
             private[:kept] = sequence.tokens[:kept]
             self._tree.shift(key, kept, gone, private)
             work.num_cached -= gone
+        if self.behind is not None:
+            self.behind.shifted(key)
         log.debug("shifted", request=sequence.job.request_id, num_kept=kept, num_gone=gone, num_left=work.num_cached)
         return events + self._tell(key, kept, work.num_total + sequence.num_gone)
 

@@ -188,7 +188,7 @@ class LlamaEngine(WithTiers):
         for key in plan.admitted:
             events += self._kv.admit(self._sequences[key], self._scheduler.num_cells)
         if not plan.chunks:
-            return events
+            return events + self._kv.keep()
         events += self._kv.make_room(sum(chunk.num_tokens for chunk in plan.chunks), self._scheduler.num_cells)
         elapsed_s = 0.0
         for part in self._batches.parts(plan, self._sequences):

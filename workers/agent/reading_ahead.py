@@ -6,6 +6,7 @@ longer than its tokens would take to compute.
 
 from __future__ import annotations
 
+from math import inf
 from threading import Event
 
 from msgspec import Struct
@@ -19,25 +20,35 @@ from workers.agent.tokens import TokenArray
 
 MAX_S = 1.0
 """A prompt waits for no longer, however long it is."""
+MAX_UNKNOWN = 4
+"""Prompts that are read at once as long as nobody knows how large a state is."""
 GRACE_S = 0.02
-"""What the keeper may be late: at its deadline it gives what it has by then."""
+"""What the keeper may be late: at its deadline it gives what it has by then. As long, too, one whose own scope has some
+of its prompt waits for the public one: what is pinned is seldom longer."""
 
 
 class _Reading(Struct, eq=False):
-    """Of one sequence. `asked` are the names of what is under way, by scope, `found` what came."""
+    """Of one sequence, from position `start` on, about `num_bytes` of states (0: nobody knows). `asked` are the names
+    of what is under way, by scope, `found` what came. From `public_deadline` on, the public scope alone is not waited
+    for."""
 
     tokens: TokenArray
     scope: str
+    start: int
+    num_bytes: int
     deadline: float
     asked: dict[str, str]
     found: dict[str, list[Loaded]]
     pieces: list[Piece]
+    public_deadline: float = inf
+    is_begun: bool = False
     is_second: bool = False
     is_over: bool = False
 
 
 class ReadingAhead:
-    """By sequence id. What came goes into host memory, and is held for its sequence until that is admitted."""
+    """By sequence id. What came goes into host memory, and is held for its sequence until that is admitted. What is
+    held takes no more than host memory may, but for one prompt: others wait until there is room."""
 
     def __init__(self, keeper: Keeper, saved: SavedStates, clock: Clock) -> None:
         self._keeper = keeper
@@ -56,22 +67,35 @@ class ReadingAhead:
         if self.is_waiting:
             self._pause.wait(timeout_s)
 
-    def look(self, sequence: Sequence, at: int, *, token_s: float, token_bytes: float) -> tuple[bool, list[Kept]]:
+    def look(
+        self, sequence: Sequence, at: int, *, token_s: float, token_bytes: float, pending_bytes: int
+    ) -> tuple[bool, list[Kept]]:
         """Whether the sequence, of which the first `at` tokens are at hand, had better wait. The first look begins to
-        read; `token_s` is what computing a token takes, `token_bytes` what its state has. Beside it of whom less is
-        saved now."""
+        read; `token_s` is what computing a token takes, `token_bytes` what its state has (0: nobody knows), and
+        `pending_bytes` wait to be restored. Beside it of whom less is saved now."""
         key = sequence.work.key
         reading = self._readings.get(key)
         if reading is None:
             reading = self._readings[key] = self._begin(sequence, at, token_s, token_bytes)
         if reading.is_over:
             return False, []
+        if not reading.is_begun:
+            if not self._has_room(reading, pending_bytes):
+                reading.is_over = self._clock.monotonic() >= reading.deadline
+                return not reading.is_over, []
+            reading.is_begun = True
+            self._ask(reading, sequence, list(dict.fromkeys((sequence.scope, PUBLIC_SCOPE))), reading.start)
         for scope, name in list(reading.asked.items()):
             loaded = self._keeper.fetched(name)
             if loaded is not None:
                 del reading.asked[scope]
                 reading.found[scope] = loaded
-        if reading.asked and self._clock.monotonic() < reading.deadline + GRACE_S:
+                if loaded and scope == reading.scope:
+                    reading.public_deadline = self._clock.monotonic()
+                    if loaded[-1].end > sequence.work.num_total - MIN_RESTORED:
+                        self._stop(reading)
+                        break
+        if reading.asked and self._clock.monotonic() < min(reading.deadline, reading.public_deadline) + GRACE_S:
             return True, []
         self._stop(reading)
         told = self._take(reading)
@@ -98,15 +122,19 @@ class ReadingAhead:
         is_text = tokens >= 0
         if not is_text.all():
             tokens = tokens[: int(is_text.argmin())]
-        reading = _Reading(tokens, sequence.scope, 0.0, {}, {}, [])
         num_more = min(len(tokens), sequence.work.num_total - 1) - at
-        compute_s = num_more * token_s
-        if num_more < MIN_RESTORED or not self._keeper.is_worth(num_more, int(num_more * token_bytes), token_s):
-            reading.is_over = True
-            return reading
-        reading.deadline = self._clock.monotonic() + min(compute_s, MAX_S)
-        self._ask(reading, sequence, list(dict.fromkeys((sequence.scope, PUBLIC_SCOPE))), at)
+        num_bytes, compute_s = int(num_more * token_bytes), num_more * token_s
+        deadline = self._clock.monotonic() + min(compute_s, MAX_S)
+        reading = _Reading(tokens, sequence.scope, at, num_bytes, deadline, {}, {}, [])
+        reading.is_over = num_more < MIN_RESTORED or not self._keeper.is_worth(num_more, num_bytes, token_s)
         return reading
+
+    def _has_room(self, reading: _Reading, num_bytes: int) -> bool:
+        others = [one for one in self._readings.values() if one.asked or one.pieces]
+        for one in others:
+            num_bytes += one.num_bytes if one.asked else sum(piece.state.nbytes for piece in one.pieces)
+        is_known = reading.num_bytes > 0 or len(others) < MAX_UNKNOWN
+        return num_bytes == 0 or (is_known and num_bytes + reading.num_bytes <= self._saved.max_bytes)
 
     def _ask(self, reading: _Reading, sequence: Sequence, scopes: list[str], at: int) -> None:
         left_s = reading.deadline - self._clock.monotonic()
@@ -117,7 +145,9 @@ class ReadingAhead:
             # Not the request's id alone: it may be started again before this one is forgotten.
             name = reading.asked[scope] = f"{sequence.job.request_id}:{self._number}"
             start = at - at % BLOCK
-            self._keeper.fetch(name, scope, reading.tokens, start, peers=sequence.job.peers, deadline_s=left_s)
+            job, begin = sequence.job, self._keeper.fetch
+            owner = job.request_id if job.num_resumed else ""
+            begin(name, scope, reading.tokens, start, peers=job.peers, deadline_s=left_s, owner=owner)
 
     def _stop(self, reading: _Reading) -> None:
         for name in reading.asked.values():
@@ -136,7 +166,11 @@ class ReadingAhead:
         blocks = {part.block.start: part.block for part in self._saved.reach(scope, reading.tokens, loaded[0].start)}
         for one in loaded:
             if one.end > before:
-                reading.pieces.append(Piece(one.start, one.end, one.state, scope, blocks.get(one.start), one.tier))
+                # How many tokens a tail has is not told.
+                most = one.start + BLOCK
+                reading.pieces.append(
+                    Piece(one.start, one.end, most, one.state, scope, blocks.get(one.start), one.tier)
+                )
         return told
 
     def _save(self, reading: _Reading, scope: str, loaded: list[Loaded]) -> list[Kept]:

@@ -28,20 +28,27 @@ WEIGHT = 0.3
 
 
 class Piece(Struct, frozen=True, eq=False):
-    """The state of a block from position `start` on, whose tokens are wanted up to `end`; `block` is that of host
-    memory, if it is there, and `tier` where it was read."""
+    """The state of a block from position `start` to `state_end` at most, whose tokens are wanted up to `end`; `block`
+    is that of host memory, if it is there, and `tier` where it was read."""
 
     start: int
     end: int
+    state_end: int
     state: State
     scope: str
     block: Block | None
     tier: str = RAM
 
 
+def num_room(pieces: Sequence[Piece], at: int) -> int:
+    """Cells that restoring these behind position `at` needs at most: for a moment a block has cells of its own for what
+    is there already, or not wanted."""
+    return pieces[-1].state_end - at + max(at - pieces[0].start, 0) if pieces else 0
+
+
 class Restorer:
     """Of one context, whose empty sequence `scratch` it uses. Of a step it is told what time there is (`begin`), it
-    tells what it will take (`used_s`): what is restored, and what is `planned`. One block is restored in any case.
+    tells what it takes: what is restored (`spent_s`), and what is `planned`. One block is restored in any case.
 
     `hit` is told of tokens from other tiers than host memory, and of the seconds of prefill they save."""
 
@@ -64,10 +71,11 @@ class Restorer:
         self._pending: dict[int, list[Piece]] = {}
         """By sequence, what did not fit into the steps so far."""
         self._target_s = 0.0
-        self.used_s = self._spent_s = 0.0
+        self.spent_s = self._planned_s = 0.0
         self._byte_s = FIRST_BYTE_S
         self.num_tokens = self._num_from_ram = self._num_hits = self._num_misses = self._num_refused = 0
-        self._saved_s = 0.0
+        self._saved_s = self.token_bytes = 0.0
+        """The latter: what the state of a token has, as measured; 0: not yet."""
         self._is_measured = False
 
     @property
@@ -99,16 +107,20 @@ class Restorer:
     def _reach(self, scope: str, tokens: TokenArray, start: int) -> list[Piece]:
         parts = self._saved.reach(scope, tokens, start)
         states = [(one.block, one.end, one.block.state) for one in parts]
-        return [Piece(block.start, end, state, scope, block) for block, end, state in states if state is not None]
+        return [
+            Piece(block.start, end, block.end, state, scope, block) for block, end, state in states if state is not None
+        ]
 
     def begin(self, target_s: float) -> None:
         """A step."""
-        self._target_s, self.used_s, self._spent_s = target_s, 0.0, 0.0
+        self._target_s, self.spent_s, self._planned_s = target_s, 0.0, 0.0
 
-    def planned(self, pieces: Sequence[Piece]) -> int:
-        """How many of these, which a newcomer begins with, will be restored in this step."""
-        num, self.used_s = self._fitting(pieces, self.used_s)
-        return num
+    def planned(self, pieces: Sequence[Piece]) -> tuple[int, float]:
+        """How many of these, which a newcomer begins with, will be restored in this step if it is admitted, and what
+        that takes."""
+        before_s = self._planned_s
+        num, self._planned_s = self._fitting(pieces, before_s)
+        return num, self._planned_s - before_s
 
     def missed(self, num_tokens: int) -> None:
         """So many tokens of a newcomer were not here."""
@@ -123,8 +135,8 @@ class Restorer:
         return key in self._pending
 
     @property
-    def pending(self) -> tuple[int, ...]:
-        return tuple(self._pending)
+    def pending_bytes(self) -> int:
+        return sum(piece.state.nbytes for pieces in self._pending.values() for piece in pieces)
 
     def forget(self, key: int) -> None:
         self._pending.pop(key, None)
@@ -132,11 +144,11 @@ class Restorer:
     def due(self, key: int, *, all_at_once: bool = False) -> list[Piece]:
         """What the step has time for of what this sequence waits for; it is restored, or forgotten."""
         pieces = self._pending.pop(key, [])
-        num, self._spent_s = self._fitting(pieces, self._spent_s)
+        num, self.spent_s = self._fitting(pieces, self.spent_s)
         if all_at_once:
             num = len(pieces)
         self.hold(key, pieces[num:])
-        self.used_s = max(self.used_s, self._spent_s)
+        self._planned_s = max(self._planned_s, self.spent_s)
         return pieces[:num]
 
     def restore(self, key: int, pieces: Sequence[Piece], at: int) -> tuple[int, list[Kept]]:
@@ -150,6 +162,7 @@ class Restorer:
                 self.forget(key)
                 return at, [] if piece.block is None else self._saved.drop(piece.scope, piece.block)
             self._measure((self._clock.monotonic() - began_at) / max(piece.state.nbytes, 1))
+            self.token_bytes = max(self.token_bytes, piece.state.nbytes / (piece.state_end - piece.start))
             self._count(piece, piece.end - at)
             at = piece.end
         if pieces and (block := pieces[-1].block) is not None:

@@ -114,12 +114,13 @@ class SavedStates:
         block = self._roots.get(scope)
         while block is not None and block.end < len(tokens):
             child, num = _best(block, tokens[block.end :])
+            if child is not None and child.state is None and child.start + num > start:
+                # Beside the way to others there may be an end.
+                child, num = _best(block, tokens[block.end :], is_saved=True)
             if child is None:
                 break
             end = child.start + num
             if end > start:
-                if child.state is None:
-                    break
                 parts.append(Part(child, end))
             if end < child.end:
                 break
@@ -138,24 +139,21 @@ class SavedStates:
         """Save the states of the positions from `start` on; `read` gives that of a range, None when it cannot. What is
         saved already is not read again. Tells of the request, unless nothing of it is saved, and of all others of which
         less is there than before."""
-        path, told = self._path(scope, tokens, start, read)
+        path, _, told = self._path(scope, tokens, start, read)
         end = self._ends.get(request_id)
         if path and (end is None or path[-1] not in _line(end)):
             self._own(request_id, num_total, path[-1])
-        for block in path:
-            # Of what goes on here the longer one tells.
-            for other, total in list(block.owners.items()):
-                if other != request_id:
-                    self._own(other, total, None)
-                    told.append(Kept(other, 0, total))
+        # Of what goes on here the longer one tells.
+        told += [one for block in path for one in self._disown(block, request_id)]
         told += self._shrink()
         if (end := self._ends.get(request_id)) is not None:
             told.append(Kept(request_id, end.end, end.owners[request_id]))
         return told
 
     def add(self, scope: str, tokens: TokenArray, start: int, read: Callable[[int, int], State | None]) -> list[Kept]:
-        """As `put`, of no request: nobody is told that it is here."""
-        _, told = self._path(scope, tokens, start, read)
+        """As `put`, of no request: nobody is told that it is here. Whose end grows into a block is told of no more."""
+        _, grown, told = self._path(scope, tokens, start, read)
+        told += [one for block in grown for one in self._disown(block)]
         return told + self._shrink()
 
     def used(self, block: Block) -> None:
@@ -174,14 +172,17 @@ class SavedStates:
 
     def _path(
         self, scope: str, tokens: TokenArray, start: int, read: Callable[[int, int], State | None]
-    ) -> tuple[list[Block], list[Kept]]:
-        """The blocks of these tokens up to the last that has a state, and what had to go for them: never more than one
-        block above the bound."""
+    ) -> tuple[list[Block], list[Block], list[Kept]]:
+        """The blocks of these tokens up to the last that has a state, those of them that have more tokens than before,
+        and what had to go for them: never more than one block above the bound."""
         above = self._roots.setdefault(scope, Block(np.empty(0, np.int32), 0, None, {}, {}))
         path: list[Block] = []
+        grown: list[Block] = []
         told: list[Kept] = []
         while len(own := tokens[above.end : above.end + BLOCK]) >= FIRST:
             block = _alike(above, own)
+            if block is not None and len(block.tokens) < len(own) and above.end + len(own) <= start:
+                block = None  # nothing would replace its state
             is_new = block is None
             if block is None:
                 block = Block(own.copy(), above.end, above, {}, {})
@@ -190,6 +191,7 @@ class SavedStates:
             elif len(block.tokens) < len(own):
                 self._forget(block)
                 block.tokens, is_new = own.copy(), True
+                grown.append(block)
             is_longer = len(block.tokens) > len(own)
             if block.state is None and not is_longer and block.end > start:
                 block.state, is_new = read(block.start, block.end), True
@@ -218,13 +220,19 @@ class SavedStates:
             told += self._prune(scope, path.pop())
         if scope in self._roots and not self._roots[scope].children:
             del self._roots[scope]
-        return path, told
+        return path, grown, told
 
     def _count(self, block: Block) -> None:
         """Its size, or whether it is pinned, is another now."""
         above = None if block.parent is None or block.parent.parent is None else id(block.parent)
         saves = 0 if block.state is None else len(block.tokens)
         self._worth.add(Item(id(block), above, block.num_bytes, saves, id(block) in self._pinned))
+
+    def _disown(self, block: Block, but: str | None = None) -> list[Kept]:
+        told = [Kept(other, 0, total) for other, total in block.owners.items() if other != but]
+        for one in told:
+            self._own(one.request_id, one.num_total, None)
+        return told
 
     def _own(self, request_id: str, num_total: int, block: Block | None) -> None:
         if (before := self._ends.pop(request_id, None)) is not None:
@@ -288,19 +296,25 @@ def _line(block: Block) -> list[Block]:
     return line
 
 
-def _best(block: Block, tokens: TokenArray) -> tuple[Block | None, int]:
-    """The child that has most of the next tokens, and how many."""
+def _best(block: Block, tokens: TokenArray, *, is_saved: bool = False) -> tuple[Block | None, int]:
+    """The child that has most of the next tokens, and how many; with `is_saved` of those that have a state."""
     best, most = None, 0
     for child in block.children.get(tokens[:FIRST].tobytes(), ()):
+        if is_saved and child.state is None:
+            continue
         if (num := num_common(child.tokens, tokens)) > most:
             best, most = child, num
     return best, most
 
 
 def _alike(block: Block, tokens: TokenArray) -> Block | None:
-    """The child that has these tokens, or begins with them, or is their beginning and has nothing behind it."""
+    """The child that has these tokens, or begins with them; else one that is their beginning and has nothing behind
+    it."""
+    shorter: Block | None = None
     for child in block.children.get(tokens[:FIRST].tobytes(), ()):
         num = num_common(child.tokens, tokens)
-        if num == len(tokens) or (num == len(child.tokens) and not child.children):
+        if num == len(tokens):
             return child
-    return None
+        if num == len(child.tokens) and not child.children:
+            shorter = child
+    return shorter

@@ -30,9 +30,10 @@ class Work(Struct):
     sampled, `num_cached` of them are, or will be once it is admitted. `num_shared` of its cells are an older
     sequence's too and count for that one. `is_admitted`: it may use the KV cache; `is_held`: it had better not yet,
     because an older one is computing what both begin with, or because that is being read from a tier; `is_restoring`:
-    saved states of it are still being taken back, and nothing is computed before. Tokens from `num_prompt` on were
-    sampled (None: none was): to be computed again in batches below a tile, as they were the first time.
-    `gives_way`: nobody asked for it, so that all others come first.
+    saved states of it are still being taken back, and nothing is computed before; of one that is not admitted yet,
+    `restore_s` is what taking them back costs this step. Tokens from `num_prompt` on were sampled (None: none was): to
+    be computed again in batches below a tile, as they were the first time. `gives_way`: nobody asked for it, so that
+    all others come first.
 
     With images in its prompt: up to `run_end` the next tokens are text, or one image (`is_image`), which must be
     computed at once if `is_whole`; `is_waiting`: its encoding is not there yet."""
@@ -44,6 +45,7 @@ class Work(Struct):
     is_admitted: bool = False
     is_held: bool = False
     is_restoring: bool = False
+    restore_s: float = 0.0
     num_prompt: int | None = None
     run_end: int | None = None
     is_image: bool = False
@@ -116,9 +118,12 @@ class Scheduler:
     def target_s(self, works: Sequence[Work]) -> float:
         """What the next step aims at, beside the tokens of those that generate, if these are computed in it."""
         works = [work for work in works if not work.is_waiting]
+        return self._target_s(works, is_lone=len(works) == 1)
+
+    def _target_s(self, works: Sequence[Work], *, is_lone: bool) -> float:
         if any(work.num_pending == 1 and not work.is_image for work in works):
             return STEP_TARGET_S - self._decode_s
-        return self._lone_step_s if len(works) == 1 else PREFILL_STEP_TARGET_S
+        return self._lone_step_s if is_lone else PREFILL_STEP_TARGET_S
 
     def plan(self, works: Sequence[Work], used_s: float = 0.0) -> Plan:
         """Plan a step for all unfinished sequences, given oldest first; `used_s` of its time goes elsewhere. Changes
@@ -138,7 +143,12 @@ class Scheduler:
                 preempted, admitted = [running.pop()], []
         at_work = [*running, *admitted]
         last = [work for work in at_work if work.gives_way] if not all(work.gives_way for work in works) else []
-        chunks = self._chunks([work for work in at_work if work not in last], used_s)
+        restore_s = sum(work.restore_s for work in admitted)
+        # Who is held or being restored goes on when the step ends: a long one would cost more than waiting saves.
+        is_awaited = any(work.is_held for work in works) or any(one.is_restoring for one in at_work)
+        chunks = self._chunks(
+            [work for work in at_work if work not in last], used_s + restore_s, may_be_lone=not is_awaited
+        )
         scraps = self._scraps(last, chunks)
         return Plan(
             preempted=tuple(work.key for work in preempted),
@@ -187,12 +197,13 @@ class Scheduler:
         works = [work for work in works if not work.is_waiting and not work.is_restoring]
         return [Chunk(work.key, min(work.num_alike, most)) for work in works[:1] if most > 0]
 
-    def _chunks(self, works: list[Work], used_s: float) -> list[Chunk]:
+    def _chunks(self, works: list[Work], used_s: float, *, may_be_lone: bool) -> list[Chunk]:
         works = [work for work in works if not work.is_waiting and not work.is_restoring]
         decoding = [work for work in works if work.num_pending == 1 and not work.is_image]
         prefilling = [work for work in works if work.num_pending > 1 or work.is_image]
         chunks = [Chunk(work.key, 1) for work in decoding]
-        budget = max(int((self.target_s(works) - used_s) / self._prefill_token_s), MIN_PREFILL_TOKENS)
+        target_s = self._target_s(works, is_lone=may_be_lone and len(works) == 1)
+        budget = max(int((target_s - used_s) / self._prefill_token_s), MIN_PREFILL_TOKENS)
         budget = min(_whole_tiles(budget + len(decoding)), self._max_batch) - len(decoding)
         below_tile = TILE - 1 - len(decoding)
         if below_tile >= MIN_PREFILL_TOKENS and any(work.is_replaying for work in prefilling):

@@ -47,8 +47,13 @@ class WithTiers:
         """The block of host memory that the fleet calls so. From any thread."""
         return None if self._kv.behind is None else self._kv.behind.state_of(name)
 
-    def save_running(self) -> None:
+    @property
+    def is_saving(self) -> bool:
+        return self._kv.behind is not None and self._kv.behind.is_saving
+
+    def save_running(self) -> int:
         self._kv.keep_all()
+        return 0 if self._kv.behind is None else self._kv.behind.num_refused
 
     def flush_states(self, timeout_s: float) -> bool:
         return self._keeper is None or self._keeper.flush(timeout_s)

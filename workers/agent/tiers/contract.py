@@ -72,9 +72,18 @@ class Keeper(Protocol):
         ...
 
     def fetch(
-        self, request_id: str, scope: str, tokens: TokenArray, start: int, *, peers: Sequence[str], deadline_s: float
+        self,
+        request_id: str,
+        scope: str,
+        tokens: TokenArray,
+        start: int,
+        *,
+        peers: Sequence[str],
+        deadline_s: float,
+        owner: str = "",
     ) -> None:
-        """Begin to read the blocks of these tokens that lead on from position `start`, a multiple of a block."""
+        """Begin to read the blocks of these tokens that lead on from position `start`, a multiple of a block. `owner`
+        is the request that an agent may have handed over with a tail of its own."""
         ...
 
     def fetched(self, request_id: str) -> list[Loaded] | None:

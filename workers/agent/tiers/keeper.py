@@ -113,7 +113,15 @@ class StateKeeper:
         return any(seat.may_read and seat.is_worth(num_bytes, compute_s) for seat in self._seats)
 
     def fetch(
-        self, request_id: str, scope: str, tokens: TokenArray, start: int, *, peers: Sequence[str], deadline_s: float
+        self,
+        request_id: str,
+        scope: str,
+        tokens: TokenArray,
+        start: int,
+        *,
+        peers: Sequence[str],
+        deadline_s: float,
+        owner: str = "",
     ) -> None:
         self.forget(request_id)
         root = self.root(scope)
@@ -124,7 +132,9 @@ class StateKeeper:
             names.append(self.next(names[-1], tokens[at : at + BLOCK]))
         num_before = start // BLOCK
         reading = Reading(
-            Wanted(start, names[num_before], tuple(names[num_before + 1 :]), tokens[start:].copy(), tuple(peers)),
+            Wanted(
+                start, names[num_before], tuple(names[num_before + 1 :]), tokens[start:].copy(), tuple(peers), owner
+            ),
             self._seats,
             self._packer,
             self._secret,

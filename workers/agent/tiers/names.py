@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from workers.agent.tokens import TokenArray
 
 NAME_SIZE = 16
@@ -25,6 +27,13 @@ def next_name(secret: bytes, above: bytes, tokens: TokenArray) -> bytes:
     """That of a block with these tokens behind the one named `above`."""
     said = above + tokens.astype("<i4", copy=False).tobytes()
     return hashlib.blake2b(said, key=secret, digest_size=NAME_SIZE, person=b"block").digest()
+
+
+def place_of(request_id: str) -> TokenArray:
+    """What in a chain of names leads to the tail of this request alone, which no other replaces; no tokens of a model
+    are these."""
+    said = request_id.encode("utf-8", "surrogatepass")
+    return np.frombuffer(said + bytes(-len(said) % 4), "<i4").astype(np.int32) | np.int32(-(1 << 31))
 
 
 def tail_name(secret: bytes, above: bytes) -> bytes:

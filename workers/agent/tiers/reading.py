@@ -14,7 +14,7 @@ from msgspec import Struct
 from paddler.clock import Clock
 from workers.agent.saved_states import BLOCK, FIRST
 from workers.agent.tiers.contract import Loaded
-from workers.agent.tiers.names import tail_name
+from workers.agent.tiers.names import next_name, place_of, tail_name
 from workers.agent.tiers.packing import BadBlock, Fault, Packer, Unpacked, parted
 from workers.agent.tiers.seat import Seat
 from workers.agent.tokens import TokenArray, num_common
@@ -26,13 +26,15 @@ FIRST_BATCH = 8
 
 
 class Wanted(Struct, frozen=True):
-    """`names` of the full blocks from position `start` on, behind the one named `above`; all `tokens` from there."""
+    """`names` of the full blocks from position `start` on, behind the one named `above`; all `tokens` from there. A
+    tail of the request `owner` alone goes before another."""
 
     start: int
     above: bytes
     names: tuple[bytes, ...]
     tokens: TokenArray
     peers: tuple[str, ...] = ()
+    owner: str = ""
 
 
 class Reading:
@@ -150,13 +152,15 @@ class Reading:
         rest = self._wanted.tokens[at - self._wanted.start :]
         if len(rest) < FIRST:
             return
-        name = tail_name(self._secret, above)
-        for seat, tail, tokens in self._tails(name):
-            num = num_common(tokens, rest)
-            if num >= FIRST:
-                seat.found(1)
-                self._take(seat, name, tail, num, tokens)
-                return
+        own = (next_name(self._secret, above, place_of(self._wanted.owner)),) if self._wanted.owner else ()
+        for place in (*own, above):
+            name = tail_name(self._secret, place)
+            for seat, tail, tokens in self._tails(name):
+                num = num_common(tokens, rest)
+                if num >= FIRST:
+                    seat.found(1)
+                    self._take(seat, name, tail, num, tokens)
+                    return
 
     def _tails(self, name: bytes) -> Iterator[tuple[Seat, Unpacked, TokenArray]]:
         """What each tier has under it, with its tokens: another conversation's, most of the time, which may begin
