@@ -101,6 +101,14 @@ class SharedTier:
         except TROUBLE as error:
             self._fails(error)
 
+    def drop(self, name: bytes) -> None:
+        """What is under this name is no block of ours. Raises `TierUnavailable`."""
+        try:
+            self._check(WRITE_S)
+            self._connections.call("UNLINK", key_of(name), left=self._left(WRITE_S))
+        except TROUBLE as error:
+            self._fails(error)
+
     def close(self) -> None:
         self._connections.close()
 
