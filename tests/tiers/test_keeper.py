@@ -346,6 +346,26 @@ async def test_the_deadline_ends_the_waiting(make_keeper: MakeKeeper, clock: Man
     assert len(slow.asked) > 1
 
 
+async def test_a_tier_that_came_back_late_is_known_to_be_slow(make_keeper: MakeKeeper, clock: ManualClock) -> None:
+    tokens = tokens_of(1, 2 * BLOCK)
+    slow = MemoryTier()
+    keeper = make_keeper(slow)
+    write_all(keeper, tokens)
+    slow.gate = threading.Event()
+    keeper.fetch("r", "ann", tokens, 0, peers=(), deadline_s=0.5)
+    await wait_until(lambda: slow.asked)
+    clock.now += 0.5
+    assert keeper.fetched("r") == []
+    clock.now += 0.4
+    slow.gate.set()
+    await wait_until(lambda: stats_of(keeper, "shared").bytes_per_s > 0)
+    assert not keeper._seats[0].may_read, "left out for a second, although it came"
+    clock.now += 1
+    await wait_until(lambda: keeper._seats[0].may_read)
+    assert not keeper.is_worth(2 * BLOCK, 2 * SIZE, 0.5 / (2 * BLOCK)), "it takes 0.9 s"
+    assert keeper.is_worth(2 * BLOCK, 2 * SIZE, 1.5 / (2 * BLOCK))
+
+
 async def test_who_is_forgotten_is_read_no_further(make_keeper: MakeKeeper) -> None:
     tier = MemoryTier()
     tier.gate = threading.Event()

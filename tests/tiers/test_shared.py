@@ -14,11 +14,14 @@ import redis
 from lacking import lacks
 from secure_servers import Certificates, TlsRedis, make_certificates
 from stalled import says
+from tier_calls import FINGERPRINT, PACKER, SECRET, tokens_of, write_all
 
 from paddler.clock import SystemClock
 from paddler.testing.servers import RedisServer
+from paddler.testing.waiting import wait_until
 from workers.agent.saved_states import BLOCK
 from workers.agent.tiers.contract import TierUnavailable
+from workers.agent.tiers.keeper import StateKeeper
 from workers.agent.tiers.restoring import RestoreSpeed
 from workers.agent.tiers.shared import KEEP_S, SharedTier, key_of
 
@@ -89,6 +92,30 @@ def test_what_does_not_open_makes_room_for_what_does(kv_server: RedisServer, ope
         tier.write(name, b"right", num_tokens=BLOCK, is_pinned=False)
     assert read_all(tier, [damaged, empty]) == [b"right", b"right"]
     client.flushall()
+
+
+@pytest.mark.anyio
+async def test_a_block_that_is_not_right_goes_and_the_right_one_comes(
+    kv_server: RedisServer, open_tier: OpenTier
+) -> None:
+    client, tokens = client_of(kv_server), tokens_of(1, BLOCK)
+    keeper = StateKeeper([open_tier(kv_server.url)], PACKER, SECRET, lambda: FINGERPRINT, SystemClock())
+    [block] = write_all(keeper, tokens)
+    key = key_of(block.name)
+    right = client.get(key)
+    client.setrange(key, 500, bytes([right[500] ^ 1]))
+
+    async def num_found() -> int:
+        keeper.fetch("r", "ann", tokens, 0, peers=(), deadline_s=10)
+        while (loaded := keeper.fetched("r")) is None:
+            await SystemClock().sleep(0.005)
+        return len(loaded)
+
+    assert await num_found() == 0
+    await wait_until(lambda: not client.exists(key))
+    write_all(keeper, tokens)
+    assert await num_found() == 1
+    keeper.close()
 
 
 def test_a_store_that_is_full_and_forgets_nothing(open_tier: OpenTier, kv_server: RedisServer) -> None:

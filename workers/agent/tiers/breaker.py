@@ -27,6 +27,9 @@ class Breaker:
         self._wait_s = min(2 * self._wait_s, MAX_S)
 
     def succeeded(self) -> None:
+        """Not, as long as a call is late: this may be the one."""
+        if self._num_late:
+            return
         self._until, self._wait_s = float("-inf"), FIRST_S
 
     def is_late(self, now: float) -> None:

@@ -125,6 +125,10 @@ class Reading:
         packed = self._read(seat, names)
         if packed is None:
             return 0
+        if self._is_given_up:
+            # Nobody wants it any more, but how slow it is must be known before it is asked again.
+            seat.measured(sum(map(len, packed)), self._clock.monotonic() - began)
+            return 0
         num_found = num_bytes = 0
         is_refused = False
         for name, one in zip(names, packed, strict=False):
@@ -145,6 +149,8 @@ class Reading:
                 self._on_miss(names[num_found])
             if not is_refused:
                 seat.missed(None if num_found else seconds)
+        elif not num_found and not is_refused:
+            seat.measured(0, seconds)
         return num_found
 
     def _read_tail(self, above: bytes) -> None:

@@ -110,6 +110,14 @@ class Seat:
             if num_bytes:
                 self._cost.read(num_bytes, seconds, self._clock.monotonic())
 
+    def measured(self, num_bytes: int, seconds: float) -> None:
+        """It took so long to get so many bytes, which came too late to be of use."""
+        with self._lock:
+            if num_bytes:
+                self._cost.read(num_bytes, seconds, self._clock.monotonic())
+            else:
+                self._cost.missed(seconds, self._clock.monotonic())
+
     def missed(self, seconds: float | None) -> None:
         """A block is not here; if nothing else was here either, it took so long to learn it."""
         with self._lock:

@@ -104,10 +104,10 @@ class SharedTier:
             self._fails(error)
 
     def drop(self, name: bytes) -> None:
-        """What is kept under this name does not open: the next who computes it writes it anew."""
+        """What is under this name does not open: the next who computes it writes it anew. Raises `TierUnavailable`."""
         try:
             self._check(WRITE_S)
-            self._connections.call("DEL", key_of(name), left=self._left(WRITE_S))
+            self._connections.call("UNLINK", key_of(name), left=self._left(WRITE_S))
             self.is_well = True
         except TROUBLE as error:
             self._fails(error)
