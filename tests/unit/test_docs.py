@@ -23,7 +23,7 @@ DOCUMENTS = [
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 OTHER_PROGRAMS = {
     *("--cacert", "--help", "--randomly-seed"),
-    *("--appendonly", "--dbfilename", "--dir", "--maxmemory-policy", "--rdb"),
+    *("--appendonly", "--dbfilename", "--dir", "--maxmemory", "--maxmemory-policy", "--rdb", "--requirepass", "--save"),
     *("--statsd", "--web"),
     *("--alarm-name", "--comparison-operator", "--dimensions", "--evaluation-periods", "--metric-name", "--namespace"),
     *("--period", "--statistic", "--threshold", "--treat-missing-data"),
