@@ -101,7 +101,8 @@ class ReadingAhead:
         reading = _Reading(tokens, sequence.scope, 0.0, {}, {}, [])
         num_more = min(len(tokens), sequence.work.num_total - 1) - at
         compute_s = num_more * token_s
-        if num_more < MIN_RESTORED or not self._keeper.is_worth(num_more, int(num_more * token_bytes), token_s):
+        num_bytes, has_peers = int(num_more * token_bytes), bool(sequence.job.peers)
+        if num_more < MIN_RESTORED or not self._keeper.is_worth(num_more, num_bytes, token_s, has_peers=has_peers):
             reading.is_over = True
             return reading
         reading.deadline = self._clock.monotonic() + min(compute_s, MAX_S)
