@@ -78,9 +78,7 @@ async def test_who_hands_over_comes_first_for_half_a_minute(pool: PoolScripts) -
     request_id, _ = await submit(pool, prompt=PROMPT)
     await take(pool, "first")
     assert await peers(pool, "first", request_id) == ()
-    await pool.reap(
-        "first", max_deaths=3, dead_frame=DEAD_FRAME, cancel_frame=CANCELLED_FRAME, is_leaving=True, now_ms=NOW
-    )
+    await reap(pool, "first", is_leaving=True, now=NOW)
     await holds(pool, "other", 2)
     await register(pool, "taker", slots=1)
     await pool.claim("taker", now_ms=NOW + 3_000)
@@ -91,3 +89,26 @@ async def test_who_hands_over_comes_first_for_half_a_minute(pool: PoolScripts) -
     assert await peers(pool, "taker", request_id, attempt, now=NOW + 30_001) == ("http://other:1",)
     await finish(pool, "taker", request_id, attempt, now=NOW + 3_000)
     await leave(pool, "taker", "other")
+
+
+async def test_who_handed_over_is_not_told_of_any_more_once_the_next_is_lost(pool: PoolScripts) -> None:
+    await register(pool, "first", slots=1)
+    await pool.renew("first", lease_ms=LEASE, snapshot={"kv_url": "http://first:1"}, now_ms=NOW)
+    request_id, _ = await submit(pool, prompt=PROMPT)
+    await take(pool, "first")
+    await reap(pool, "first", is_leaving=True, now=NOW)
+    await register(pool, "second", slots=1)
+    ((_, attempt),) = await take(pool, "second")
+    assert await peers(pool, "second", request_id, attempt) == ("http://first:1",)
+    lost = NOW + LEASE + 1
+    await reap(pool, "second", is_leaving=False, now=lost)
+    await register(pool, "third", slots=1, now=lost)
+    ((_, attempt),) = await take(pool, "third")
+    assert await peers(pool, "third", request_id, attempt, now=lost) == ()
+    await finish(pool, "third", request_id, attempt, now=lost)
+    await leave(pool, "third")
+
+
+async def reap(pool: PoolScripts, agent: str, *, is_leaving: bool, now: float) -> None:
+    frames = {"dead_frame": DEAD_FRAME, "cancel_frame": CANCELLED_FRAME}
+    assert await pool.reap(agent, max_deaths=3, **frames, is_leaving=is_leaving, now_ms=now)

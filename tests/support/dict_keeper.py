@@ -62,7 +62,7 @@ class DictKeeper:
     def next(self, above: bytes, tokens: TokenArray) -> bytes:
         return next_name(SECRET, above, tokens)
 
-    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float) -> bool:
+    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float, *, has_peers: bool = True) -> bool:
         return self.is_good
 
     def fetch(

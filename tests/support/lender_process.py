@@ -8,8 +8,11 @@ from pathlib import Path
 
 from paddler.clock import SystemClock
 from paddler.settings import Address
+from workers.agent.tiers import serving
 from workers.agent.tiers.passes import Passes
 from workers.agent.tiers.serving import BlockApp, BlockServer
+
+serving.BODY_S = 2.0
 
 
 async def main(folder: Path, secret: bytes) -> None:
@@ -22,8 +25,9 @@ async def main(folder: Path, secret: bytes) -> None:
 
     app.lend = lend
     server = BlockServer(app, Address("127.0.0.1", 0))
+    app.url = f"http://127.0.0.1:{server.port}"
     server.start()
-    print(f"http://127.0.0.1:{server.port}", flush=True)
+    print(app.url, flush=True)
     await asyncio.Event().wait()
 
 

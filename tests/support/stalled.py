@@ -1,4 +1,4 @@
-"""A server that takes connections and says nothing, or only what it is given."""
+"""A server that takes connections and says nothing, only what it is given, or the same again and again."""
 
 from __future__ import annotations
 
@@ -31,4 +31,28 @@ def says(beginning: bytes = b"") -> Generator[int]:
             listener.shutdown(socket.SHUT_RDWR)
             for one in taken:
                 one.close()
+            thread.join(5)
+
+
+@contextlib.contextmanager
+def dribbles(beginning: bytes, again: bytes, pause_s: float = 0.05) -> Generator[int]:
+    """Its port. To one connection it writes `beginning` and then `again` every `pause_s`, until it is closed."""
+    is_over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            one, _ = listener.accept()
+            with one:
+                one.sendall(beginning)
+                while not is_over.wait(pause_s):
+                    one.sendall(again)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            is_over.set()
+            listener.shutdown(socket.SHUT_RDWR)
             thread.join(5)

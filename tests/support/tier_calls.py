@@ -10,8 +10,10 @@ from threading import Event
 import numpy as np
 from msgspec import Struct
 
+from paddler.testing.waiting import wait_until
+from paddler.tier_stats import TierStats
 from workers.agent.saved_states import BLOCK, State
-from workers.agent.tiers.contract import TierUnavailable
+from workers.agent.tiers.contract import Keeper, Loaded, TierUnavailable
 from workers.agent.tiers.disk import DiskTier
 from workers.agent.tiers.keeper import StateKeeper
 from workers.agent.tiers.names import next_name, root_name, tail_name
@@ -23,6 +25,7 @@ PACKER = Packer(SECRET)
 FINGERPRINT = "of some model"
 SIZE = 2000
 """Bytes of a state."""
+MakeKeeper = Callable[..., StateKeeper]
 
 
 class ManualClock:
@@ -142,3 +145,36 @@ def write_all(keeper: StateKeeper, tokens: TokenArray, *, scope: str = "ann", si
         assert keeper.write(block.above, block.tokens, block.state, is_tail=len(block.tokens) < BLOCK)
     assert keeper.flush(10)
     return blocks
+
+
+async def fetch(
+    keeper: Keeper, tokens: TokenArray, start: int = 0, *, scope: str = "ann", peers: tuple[str, ...] = ()
+) -> list[Loaded]:
+    keeper.fetch("r", scope, tokens, start, peers=peers, deadline_s=10)
+    found: list[list[Loaded]] = []
+
+    def has_come() -> bool:
+        loaded = keeper.fetched("r")
+        if loaded is not None:
+            found.append(loaded)
+        return loaded is not None
+
+    await wait_until(has_come)
+    return found[0]
+
+
+def check(
+    loaded: list[Loaded], tokens: TokenArray, start: int, end: int, *, size: int = SIZE, whole: int | None = None
+) -> None:
+    """Nothing but the states of exactly these tokens, from here to there; the last may be of a tail that goes on up to
+    `whole`."""
+    at = start
+    for one in loaded:
+        assert one.start == at
+        at = one.end
+        assert (one.state == state_of(whole if whole is not None and at == end else at, size)).all()
+    assert at == end
+
+
+def stats_of(keeper: StateKeeper, tier: str) -> TierStats:
+    return next(stats for stats in keeper.stats if stats.tier == tier)

@@ -28,7 +28,9 @@ def clock() -> ManualClock:
 
 
 def open_tier(directory: Path, clock: ManualClock, max_bytes: int = PLENTY) -> DiskTier:
-    return DiskTier(directory, max_bytes, clock, spare_bytes=0)
+    tier = DiskTier(directory, max_bytes, clock, spare_bytes=0)
+    tier.index()
+    return tier
 
 
 def read(tier: DiskTier, *blocks: Made) -> list[bytes]:
@@ -149,6 +151,39 @@ def test_a_pin_lasts_a_day_longer_than_its_agent(tmp_path: Path, clock: ManualCl
     assert not holds(tier, first)
 
 
+def test_a_pin_ends_a_day_after_its_last_use_while_its_agent_runs(tmp_path: Path, clock: ManualClock) -> None:
+    tier = open_tier(tmp_path, clock, 3 * ONE)
+    first, second, *others = singles(9)
+    for block in (first, second):
+        put(tier, block, is_pinned=True)
+    clock.now += PIN_S - 1
+    assert len(read(tier, second)) == 1
+    for block in others[:3]:
+        put(tier, block)
+    assert holds(tier, first)
+    clock.now += 2
+    for block in others[3:]:
+        put(tier, block)
+    assert not holds(tier, first)
+    assert holds(tier, second)
+    check_books(tier, tmp_path)
+
+
+def test_what_was_there_before_is_read_without_an_index_and_counted_with_one(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    [block, other] = singles(2)
+    put(open_tier(tmp_path, clock), block)
+    tier = DiskTier(tmp_path, PLENTY, clock, spare_bytes=0)
+    assert len(read(tier, block)) == 1
+    assert tier.num_blocks == 0, "nobody has looked"
+    before = tier._path(block.name).stat().st_ino
+    put(tier, block)
+    put(tier, other)
+    assert tier._path(block.name).stat().st_ino == before
+    check_books(tier, tmp_path)
+
+
 def test_a_restart_finds_everything_and_what_was_used_last_stays(tmp_path: Path, clock: ManualClock) -> None:
     tier = open_tier(tmp_path, clock)
     blocks = singles(6)
@@ -204,7 +239,7 @@ def test_ten_thousand_blocks_are_found_at_once(tmp_path: Path, clock: ManualCloc
         with path.open("wb") as file:
             file.write(header)
             file.truncate(size)
-    again = DiskTier(tmp_path, 1 << 40, clock, spare_bytes=0)
+    again = open_tier(tmp_path, clock, 1 << 40)
     assert again.num_blocks == 10_000
     assert again.num_bytes == 10_000 * size
 

@@ -64,6 +64,7 @@ def test_agents_share_a_directory_and_its_bound(tmp_path: Path) -> None:
     for process in processes:
         assert finish(process).endswith("done\n")
     tier = DiskTier(tmp_path, bound, ManualClock(), spare_bytes=0)
+    tier.index()
     assert tier.num_bytes == sum(path.stat().st_size for path in files_of(tmp_path)) <= bound
     assert 1 <= tier.num_blocks <= 12
 
@@ -106,6 +107,7 @@ async def test_agents_that_are_killed_leave_nothing_that_counts(tmp_path: Path) 
         process.communicate()
         assert sum(path.stat().st_size for path in files_of(tmp_path)) <= bound
     tier = DiskTier(tmp_path, bound, ManualClock(), spare_bytes=0)
+    tier.index()
     assert all(path.suffix == ".kv" for path in files_of(tmp_path))
     assert tier._ledger.read() == tier.num_bytes == sum(path.stat().st_size for path in files_of(tmp_path))
 

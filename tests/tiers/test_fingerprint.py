@@ -19,7 +19,14 @@ from workers.agent.options import Look
 from workers.agent.saved_states import BLOCK
 from workers.agent.tiers import digests
 from workers.agent.tiers.digests import sha256_of
-from workers.agent.tiers.fingerprint import Fingerprint, Ingredients, fingerprint_of, ingredients_of, with_digests
+from workers.agent.tiers.fingerprint import (
+    Fingerprint,
+    Ingredients,
+    fingerprint_of,
+    ingredients_of,
+    seen_before,
+    with_digests,
+)
 from workers.agent.tiers.packing import FORMAT
 
 INGREDIENTS = Ingredients(
@@ -32,6 +39,7 @@ INGREDIENTS = Ingredients(
     has_long_rope=False,
     is_rotated=True,
     gpu=(0, "layer", 0, ()),
+    devices=("CPU",),
     build="llama.cpp 1",
 )
 CHANGES: dict[str, list[Any]] = {
@@ -44,6 +52,7 @@ CHANGES: dict[str, list[Any]] = {
     "has_long_rope": [True],
     "is_rotated": [False],
     "gpu": [(1, "layer", 0, ()), (0, "row", 0, ()), (0, "layer", 1, ()), (0, "layer", 0, (1.0,))],
+    "devices": [("CPU", "CUDA0 NVIDIA H200"), ("CPU", "CUDA0 NVIDIA H100")],
     "build": ["llama.cpp 2"],
     "block": [BLOCK + 1],
     "format": [FORMAT + 1],
@@ -76,6 +85,7 @@ def settings_of(model: Model, **changes: Any) -> EngineSettings:
 def test_the_ingredients_are_those_of_the_engine(model: Model) -> None:
     plain = ingredients_of(model, settings_of(model), context_size=512, environ={})
     assert plain.build == build_info()
+    assert "CPU" in plain.devices
     assert (plain.is_rotated, plain.has_long_rope) == (True, False)
     assert plain == ingredients_of(model, settings_of(model, threads=3, n_batch=64), context_size=700, environ={})
     for changed in (
@@ -97,6 +107,29 @@ def test_all_files_and_adapters_are_read(tmp_path: Path) -> None:
     known = with_digests(INGREDIENTS, files, [LoraAdapter(str(adapter), 0.25)], tmp_path / "cache")
     assert known.files == tuple(hashlib.sha256(path.name.encode()).hexdigest() for path in files)
     assert known.adapters == ((hashlib.sha256(b"adapter.gguf").hexdigest(), 0.25),)
+
+
+def test_who_was_replaced_between_loading_and_reading_has_no_fingerprint(tmp_path: Path) -> None:
+    """The model by its name, the adapter in place; whatever is cached of the files as they are now."""
+    path, adapter, cache = tmp_path / "model.gguf", tmp_path / "adapter.gguf", tmp_path / "cache"
+    path.write_bytes(b"weights")
+    adapter.write_bytes(b"adapter")
+    adapters = (LoraAdapter(str(adapter), 1.0),)
+    settings = EngineSettings(model_path=str(path), slots=1, lora_adapters=adapters)
+    before = seen_before(settings)
+    assert list(before) == [path, adapter]
+    known = with_digests(INGREDIENTS, [path], adapters, cache, before)
+    assert known == with_digests(INGREDIENTS, [path], adapters, cache)
+    adapter.write_bytes(b"another")
+    with pytest.raises(OSError, match=r"adapter.gguf was replaced since it was loaded"):
+        with_digests(INGREDIENTS, [path], adapters, cache, before)
+    (tmp_path / "new").write_bytes(b"WEIGHTS")
+    (tmp_path / "new").replace(path)
+    with_digests(INGREDIENTS, [path], adapters, cache)
+    with pytest.raises(OSError, match=r"model.gguf was replaced since it was loaded"):
+        with_digests(INGREDIENTS, [path], adapters, cache, before)
+    with pytest.raises(OSError, match="was not there before"):
+        with_digests(INGREDIENTS, [path], [], cache, {})
 
 
 def test_it_is_found_out_in_a_thread_and_none_until_then(model: Model, tmp_path: Path) -> None:

@@ -5,90 +5,32 @@ from __future__ import annotations
 import gc
 import random
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tier_calls import (
-    FINGERPRINT,
     PACKER,
-    SECRET,
     SIZE,
+    MakeKeeper,
     ManualClock,
     MemoryTier,
     chain,
+    check,
+    fetch,
     state_of,
+    stats_of,
     tokens_of,
     write_all,
 )
 
 from paddler.testing.waiting import wait_until
 from workers.agent.saved_states import BLOCK
-from workers.agent.tiers.contract import PUBLIC_SCOPE, Keeper, Loaded, Tier, TierStats
+from workers.agent.tiers.contract import PUBLIC_SCOPE
 from workers.agent.tiers.disk import DiskTier
-from workers.agent.tiers.keeper import StateKeeper
 from workers.agent.tiers.packing import Packer, parted
-from workers.agent.tokens import TokenArray
 
 pytestmark = pytest.mark.anyio
-MakeKeeper = Callable[..., StateKeeper]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def make_keeper(clock: ManualClock) -> Iterator[MakeKeeper]:
-    made: list[StateKeeper] = []
-
-    def make(*tiers: Tier, packer: Packer = PACKER, fingerprint: str | None = FINGERPRINT, **more: int) -> StateKeeper:
-        made.append(StateKeeper(tiers, packer, SECRET, lambda: fingerprint, clock, **more))
-        return made[-1]
-
-    yield make
-    for keeper in made:
-        keeper.close()
-
-
-@pytest.fixture
-def disk(tmp_path: Path, clock: ManualClock) -> DiskTier:
-    return DiskTier(tmp_path, 1 << 30, clock, spare_bytes=0)
-
-
-async def fetch(
-    keeper: Keeper, tokens: TokenArray, start: int = 0, *, scope: str = "ann", peers: tuple[str, ...] = ()
-) -> list[Loaded]:
-    keeper.fetch("r", scope, tokens, start, peers=peers, deadline_s=10)
-    found: list[list[Loaded]] = []
-
-    def has_come() -> bool:
-        loaded = keeper.fetched("r")
-        if loaded is not None:
-            found.append(loaded)
-        return loaded is not None
-
-    await wait_until(has_come)
-    return found[0]
-
-
-def check(
-    loaded: list[Loaded], tokens: TokenArray, start: int, end: int, *, size: int = SIZE, whole: int | None = None
-) -> None:
-    """Nothing but the states of exactly these tokens, from here to there; the last may be of a tail that goes on up to
-    `whole`."""
-    at = start
-    for one in loaded:
-        assert one.start == at
-        at = one.end
-        assert (one.state == state_of(whole if whole is not None and at == end else at, size)).all()
-    assert at == end
-
-
-def stats_of(keeper: StateKeeper, tier: str) -> TierStats:
-    return next(stats for stats in keeper.stats if stats.tier == tier)
 
 
 async def test_what_one_engine_wrote_another_finds(make_keeper: MakeKeeper, disk: DiskTier) -> None:
@@ -238,7 +180,7 @@ async def test_nothing_is_written_twice(make_keeper: MakeKeeper) -> None:
     # What the store has forgotten is offered again.
     tier.blocks.clear()
     assert await fetch(keeper, tokens) == []
-    assert not keeper.has(blocks[0].own)
+    assert not any(keeper.has(block.own) for block in blocks[:2]), "the whole chain, by one read"
 
 
 async def test_what_an_operator_has_pinned_is_to_be_pinned_by_each_agent(
@@ -267,20 +209,6 @@ async def test_no_more_than_a_bound_is_on_its_way(make_keeper: MakeKeeper) -> No
     assert keeper.write(blocks[2].above, blocks[2].tokens, blocks[2].state, is_tail=False)
     assert keeper.flush(10)
     assert tier.written == [block.name for block in blocks[:3]]
-
-
-async def test_a_slow_store_does_not_hold_up_the_disk(make_keeper: MakeKeeper, disk: DiskTier) -> None:
-    shared = MemoryTier()
-    shared.gate = threading.Event()
-    keeper = make_keeper(disk, shared)
-    blocks = chain(tokens_of(1, 3 * BLOCK), root=keeper.root("ann"))
-    for block in blocks:
-        assert keeper.write(block.above, block.tokens, block.state, is_tail=False)
-    await wait_until(lambda: disk.num_blocks == 3)
-    assert shared.written == []
-    shared.gate.set()
-    assert keeper.flush(10)
-    assert len(shared.written) == 3
 
 
 async def test_a_tier_that_fails_is_left_out_for_a_while(make_keeper: MakeKeeper, clock: ManualClock) -> None:
@@ -346,26 +274,6 @@ async def test_the_deadline_ends_the_waiting(make_keeper: MakeKeeper, clock: Man
     assert len(slow.asked) > 1
 
 
-async def test_a_tier_that_came_back_late_is_known_to_be_slow(make_keeper: MakeKeeper, clock: ManualClock) -> None:
-    tokens = tokens_of(1, 2 * BLOCK)
-    slow = MemoryTier()
-    keeper = make_keeper(slow)
-    write_all(keeper, tokens)
-    slow.gate = threading.Event()
-    keeper.fetch("r", "ann", tokens, 0, peers=(), deadline_s=0.5)
-    await wait_until(lambda: slow.asked)
-    clock.now += 0.5
-    assert keeper.fetched("r") == []
-    clock.now += 0.4
-    slow.gate.set()
-    await wait_until(lambda: stats_of(keeper, "shared").bytes_per_s > 0)
-    assert not keeper._seats[0].may_read, "left out for a second, although it came"
-    clock.now += 1
-    await wait_until(lambda: keeper._seats[0].may_read)
-    assert not keeper.is_worth(2 * BLOCK, 2 * SIZE, 0.5 / (2 * BLOCK)), "it takes 0.9 s"
-    assert keeper.is_worth(2 * BLOCK, 2 * SIZE, 1.5 / (2 * BLOCK))
-
-
 async def test_who_is_forgotten_is_read_no_further(make_keeper: MakeKeeper) -> None:
     tier = MemoryTier()
     tier.gate = threading.Event()
@@ -377,42 +285,6 @@ async def test_who_is_forgotten_is_read_no_further(make_keeper: MakeKeeper) -> N
     assert keeper.fetched("r") == []
     tier.gate.set()
     assert stats_of(keeper, "shared").num_failures == 0
-
-
-async def test_what_reading_costs_is_measured_and_compared(make_keeper: MakeKeeper, clock: ManualClock) -> None:
-    tier = MemoryTier()
-    keeper = make_keeper(tier)
-    tokens = tokens_of(1, 4 * BLOCK)
-    write_all(keeper, tokens)
-    assert keeper.is_worth(BLOCK, 10**9, 1e-6), "nobody knows yet"
-
-    def takes_a_second() -> None:
-        clock.now += 1
-
-    tier.on_read = takes_a_second
-    assert len(await fetch(keeper, tokens)) == 4
-    assert stats_of(keeper, "shared").bytes_per_s == pytest.approx(4 * SIZE)
-    assert keeper.is_worth(BLOCK, 4 * SIZE, 1.1 / BLOCK)
-    assert not keeper.is_worth(BLOCK, 4 * SIZE, 0.9 / BLOCK)
-    clock.now += 31
-    assert keeper.is_worth(BLOCK, 4 * SIZE, 0.9 / BLOCK), "it may be faster now"
-
-
-async def test_the_cheapest_is_asked_first(make_keeper: MakeKeeper, clock: ManualClock) -> None:
-    tokens = tokens_of(1, 2 * BLOCK)
-    slow, quick = MemoryTier("disk"), MemoryTier("shared")
-
-    def takes_a_second() -> None:
-        clock.now += 1
-
-    slow.on_read = takes_a_second
-    keeper = make_keeper(slow, quick)
-    write_all(keeper, tokens)
-    assert [one.tier for one in await fetch(keeper, tokens)] == ["disk", "disk"]
-    slow_blocks, slow.blocks = slow.blocks, {}
-    assert [one.tier for one in await fetch(keeper, tokens)] == ["shared", "shared"]
-    slow.blocks = slow_blocks
-    assert [one.tier for one in await fetch(keeper, tokens)] == ["shared", "shared"]
 
 
 async def test_hits_are_counted_for_their_tier(make_keeper: MakeKeeper, disk: DiskTier) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +14,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stalled import says
+from stalled import dribbles, says
 
 from paddler.clock import SystemClock
+from workers.agent.tiers import peers
 from workers.agent.tiers.block_stream import MAX_BODY, MAX_NAMES, PATH, encode_names
 from workers.agent.tiers.passes import Passes
 from workers.agent.tiers.peers import PeerTier
 from workers.agent.tiers.restoring import RestoreSpeed
+from workers.agent.tiers.serving import MAX_EACH
 
 SECRET = b"s" * 32
 NAMES = [bytes([number]) * 16 for number in range(6)]
@@ -110,6 +114,25 @@ def test_what_came_whole_is_of_use_although_the_rest_did_not_come() -> None:
         assert read(tier_of(), f"http://127.0.0.1:{port}", deadline_s=0.5) == [b"whole"]
 
 
+def test_no_more_blocks_are_taken_than_were_asked_for() -> None:
+    said = b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n" + 4 * b"\x00\x00\x00\x05whole"
+    with says(said) as port:
+        assert read(tier_of(), f"http://127.0.0.1:{port}", names=NAMES[:2]) == [b"whole"] * 2
+
+
+def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "MAX_BYTES", 12)
+    said = b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n" + 4 * b"\x00\x00\x00\x05whole"
+    with says(said) as port:
+        assert read(tier_of(), f"http://127.0.0.1:{port}") == [b"whole"] * 2
+
+
+def test_who_gives_a_little_now_and_then_gets_no_more_time() -> None:
+    """Its test is that this ends: the header never does."""
+    with dribbles(b"HTTP/1.1 200 OK\r\nx: ", b"x" * 10) as port:
+        assert read(tier_of(), f"http://127.0.0.1:{port}", deadline_s=0.3) == []
+
+
 @pytest.mark.parametrize("url", ["https://127.0.0.1:1", "http://127.0.0.1", "file:///etc/passwd", "", "http://[::"])
 def test_what_is_no_address_is_not_asked(url: str) -> None:
     assert read(tier_of(), url) == []
@@ -148,19 +171,42 @@ def ask(
 def test_what_is_refused(lender: Lender) -> None:
     passes, now = Passes(SECRET), SystemClock().wall()
     body = encode_names(NAMES[:1])
-    good = passes.issue(body, now)
+    good = passes.issue(lender.url, body, now)
     assert ask(lender, body, None)[0] == 401
     assert ask(lender, encode_names(NAMES[:2]), good)[0] == 401, "of another body"
     assert ask(lender, body, good)[0] == 200
     assert ask(lender, body, good) == (401, b"a pass that was used before\n")
-    assert ask(lender, body, passes.issue(body, now), path="/")[0] == 404
-    assert ask(lender, body, passes.issue(body, now), method="GET")[0] == 405
+    assert ask(lender, body, passes.issue(lender.url, body, now), path="/")[0] == 404
+    assert ask(lender, body, passes.issue(lender.url, body, now), method="GET")[0] == 405
     assert ask(lender, bytes(MAX_BODY + 1), None)[0] == 413
     for wrong in (b"", b"\xc1", msgspec.msgpack.encode([]), msgspec.msgpack.encode([b"short"])):
-        assert ask(lender, wrong, passes.issue(wrong, now))[0] == 400, wrong
+        assert ask(lender, wrong, passes.issue(lender.url, wrong, now))[0] == 400, wrong
     many = msgspec.msgpack.encode([b"x" * 16] * (MAX_NAMES + 1))
     assert len(many) < MAX_BODY
-    assert ask(lender, many, passes.issue(many, now))[0] == 400
+    assert ask(lender, many, passes.issue(lender.url, many, now))[0] == 400
+
+
+def test_who_says_nothing_takes_nobodys_place(lender: Lender) -> None:
+    """One that begins a request and never ends it is closed after a while, and one address has only so many."""
+    passes, body = Passes(SECRET), encode_names(NAMES[:1])
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(socket.create_connection(("127.0.0.1", lender.port), timeout=60))
+        first.sendall(b"POST ")
+        others = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", lender.port), timeout=60))
+            for _ in range(MAX_EACH)
+        ]
+        assert is_closed(others[-1])
+        assert is_closed(first)
+        assert ask(lender, body, passes.issue(lender.url, body, SystemClock().wall()))[0] == 200
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """By the other side, after a while."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def test_only_so_many_are_answered_at_once(lender: Lender) -> None:
@@ -171,10 +217,10 @@ def test_only_so_many_are_answered_at_once(lender: Lender) -> None:
     slow: list[http.client.HTTPConnection] = []
     for _ in range(4):
         connection = http.client.HTTPConnection("127.0.0.1", lender.port, timeout=10)
-        connection.request("POST", PATH, body, {"authorization": passes.issue(body, now)})
+        connection.request("POST", PATH, body, {"authorization": passes.issue(lender.url, body, now)})
         assert connection.getresponse().status == 200
         slow.append(connection)
-    assert ask(lender, body, passes.issue(body, now))[0] == 503
+    assert ask(lender, body, passes.issue(lender.url, body, now))[0] == 503
     for connection in slow:
         connection.close()
     tier = tier_of()

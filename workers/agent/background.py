@@ -17,14 +17,25 @@ class Background:
 
     def __init__(self, name: str, num_threads: int = 1) -> None:
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for _ in range(num_threads)]
-        for thread in self._threads:
-            thread.start()
+        self._name = name
+        self._threads: list[threading.Thread] = []
+        for _ in range(num_threads):
+            self.grow()
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
         self._calls.put((future, call))
         return future
+
+    def grow(self) -> None:
+        """One thread more, as one of them hangs."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
+        self._threads[-1].start()
+
+    def shrink(self) -> None:
+        """One less, when it has made the calls that are waiting."""
+        self._calls.put(None)
 
     def stop(self, timeout_s: float) -> bool:
         """Make no more calls. Whether none is under way any more."""

@@ -14,7 +14,7 @@ from workers.agent.phases import Phase, Report
 from workers.agent.templates import check_template
 
 if TYPE_CHECKING:
-    from workers.agent.with_tiers import OpenKeeper
+    from workers.agent.with_tiers import KeeperFor
 
 
 def build_llama(
@@ -23,9 +23,9 @@ def build_llama(
     is_suspect: bool,
     *,
     is_checked: bool = False,
-    open_keeper: OpenKeeper | None = None,
+    keeper_for: KeeperFor | None = None,
 ) -> Engine:
-    """`is_checked`: `check_llama` has just been there. `open_keeper` None: no tier is behind host memory."""
+    """`is_checked`: `check_llama` has just been there. `keeper_for` None: no tier is behind host memory."""
     from workers.agent.probe import check
 
     if is_checked and not is_suspect:
@@ -34,11 +34,11 @@ def build_llama(
         check(settings, _import_binding, is_suspect=is_suspect)
     from workers.agent.loading import load
 
-    return load(settings, report, open_keeper)
+    return load(settings, report, keeper_for)
 
 
-def llama_build_of(settings: EngineSettings, *, open_keeper: OpenKeeper | None = None) -> Build:
-    return partial(build_llama, settings, is_checked=True, open_keeper=open_keeper)
+def llama_build_of(settings: EngineSettings, *, keeper_for: KeeperFor | None = None) -> Build:
+    return partial(build_llama, settings, is_checked=True, keeper_for=keeper_for)
 
 
 def check_llama(settings: EngineSettings) -> None:

@@ -72,15 +72,28 @@ def _init_library() -> None:
     lib.llama_backend_init()
 
 
+@cache
+def _ggml() -> Any:
+    """llama.cpp's own libggml, which the binding does not declare. By way of libllama: a wheel has no links, so that
+    `libggml.so` is another file than the one libllama has loaded, and would have a registry of its own."""
+    folder = Path(lib.__file__).parent / "lib"
+    library = ctypes.CDLL(str(folder / f"libllama.{'dylib' if sys.platform == 'darwin' else 'so'}"))
+    for name in ("ggml_backend_reg_count", "ggml_backend_dev_count"):
+        getattr(library, name).restype = ctypes.c_size_t
+    library.ggml_backend_dev_get.argtypes = (ctypes.c_size_t,)
+    library.ggml_backend_dev_get.restype = ctypes.c_void_p
+    for name in ("ggml_backend_dev_name", "ggml_backend_dev_description"):
+        getattr(library, name).argtypes = (ctypes.c_void_p,)
+        getattr(library, name).restype = ctypes.c_char_p
+    library.ggml_backend_dev_type.argtypes = (ctypes.c_void_p,)
+    return library
+
+
 def _load_backends() -> None:
     """A build with GGML_BACKEND_DL, as that of the images, has its backends in files of their own beside the library,
     one for each kind of CPU; llama.cpp would look for them beside the Python and in the working directory. Of those for
     CPUs the best that this one can run is taken. In any other build they are linked, and this does nothing."""
-    folder = Path(lib.__file__).parent / "lib"
-    # By way of libllama: a wheel has no links, so that `libggml.so` is another file than the one libllama has loaded,
-    # and would have a registry of its own.
-    library = ctypes.CDLL(str(folder / f"libllama.{'dylib' if sys.platform == 'darwin' else 'so'}"))
-    library.ggml_backend_reg_count.restype = ctypes.c_size_t
+    folder, library = Path(lib.__file__).parent / "lib", _ggml()
     if not library.ggml_backend_reg_count():
         library.ggml_backend_load_all_from_path(ctypes.c_char_p(os.fsencode(folder)))
     if not library.ggml_backend_reg_count():
@@ -95,6 +108,20 @@ def build_info() -> str:
     ]
     binding, version = version_of("llama-cpp-python"), lib.llama_version().decode()
     return f"llama-cpp-python {binding}, llama.cpp {version}, {' '.join(features).replace('CPU : ', '')}"
+
+
+def device_names() -> tuple[str, ...]:
+    """What ggml computes with. Of a CPU its instructions tell (`build_info`), not who made it."""
+    _init_library()
+    library = _ggml()
+    found: list[str] = []
+    for number in range(library.ggml_backend_dev_count()):
+        device = library.ggml_backend_dev_get(number)
+        name = library.ggml_backend_dev_name(device).decode("utf-8", "replace")
+        is_cpu = library.ggml_backend_dev_type(device) == 0  # GGML_BACKEND_DEVICE_TYPE_CPU
+        what = "" if is_cpu else library.ggml_backend_dev_description(device).decode("utf-8", "replace")
+        found.append(f"{name} {what}".strip())
+    return tuple(found)
 
 
 class Model:

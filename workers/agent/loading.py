@@ -16,17 +16,18 @@ from workers.agent.llama_engine import LlamaEngine
 from workers.agent.options import ModelOptions
 from workers.agent.phases import Phase, Report, ignore
 from workers.agent.pooling import is_embedding_model
-from workers.agent.with_tiers import OpenKeeper
+from workers.agent.with_tiers import KeeperFor
 
 log = get_logger(__name__)
 
 
 def load(
-    settings: EngineSettings, report: Report = ignore, open_keeper: OpenKeeper | None = None
+    settings: EngineSettings, report: Report = ignore, keeper_for: KeeperFor | None = None
 ) -> LlamaEngine | EmbeddingEngine:
     """Load the model and warm it up; takes seconds to minutes. `report` gets the phase and 0..1; an exception from it
-    stops the loading. `open_keeper` None: no tier is behind host memory. Raises `ModelError`."""
+    stops the loading. `keeper_for` None: no tier is behind host memory. Raises `ModelError`."""
     path = Path(settings.model_path)
+    open_keeper = None if keeper_for is None else keeper_for(settings)
     report(Phase.LOADING, 0.0)
     model = Model(path, options=ModelOptions(settings), on_progress=partial(report, Phase.LOADING))
     report(Phase.WARMING_UP, 0.0)

@@ -50,9 +50,8 @@ from workers.agent.upstream.flags import build_upstream, check_flags, upstream_o
 from workers.agent.wanted import adapters_of, follow_states, settings_for
 
 if TYPE_CHECKING:
-    from workers.agent.llama import Model
-    from workers.agent.tiers.contract import Keeper
     from workers.agent.tiers.sharing import Sharing
+    from workers.agent.with_tiers import OpenKeeper
 
 SWITCH_S = 0.0005
 """How long the engine thread may keep the interpreter while a token waits to be sent, or the loop while a step waits to
@@ -69,10 +68,10 @@ def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def _open_keeper(sharing: Sharing, cache: ModelCache, model: Model, settings: EngineSettings, size: int) -> Keeper:
-    from workers.agent.tiers.opening import open_keeper  # which takes the binding with it
+def _keeper_for(sharing: Sharing, cache: ModelCache, settings: EngineSettings) -> OpenKeeper:
+    from workers.agent.tiers.opening import keeper_for  # which takes the binding with it
 
-    return open_keeper(sharing, cache.root, SystemClock(), model, settings, size)
+    return keeper_for(sharing, cache.root, SystemClock(), settings)
 
 
 class Engines(Struct, frozen=True):
@@ -239,7 +238,7 @@ def command(
         monitoring_ms=monitoring_ms,
     )
     values = {one: given[one] for one in NAMES}
-    cache, sharing, open_keeper = model_cache(given, os.environ), None, None
+    cache, sharing, keeper_for = model_cache(given, os.environ), None, None
     store = connect(redis_url, redis_prefix)
     if kv is not None:
         from workers.agent.tiers.sharing import Sharing
@@ -247,7 +246,7 @@ def command(
         values["kv_ram"] = values["kv_ram"] or DEFAULT_RAM
         settings = replace(settings, kv_grace_ms=kv.grace_ms)
         sharing = Sharing(kv, store, store.pool(pool), SystemClock())
-        open_keeper = partial(_open_keeper, sharing, cache)
+        keeper_for = partial(_keeper_for, sharing, cache)
     scripted = {"step_ms": scripted_step_ms, "load_ms": scripted_load_ms}
     if model is None and (scripted_follows or engine == "llama"):
         if on_model_error == "exit":
@@ -257,7 +256,7 @@ def command(
             own["model_name"] = model_name
         if _is_given(context, "context_size"):
             own["context_size"] = context_size
-        engines = Engines(check_llama, partial(llama_build_of, open_keeper=open_keeper))
+        engines = Engines(check_llama, partial(llama_build_of, keeper_for=keeper_for))
         if is_scripted:
             engines = Engines(check_scripted, partial(scripted_build_of, **scripted))
         sys.exit(uvloop.run(follow(store, settings, engines, own, cache, sharing)))
@@ -276,5 +275,5 @@ def command(
         )
         settings = replace(settings, files=(*shards_of(model), *local_files_of(wanted)))
         wanted = replace(wanted, lone_step_s=lone_step_s(lease_ms))
-        build = partial(build_with_adapters, wanted, cache, open_keeper=open_keeper)
+        build = partial(build_with_adapters, wanted, cache, keeper_for=keeper_for)
     sys.exit(uvloop.run(serve_pinned(store, build, settings, SystemClock(), sharing)))

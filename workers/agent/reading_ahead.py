@@ -126,7 +126,8 @@ class ReadingAhead:
         num_bytes, compute_s = int(num_more * token_bytes), num_more * token_s
         deadline = self._clock.monotonic() + min(compute_s, MAX_S)
         reading = _Reading(tokens, sequence.scope, at, num_bytes, deadline, {}, {}, [])
-        reading.is_over = num_more < MIN_RESTORED or not self._keeper.is_worth(num_more, num_bytes, token_s)
+        is_worth = self._keeper.is_worth(num_more, num_bytes, token_s, has_peers=bool(sequence.job.peers))
+        reading.is_over = num_more < MIN_RESTORED or not is_worth
         return reading
 
     def _has_room(self, reading: _Reading, num_bytes: int) -> bool:

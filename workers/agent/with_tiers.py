@@ -20,6 +20,8 @@ from workers.agent.tiers.contract import Keeper
 OpenKeeper = Callable[[Model, EngineSettings, int], Keeper]
 """Of a model that is loaded, with these settings, in a context of so many tokens. None: states go no further than host
 memory, if there."""
+KeeperFor = Callable[[EngineSettings], OpenKeeper]
+"""Called before a model is loaded with these settings, to see which files that takes."""
 
 
 class WithTiers:

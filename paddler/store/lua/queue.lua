@@ -166,7 +166,7 @@ local function put_back(id)
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HINCRBY', key, 'returns', 1)
   redis.call('HSET', key, 'returned', now)
-  redis.call('HDEL', key, 'agent')
+  redis.call('HDEL', key, 'agent', 'kv_from')
   enter_buffer(id, side_of(fields[7], fields[8]), fields[1], fields[2], fields[3], fields[4], tonumber(fields[5]),
     fields[6])
 end

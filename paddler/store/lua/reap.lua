@@ -42,9 +42,9 @@ for _, entry in ipairs(redis.call('XRANGE', lane_key(agent), '-', '+')) do
       failed = failed + 1
     else
       if fields[3] == fields[4] then count('handed_over') end
+      put_back(id)
       -- Whoever goes on with it finds its state there for a moment.
       if kv_url ~= '' then redis.call('HSET', key, 'kv_from', kv_url) end
-      put_back(id)
       returned = returned + 1
     end
   end

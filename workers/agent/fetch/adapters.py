@@ -16,7 +16,7 @@ from workers.agent.fetch.resolve import files_now
 from workers.agent.phases import Phase, Report
 
 if TYPE_CHECKING:
-    from workers.agent.with_tiers import OpenKeeper
+    from workers.agent.with_tiers import KeeperFor
 
 
 def build_with_adapters(
@@ -25,10 +25,10 @@ def build_with_adapters(
     report: Report,
     is_suspect: bool,
     *,
-    open_keeper: OpenKeeper | None = None,
+    keeper_for: KeeperFor | None = None,
 ) -> Engine:
     """As `build_llama`. Raises `FetchError`, too."""
-    return build_llama(fetched(settings, cache, report), report, is_suspect, open_keeper=open_keeper)
+    return build_llama(fetched(settings, cache, report), report, is_suspect, keeper_for=keeper_for)
 
 
 def fetched(settings: EngineSettings, cache: ModelCache, report: Report) -> EngineSettings:

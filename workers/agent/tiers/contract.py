@@ -67,8 +67,9 @@ class Keeper(Protocol):
 
     def next(self, above: bytes, tokens: TokenArray) -> bytes: ...
 
-    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float) -> bool:
-        """Whether reading so much from the fastest tier that may have it costs less than computing so many tokens."""
+    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float, *, has_peers: bool = True) -> bool:
+        """Whether reading so much from the fastest tier that may have it costs less than computing so many tokens.
+        `has_peers`: agents are named that may have it."""
         ...
 
     def fetch(

@@ -18,35 +18,44 @@ from msgspec import Struct
 
 
 class Digest(Struct, frozen=True):
-    """Of a file that has not changed since: it has this inode, size and time still."""
+    """Of a file that has not changed since: it has this device, inode, size and time still."""
 
     path: str
+    device: int
     inode: int
     size: int
     mtime_ns: int
     sha256: str
 
 
-def sha256_of(path: Path, cache: Path) -> str:
+def seen(path: Path) -> Digest:
+    """What the file is now, without its digest. Raises `OSError`."""
+    resolved = path.resolve()
+    return _of(resolved.stat(), resolved)
+
+
+def sha256_of(path: Path, cache: Path, before: Digest | None = None) -> str:
     """Reads the whole file unless it is known. Without a cache that can be written it is not remembered. Raises
-    `OSError`, also where the file changes while it is read."""
+    `OSError`, also where the file changes while it is read, or is not the one that was `seen` before."""
     resolved = path.resolve()
     note = cache / "digests" / f"{hashlib.sha256(os.fsencode(resolved)).hexdigest()}.json"
     known = _read(note)
     with resolved.open("rb") as file:
-        before = _now(file.fileno(), resolved, "")
+        found = _of(os.fstat(file.fileno()), resolved)
+        if before is not None and before != found:
+            raise OSError(f"{path} was replaced since it was loaded")
+        before = found
         if known is not None and msgspec.structs.replace(known, sha256="") == before:
             return known.sha256
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if _now(file.fileno(), resolved, "") != before:
+        if _of(os.fstat(file.fileno()), resolved) != before:
             raise OSError(f"{path} was changed while it was read")
     _write(note, msgspec.structs.replace(before, sha256=digest))
     return digest
 
 
-def _now(handle: int, path: Path, sha256: str) -> Digest:
-    status = os.fstat(handle)
-    return Digest(str(path), status.st_ino, status.st_size, status.st_mtime_ns, sha256)
+def _of(status: os.stat_result, path: Path) -> Digest:
+    return Digest(str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, "")
 
 
 def _read(note: Path) -> Digest | None:

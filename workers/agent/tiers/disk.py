@@ -6,8 +6,8 @@
         ab/ab12...ef.<random>.new  one being written, locked by its writer; its bytes are in the ledger already
 
 Agents share the folder: what one has written the others read, as a name says all that a state depends on. Reading needs
-no lock and no index, only the name. Each agent has an index of its own, made of the headers at its start, for what goes
-first (`worth.py`); what others have done since it finds out when the bound makes it look.
+no lock and no index, only the name. Each agent has an index of its own, made of the headers before its first write, for
+what goes first (`worth.py`); what others have done since it finds out when the bound makes it look.
 
 Nothing is synced to the disk: a block that a crash of the machine leaves cut off or empty is too short for its header
 or does not open, and its tokens are computed. Waiting for the disk would cost every block, and the disk's other users.
@@ -41,16 +41,16 @@ SLACK = 0.1
 at every file."""
 
 PINNED_MODE = 0o100
-"""The bit of a file's mode by which other agents know a pinned block, as long as it was used or pinned within `PIN_S`:
-an operator may have unpinned it since."""
+"""The bit of a file's mode by which other agents know a pinned block."""
 PIN_S = 86_400.0
+"""For so long after it was pinned or of use: an operator may have unpinned it since."""
 
 _NAME = re.compile(r"[0-9a-f]{32}\.kv")
 
 
 class DiskTier:
-    """Implements `contract.Tier`. What is pinned never makes room, as long as this agent runs and for a day after. When
-    a block was last of use is remembered over restarts, by the time of its file; how often is not.
+    """Implements `contract.Tier`. What is pinned never makes room, until nobody has pinned or read it here for a day.
+    When a block was last of use is remembered over restarts, by the time of its file; how often is not.
 
     A directory that cannot be used is a tier that fails: only `read`, `write` and `drop` raise."""
 
@@ -74,13 +74,9 @@ class DiskTier:
         self._alone = threading.Lock()
         """Of this agent's threads that change files; taken before `_mutex`, which nobody holds for long."""
         self._worth: Worth[bytes] = Worth()
-        self._pins: set[bytes] = set()
+        self._pins: dict[bytes, float] = {}
+        """When they were pinned or of use, as far as this agent knows."""
         self._is_indexed, self._looked_at = False, 0.0
-        try:
-            with self._changing():
-                pass
-        except TierUnavailable as trouble:
-            log.warning("states cannot be kept on disk now", directory=str(directory), reason=str(trouble))
 
     @property
     def num_bytes(self) -> int:
@@ -90,6 +86,16 @@ class DiskTier:
     @property
     def num_blocks(self) -> int:
         return len(self._worth)
+
+    def index(self) -> None:
+        """Find out what is there, if nobody has: a look at every file, which the first write would wait for."""
+        if self._is_indexed:
+            return
+        try:
+            with self._changing():
+                pass
+        except TierUnavailable as trouble:
+            log.warning("states cannot be kept on disk now", directory=str(self._folder.parent), reason=str(trouble))
 
     def read(self, names: Sequence[bytes], *, peers: Sequence[str] = (), deadline_s: float) -> list[bytes]:
         del peers
@@ -112,6 +118,7 @@ class DiskTier:
     def write(self, name: bytes, packed: bytes, *, num_tokens: int, is_pinned: bool = False) -> None:
         header = read_header(packed)
         assert header.num_tokens == num_tokens
+        self.index()
         if not header.is_tail and self._is_here(name, is_pinned=is_pinned):
             return
         if len(packed) > self._max_bytes:
@@ -165,7 +172,7 @@ class DiskTier:
             if name not in self._worth:
                 return False
             if is_pinned and name not in self._pins:
-                self._pins.add(name)
+                self._pins[name] = self._clock.wall()
                 self._worth.add(replace(self._worth[name], is_pinned=True))
         if is_pinned:
             with contextlib.suppress(OSError):
@@ -186,10 +193,12 @@ class DiskTier:
         with self._mutex:
             if name in self._worth:
                 self._worth.use(name)
+            if name in self._pins:
+                self._pins[name] = now
         return True
 
     def _forget(self, name: bytes) -> None:
-        self._pins.discard(name)
+        self._pins.pop(name, None)
         if name in self._worth:
             self._worth.remove(name)
 
@@ -205,12 +214,31 @@ class DiskTier:
         assert held is not None
         if held + num_bytes <= self._max_bytes:
             return
+        self._let_go()
         slack = 0
         if self._ledger.is_changed:
             self._look()
             slack = int(self._max_bytes * SLACK)
         if not self._shrink(self._max_bytes - num_bytes, slack):
             raise TierUnavailable(f"{self._folder} is full of pinned blocks: {self._max_bytes} bytes")
+
+    def _let_go(self) -> None:
+        """Of what was pinned a while ago. Other agents may have used it since."""
+        now = self._clock.wall()
+        for name, at in list(self._pins.items()):
+            if now - at < PIN_S:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                at = self._path(name).stat().st_mtime
+                if now - at >= PIN_S:
+                    self._path(name).chmod(0o600)
+            with self._mutex:
+                if now - at < PIN_S:
+                    self._pins[name] = at
+                else:
+                    self._pins.pop(name, None)
+                    if name in self._worth:
+                        self._worth.add(replace(self._worth[name], is_pinned=False))
 
     def _shrink(self, max_bytes: int, slack: int = 0) -> bool:
         """Remove what is worth the least until no more than that is there, or nothing but what is pinned; if anything
@@ -271,7 +299,9 @@ class DiskTier:
         os.utime(path, (now, now))
         with self._mutex:
             if is_pinned:
-                self._pins.add(name)
+                self._pins[name] = now
+            else:
+                self._pins.pop(name, None)
             self._worth.add(_item(name, header, is_pinned=is_pinned))
 
     def _look(self) -> None:
@@ -291,8 +321,12 @@ class DiskTier:
         now = self._clock.wall()
         new: list[Item[bytes]] = []
         for name, status in sorted(found.items(), key=lambda pair: pair[1].st_mtime):
-            is_pinned = name in self._pins or (status.st_mode & PINNED_MODE and now - status.st_mtime < PIN_S) != 0
+            is_pinned = status.st_mode & PINNED_MODE != 0 and now - status.st_mtime < PIN_S
             with self._mutex:
+                if is_pinned:
+                    self._pins[name] = status.st_mtime
+                else:
+                    self._pins.pop(name, None)
                 if name in self._worth:
                     if is_pinned != self._worth[name].is_pinned:
                         self._worth.add(replace(self._worth[name], is_pinned=is_pinned))
@@ -306,7 +340,7 @@ class DiskTier:
                 new.append(item)
         with self._mutex:
             for name in [name for name in self._worth if name not in found]:
-                self._worth.remove(name)
+                self._forget(name)
             self._worth.restore(new)
         self._ledger.count(num_bytes + sum(status.st_size for status in found.values()))
         self._is_indexed, self._looked_at = True, now

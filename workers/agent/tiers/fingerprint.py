@@ -7,6 +7,7 @@ of the context but for `has_long_rope`. They may change how sums are rounded, as
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -19,10 +20,10 @@ from msgspec.structs import replace
 
 from paddler.engine_settings import EngineSettings, LoraAdapter
 from paddler.logs import get_logger
-from workers.agent.llama import Model, build_info
+from workers.agent.llama import Model, build_info, device_names
 from workers.agent.saved_states import BLOCK
 from workers.agent.shards import shards_of
-from workers.agent.tiers.digests import sha256_of
+from workers.agent.tiers.digests import Digest, seen, sha256_of
 from workers.agent.tiers.packing import FORMAT
 
 log = get_logger(__name__)
@@ -30,8 +31,8 @@ log = get_logger(__name__)
 
 class Ingredients(Struct, frozen=True, kw_only=True):
     """`files` are the SHA-256 of each of the model's, `adapters` that of each with its scale. `build` names the
-    binding, llama.cpp and the instructions of this CPU that it uses, `gpu` what of the model is where. `facts` are of
-    the model as it was loaded: if its file was replaced meanwhile, they tell most of the time."""
+    binding, llama.cpp and the instructions of this CPU that it uses, `gpu` what of the model is where, among
+    `devices`. `facts` are of the model as it was loaded."""
 
     files: tuple[str, ...] = ()
     adapters: tuple[tuple[str, float], ...] = ()
@@ -45,6 +46,7 @@ class Ingredients(Struct, frozen=True, kw_only=True):
     is_rotated: bool
     """llama.cpp turns keys and values before it quantises them, unless LLAMA_ATTN_ROT_DISABLE is set."""
     gpu: tuple[int, str, int, tuple[float, ...]]
+    devices: tuple[str, ...]
     build: str
     block: int = BLOCK
     format: int = FORMAT
@@ -68,18 +70,40 @@ def ingredients_of(
         has_long_rope=context_size > (int(original) if original else model.context_length),
         is_rotated=environ.get("LLAMA_ATTN_ROT_DISABLE", "0") == "0",
         gpu=(settings.n_gpu_layers, settings.split_mode, settings.main_gpu, settings.tensor_split),
+        devices=device_names(),
         build=build_info(),
     )
 
 
+def seen_before(settings: EngineSettings) -> dict[Path, Digest]:
+    """The files of this model and its adapters as they are, to be asked before any of them is loaded. One that is not
+    there, or cannot be looked at, is not among them: then loading says why."""
+    found: dict[Path, Digest] = {}
+    for path in (*shards_of(Path(settings.model_path)), *(Path(one.path) for one in settings.lora_adapters)):
+        with contextlib.suppress(OSError):
+            found[path] = seen(path)
+    return found
+
+
 def with_digests(
-    known: Ingredients, files: Sequence[Path], adapters: Sequence[LoraAdapter], cache: Path
+    known: Ingredients,
+    files: Sequence[Path],
+    adapters: Sequence[LoraAdapter],
+    cache: Path,
+    before: Mapping[Path, Digest] | None = None,
 ) -> Ingredients:
-    """Reads the files: minutes for large ones that `cache` does not know. Raises `OSError`."""
+    """Reads the files: minutes for large ones that `cache` does not know. Raises `OSError`, also where one is not what
+    it was `before`, when the model was loaded: then nobody knows whose states these are."""
+
+    def digest(path: Path) -> str:
+        if before is not None and path not in before:
+            raise OSError(f"{path} was not there before it was loaded")
+        return sha256_of(path, cache, None if before is None else before[path])
+
     return replace(
         known,
-        files=tuple(sha256_of(path, cache) for path in files),
-        adapters=tuple((sha256_of(Path(one.path), cache), one.scale) for one in adapters),
+        files=tuple(map(digest, files)),
+        adapters=tuple((digest(Path(one.path)), one.scale) for one in adapters),
     )
 
 
@@ -92,12 +116,21 @@ class Fingerprint:
         self._thread.start()
 
     @classmethod
-    def of(cls, model: Model, settings: EngineSettings, *, context_size: int, cache: Path) -> Fingerprint:
-        """Of this engine: `context_size` is that of its context, `cache` the folder of downloaded models."""
+    def of(
+        cls,
+        model: Model,
+        settings: EngineSettings,
+        *,
+        context_size: int,
+        cache: Path,
+        before: Mapping[Path, Digest] | None = None,
+    ) -> Fingerprint:
+        """Of this engine: `context_size` is that of its context, `cache` the folder of downloaded models, `before` what
+        `seen_before` said before they were loaded."""
         known = ingredients_of(model, settings, context_size=context_size)
         # The thread must not hold the model: reading takes minutes, and a model that has gone is freed at once.
         files, adapters = shards_of(model.path), settings.lora_adapters
-        return cls(lambda: fingerprint_of(with_digests(known, files, adapters, cache)))
+        return cls(lambda: fingerprint_of(with_digests(known, files, adapters, cache, before)))
 
     @property
     def value(self) -> str | None:

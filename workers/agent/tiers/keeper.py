@@ -3,8 +3,8 @@
     fetch  -> one of NUM_READERS threads (`reading.py`): read, decrypt, check; `fetched` gives what came
     write  -> the packing thread (`packing.py`) -> a writing thread of each tier
 
-So a slow store holds up neither the disk nor what is read. What is on its way is bounded by bytes: more is dropped, and
-offered again by the engine in one of its next steps.
+So a slow store holds up neither the disk nor what is read. What is on its way to each tier is bounded by bytes: more is
+dropped there, and offered again by the engine in one of its next steps where no other tier has taken it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from workers.agent.tiers.seat import Seat
 from workers.agent.tokens import TokenArray
 
 NUM_READERS = 4
+"""Beside those that hang: a tier that does not come back is asked no more, so that at most so many hang in each."""
 MAX_PENDING_BYTES = 256 << 20
-"""Of states on their way to the tiers, with what is packed of them up to twice as much; a larger one goes alone."""
+"""Of states on their way to one tier, with what is packed of them up to twice as much; a larger one goes alone."""
 MAX_KNOWN = 65_536
 """Names of blocks that are known to be kept; a forgotten one is offered once more."""
 NO_NAME = b""
@@ -84,10 +85,12 @@ class StateKeeper:
         self._packing = Background("kv-pack")
         self._changed = threading.Condition()
         """Guards what follows."""
-        self._pending_bytes = 0
+        self._pending_bytes = dict.fromkeys(self._seats, 0)
         self._known: OrderedDict[bytes, bool] = OrderedDict()
         """By the chained name, the least recently used first; whether it was kept as pinned."""
         self._readings: dict[str, Reading] = {}
+        self._forgotten: list[Reading] = []
+        """Nobody waits for them, but they are still under way."""
         self._near: dict[bytes, _Near] = {}
         self._block_bytes = 0
         self._token_us = 0
@@ -105,12 +108,14 @@ class StateKeeper:
     def next(self, above: bytes, tokens: TokenArray) -> bytes:
         return next_name(self._secret, above, tokens) if above else NO_NAME
 
-    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float) -> bool:
+    def is_worth(self, num_tokens: int, num_bytes: int, prefill_token_s: float, *, has_peers: bool = True) -> bool:
         self._token_us = round(prefill_token_s * 1e6)
+        self._watch()
         if self._fingerprint() is None:
             return False
         compute_s = num_tokens * prefill_token_s
-        return any(seat.may_read and seat.is_worth(num_bytes, compute_s) for seat in self._seats)
+        seats = [seat for seat in self._seats if has_peers or not seat.asks_peers]
+        return any(seat.may_read and seat.is_worth(num_bytes, compute_s) for seat in seats)
 
     def fetch(
         self,
@@ -141,11 +146,12 @@ class StateKeeper:
             self._clock,
             end_at=self._clock.monotonic() + deadline_s,
             block_bytes=self._block_bytes,
+            token_s=self._token_us / 1e6,
             on_block=partial(self._came, scope == PUBLIC_SCOPE),
-            on_miss=self._forget_name,
+            on_miss=self._forget_names,
         )
         self._readings[request_id] = reading
-        self._readers.submit(partial(self._run, reading.run))
+        self._readers.submit(partial(self._run, partial(self._read, reading)))
 
     def fetched(self, request_id: str) -> list[Loaded] | None:
         reading = self._readings.get(request_id)
@@ -154,14 +160,15 @@ class StateKeeper:
         if not reading.is_done:
             if self._clock.monotonic() < reading.end_at:
                 return None
-            reading.give_up(is_late=True)
+            self._give_up_late(reading)
         del self._readings[request_id]
         return reading.loaded
 
     def forget(self, request_id: str) -> None:
         reading = self._readings.pop(request_id, None)
-        if reading is not None:
+        if reading is not None and not reading.is_done:
             reading.give_up()
+            self._forgotten.append(reading)
 
     def has(self, name: bytes) -> bool:
         """One that a tier was too broken to take counts as kept where another has taken it."""
@@ -187,12 +194,12 @@ class StateKeeper:
                 return True
             seats = [seat for seat in self._seats if seat.is_written]
             if seats:
-                seats = [seat for seat in seats if seat.may_write]
-                is_full = self._pending_bytes and self._pending_bytes + state.nbytes > self._max_pending_bytes
-                if not seats or is_full:
+                seats = [seat for seat in seats if seat.may_write and self._has_room(seat, state.nbytes)]
+                if not seats:
                     self.num_dropped += 1
                     return False
-                self._pending_bytes += state.nbytes
+                for seat in seats:
+                    self._pending_bytes[seat] += state.nbytes
             self._know(own, is_pinned=is_pinned)
         if seats:
             self._packing.submit(partial(self._run, partial(self._pack, seats, name, near, state, is_pinned=is_pinned)))
@@ -200,7 +207,7 @@ class StateKeeper:
 
     def flush(self, timeout_s: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self._pending_bytes == 0, timeout_s)
+            return self._changed.wait_for(lambda: not any(self._pending_bytes.values()), timeout_s)
 
     def hit(self, tier: str, num_tokens: int, saved_s: float) -> None:
         for seat in self._seats:
@@ -243,6 +250,27 @@ class StateKeeper:
         for seat in self._seats:
             seat.close()
 
+    def _read(self, reading: Reading) -> None:
+        try:
+            reading.run()
+        finally:
+            if reading.is_late:
+                self._readers.shrink()
+
+    def _give_up_late(self, reading: Reading) -> None:
+        was_late = reading.is_late
+        reading.give_up(is_late=True)
+        if reading.is_late and not was_late:
+            self._readers.grow()
+
+    def _watch(self) -> None:
+        """A tier that hangs is known for it, although nobody waits for what it was asked."""
+        now = self._clock.monotonic()
+        for reading in self._forgotten:
+            if now >= reading.end_at:
+                self._give_up_late(reading)
+        self._forgotten = [reading for reading in self._forgotten if not reading.is_done and now < reading.end_at]
+
     def _hold(
         self, name: bytes, above: bytes, own: bytes, num_tokens: int, state: State, tokens: TokenArray | None
     ) -> _Near:
@@ -267,10 +295,11 @@ class StateKeeper:
             with self._changed:
                 self._know(header.own, is_pinned=False)
 
-    def _forget_name(self, name: bytes) -> None:
-        """A tier has it no more: it is offered again when it was computed."""
+    def _forget_names(self, names: Sequence[bytes]) -> None:
+        """A tier has them no more: they are offered again when they were computed."""
         with self._changed:
-            self._known.pop(name, None)
+            for name in names:
+                self._known.pop(name, None)
 
     def _know(self, own: bytes, *, is_pinned: bool) -> None:
         self._known[own] = is_pinned
@@ -288,30 +317,33 @@ class StateKeeper:
         try:
             packed = self._packed(name, near, state)
         except BaseException:
-            write.num_left = 1
-            self._end(write, is_kept=False)
+            for seat in seats:
+                self._end(write, seat, is_kept=False)
             raise
         for seat in seats:
             assert seat.writer is not None
             keep = partial(seat.write, name, packed, num_tokens=near.num_tokens, is_pinned=is_pinned)
-            seat.writer.submit(partial(self._keep, write, keep))
+            seat.writer.submit(partial(self._keep, write, seat, keep))
 
-    def _keep(self, write: _Write, keep: Callable[[], bool]) -> None:
+    def _keep(self, write: _Write, seat: Seat, keep: Callable[[], bool]) -> None:
         is_kept = False
         try:
             is_kept = keep()
         finally:
-            self._end(write, is_kept=is_kept)
+            self._end(write, seat, is_kept=is_kept)
 
-    def _end(self, write: _Write, *, is_kept: bool) -> None:
+    def _end(self, write: _Write, seat: Seat, *, is_kept: bool) -> None:
         with self._changed:
+            self._pending_bytes[seat] -= write.num_bytes
             write.num_left -= 1
             write.is_kept |= is_kept
-            if write.num_left == 0:
-                self._pending_bytes -= write.num_bytes
-                if not write.is_kept:
-                    self._known.pop(write.own, None)
-                self._changed.notify_all()
+            if write.num_left == 0 and not write.is_kept:
+                self._known.pop(write.own, None)
+            self._changed.notify_all()
+
+    def _has_room(self, seat: Seat, num_bytes: int) -> bool:
+        pending = self._pending_bytes[seat]
+        return not pending or pending + num_bytes <= self._max_pending_bytes
 
     def _run(self, call: Callable[[], Any]) -> None:
         try:

@@ -1,8 +1,9 @@
 """Passes: how an agent shows another that it belongs to the same fleet, without sending the secret.
 
-    authorization: Paddler-KV <Unix seconds>.<nonce>.<HMAC-SHA256 over time, nonce and body>
+    authorization: Paddler-KV <Unix seconds>.<nonce>.<HMAC-SHA256 over time, nonce, receiver and body>
 
-A pass is good for one body, once, and for `GOOD_FOR_S` around its time: what is overheard can be used by nobody.
+A pass is good for one body, once, at one agent, and for `GOOD_FOR_S` around its time: what is overheard can be used by
+nobody. The receiver is the address under which agents know it (`kv_url`), as text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PASS = re.compile(rf"{SCHEME} (\d{{1,12}})\.([0-9a-f]{{32}})\.([0-9a-f]{{64}})"
 
 
 class Refusal(StrEnum):
-    FORGED = "no pass of this fleet"
+    FORGED = "no pass of this fleet for this agent: do others know it by its --kv-advertise?"
     STALE = "a pass of another time: do the clocks of these machines agree?"
     USED = "a pass that was used before"
 
@@ -38,17 +39,17 @@ class Passes:
         self._key = derived(secret, "paddler kv peers")
         self._used: OrderedDict[str, int] = OrderedDict()
 
-    def issue(self, body: bytes, now_s: float) -> str:
+    def issue(self, receiver: str, body: bytes, now_s: float) -> str:
         time, nonce = str(int(now_s)), secrets.token_hex(16)
-        return f"{SCHEME} {time}.{nonce}.{self._signature(time, nonce, body)}"
+        return f"{SCHEME} {time}.{nonce}.{self._signature(time, nonce, receiver, body)}"
 
-    def check(self, header: str, body: bytes, now_s: float) -> Refusal | None:
+    def check(self, header: str, receiver: str, body: bytes, now_s: float) -> Refusal | None:
         """None: it is good, and now used. Called by one thread."""
         found = _PASS.fullmatch(header)
         if found is None:
             return Refusal.FORGED
         time, nonce, signature = found.groups()
-        if not hmac.compare_digest(signature, self._signature(time, nonce, body)):
+        if not hmac.compare_digest(signature, self._signature(time, nonce, receiver, body)):
             return Refusal.FORGED
         if abs(now_s - int(time)) > GOOD_FOR_S:
             return Refusal.STALE
@@ -59,5 +60,6 @@ class Passes:
         self._used[nonce] = int(now_s)
         return None
 
-    def _signature(self, time: str, nonce: str, body: bytes) -> str:
-        return hmac.new(self._key, f"{time}.{nonce}.".encode() + body, hashlib.sha256).hexdigest()
+    def _signature(self, time: str, nonce: str, receiver: str, body: bytes) -> str:
+        said = f"{time}.{nonce}.{len(receiver)}.{receiver}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, said + body, hashlib.sha256).hexdigest()

@@ -7,8 +7,10 @@ again, and a peer that gives a little now and then would hold the thread for min
 from __future__ import annotations
 
 import http.client
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 from urllib.parse import urlsplit
 
 from paddler.clock import Clock
@@ -28,6 +30,8 @@ AWAY_S = 5.0
 have the whole tier left out, so none of this is a `TierUnavailable`."""
 READ_BYTES = 256 * 1024
 MAX_REFUSAL_BYTES = 200
+MAX_BYTES = MAX_BLOCK_BYTES
+"""Of one answer: who wants more asks again."""
 
 log = get_logger(__name__)
 
@@ -57,14 +61,14 @@ class PeerTier:
             first_end = end if number == len(asked) else now + (end - now) * FIRST_SHARE
             found: list[bytes] = []
             try:
-                for packed in self._ask(url, encode_names(names), first_end, end):
+                for packed in self._ask(url, names, first_end, end):
                     found.append(packed)  # noqa: PERF402  # what came before an error is kept
             except (OSError, http.client.HTTPException, ValueError) as error:
                 log.warning("a peer did not give what it was asked for", peer=url, error=repr(error), got=len(found))
                 self._away[url] = self._clock.monotonic() + AWAY_S
             if found:
                 self._speed.note(len(found), self._clock.monotonic() - now)
-                return found[: len(names)]
+                return found
         return []
 
     def write(self, name: bytes, packed: bytes | bytearray, *, num_tokens: int, is_pinned: bool) -> None:
@@ -79,38 +83,56 @@ class PeerTier:
         away = self._away = {url: until for url, until in self._away.items() if until > now}
         return [url for url in dict.fromkeys(peers) if url != self._own_url and url not in away][:MAX_TRIED]
 
-    def _ask(self, url: str, body: bytes, first_end: float, end: float) -> Iterator[bytes]:
+    def _ask(self, url: str, names: Sequence[bytes], first_end: float, end: float) -> Iterator[bytes]:
         """Each block as soon as it is whole. Raises `OSError`, `HTTPException` and `ValueError`."""
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"{url!r} is no address of an agent")
-        timeout_s = min(CONNECT_S, self._left(first_end))
+        body = encode_names(names)
+        until = first_end
+        timeout_s = min(CONNECT_S, self._left(until))
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
         with closing(connection):
             connection.connect()
             sock = connection.sock
-            sock.settimeout(self._left(first_end))
-            headers = {"authorization": self._passes.issue(body, self._now_s()), "connection": "close"}
+
+            def wait_for(raw: io.RawIOBase, buffer: Any) -> int | None:
+                sock.settimeout(self._left(until))
+                return raw.readinto(buffer)
+
+            def answer_of(*arguments: Any, **more: Any) -> http.client.HTTPResponse:
+                answer = http.client.HTTPResponse(*arguments, **more)
+                answer.fp = io.BufferedReader(_Each(answer.fp.detach(), wait_for))
+                return answer
+
+            connection.response_class = answer_of
+            sock.settimeout(self._left(until))
+            headers = {"authorization": self._passes.issue(url, body, self._now_s()), "connection": "close"}
             connection.request("POST", PATH, body, headers)
             answer = connection.getresponse()
             if answer.status != 200:
                 said = answer.read(MAX_REFUSAL_BYTES).decode("utf-8", "replace").strip()
                 raise ValueError(f"{answer.status}: {said}")
+            until = end
 
             def read(size: int) -> bytes:
                 """Exactly so many bytes."""
                 found = bytearray()
                 while len(found) < size:
-                    sock.settimeout(self._left(end))
                     some = answer.read1(min(size - len(found), READ_BYTES))
                     if not some:
                         raise ValueError("the answer was cut off")
                     found += some
                 return bytes(found)
 
-            while size := int.from_bytes(read(LENGTH_SIZE), "big"):
+            num_bytes = 0
+            for _ in names:
+                size = int.from_bytes(read(LENGTH_SIZE), "big")
                 if size > MAX_BLOCK_BYTES:
                     raise ValueError(f"a block of {size} bytes")
+                num_bytes += size
+                if size == 0 or num_bytes > MAX_BYTES:
+                    break
                 yield read(size)
 
     def _left(self, end: float) -> float:
@@ -118,3 +140,21 @@ class PeerTier:
         if left <= 0:
             raise TimeoutError("it took longer than it was given")
         return left
+
+
+class _Each(io.RawIOBase):
+    """Reads from `raw` by `wait_for`, each time anew: whoever gives a little now and then gets no more time for it, not
+    even with the lines of a header."""
+
+    def __init__(self, raw: io.RawIOBase, wait_for: Callable[[io.RawIOBase, Any], int | None]) -> None:
+        self._raw, self._wait_for = raw, wait_for
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        return self._wait_for(self._raw, buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

@@ -39,7 +39,8 @@ class Wanted(Struct, frozen=True):
 
 class Reading:
     """`run` in one thread; `give_up` and `taken` from another. Tells `on_block` of each block that came, and `on_miss`
-    of each name that a tier which is written to does not have."""
+    of the names from the first on that a tier which is written to does not have: what went there for want of room went
+    from the end of the chain."""
 
     def __init__(
         self,
@@ -51,19 +52,24 @@ class Reading:
         *,
         end_at: float,
         block_bytes: int,
+        token_s: float,
         on_block: Callable[[Seat, bytes, Unpacked, TokenArray | None], None],
-        on_miss: Callable[[bytes], None],
+        on_miss: Callable[[Sequence[bytes]], None],
     ) -> None:
         self.end_at = end_at
         self.is_done = False
         self._wanted, self._seats, self._packer = wanted, seats, packer
         self._secret, self._clock, self._block_bytes = secret, clock, block_bytes
+        self._token_s = token_s
+        """What computing a token takes; 0: nobody knows."""
         self._on_block, self._on_miss = on_block, on_miss
         self._lock = Lock()
         self._loaded: list[Loaded] = []
         self._seat: Seat | None = None
         """That whose read is under way."""
-        self._is_given_up = self._is_late = False
+        self._is_given_up = False
+        self.is_late = False
+        """A tier has not come back by the deadline, and holds up its thread."""
 
     @property
     def loaded(self) -> list[Loaded]:
@@ -74,8 +80,8 @@ class Reading:
         """Nobody waits any more; with `is_late` because the time is over, and whoever is being asked is to blame."""
         with self._lock:
             self._is_given_up = True
-            if is_late and self._seat is not None and not self._is_late:
-                self._is_late = True
+            if is_late and self._seat is not None and not self.is_late:
+                self.is_late = True
                 self._seat.is_late()
 
     def run(self) -> None:
@@ -102,25 +108,29 @@ class Reading:
             seat = open_seats[0]
             batch = max(1, BATCH_BYTES // self._block_bytes) if self._block_bytes else FIRST_BATCH
             asked = names[at : at + batch]
-            num_found = self._ask(seat, asked)
+            num_found = self._ask(seat, asked, names[at + batch :])
             at += num_found
             if num_found < len(asked):
                 missed[seat] = at
         return names[at - 1] if at else self._wanted.above
 
     def _in_order(self, num_tokens: int) -> list[Seat]:
-        """The seats that may be asked now, the cheapest first."""
+        """The seats that may be asked now, the cheapest first; not those by which so many tokens come later than they
+        are computed."""
         num_bytes = num_tokens * self._block_bytes // BLOCK
+        compute_s = num_tokens * self._token_s
         costs: list[tuple[float, int, Seat]] = []
         for number, seat in enumerate(self._seats):
             if seat.may_read and (self._wanted.peers or not seat.asks_peers):
                 # One that was not measured yet keeps its place behind the one before it.
                 cost = seat.read_s(num_bytes)
+                if compute_s and not seat.is_worth(num_bytes, compute_s):
+                    continue
                 costs.append((cost if cost is not None else costs[-1][0] if costs else 0.0, number, seat))
         return [seat for _, _, seat in sorted(costs)]
 
-    def _ask(self, seat: Seat, names: Sequence[bytes]) -> int:
-        """How many of them came."""
+    def _ask(self, seat: Seat, names: Sequence[bytes], behind: Sequence[bytes]) -> int:
+        """How many of `names` came; `behind` are those that follow."""
         began = self._clock.monotonic()
         packed = self._read(seat, names)
         if packed is None:
@@ -146,7 +156,7 @@ class Reading:
             seat.found(num_found, num_bytes, seconds)
         if num_found < len(names) and not self._is_over:
             if seat.is_written:
-                self._on_miss(names[num_found])
+                self._on_miss([*names[num_found:], *behind])
             if not is_refused:
                 seat.missed(None if num_found else seconds)
         elif not num_found and not is_refused:
@@ -195,7 +205,7 @@ class Reading:
         finally:
             with self._lock:
                 self._seat = None
-                if self._is_late:
+                if self.is_late:
                     seat.came_back()
 
     def _unpack(self, seat: Seat, name: bytes, packed: bytes) -> Unpacked | None:

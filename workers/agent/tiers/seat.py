@@ -32,6 +32,13 @@ class Sized(Protocol):
 
 
 @runtime_checkable
+class Indexed(Protocol):
+    """A tier that has to look at what it holds before it takes more, and never raises for it."""
+
+    def index(self) -> None: ...
+
+
+@runtime_checkable
 class Mendable(Protocol):
     """A tier that can get rid of what it should not hold."""
 
@@ -55,6 +62,9 @@ class Seat:
         """A disk that is full can be read."""
         self._num_hits = self._num_misses = self._num_tokens = self._num_refused = self._num_failures = 0
         self._saved_s = 0.0
+        if self.writer is not None and isinstance(tier, Indexed):
+            # Thousands of files, perhaps on a disk that hangs: nobody waits for it before he reads.
+            self.writer.submit(tier.index)
 
     @property
     def is_written(self) -> bool:

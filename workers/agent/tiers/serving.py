@@ -15,16 +15,20 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from paddler.clock import Clock
 from paddler.logs import get_logger
 from paddler.settings import Address
+from workers.agent.passing_thread import in_passing_thread
 from workers.agent.tiers.block_stream import END, MAX_BODY, PATH, decode_names, length_of
 from workers.agent.tiers.passes import SCHEME, Passes
 
 MAX_ANSWERS = 4
 """At a time; who comes then is told to look elsewhere (503)."""
 MAX_CONNECTIONS = 64
+MAX_EACH = 16
+"""Connections from one address, on which several agents may be: nobody alone has them all."""
 PIECE = 256 * 1024
 """Bytes written at once: a tenth of a millisecond of the loop."""
 MAX_BYTES_PER_S = 512 * 1024 * 1024
@@ -44,12 +48,16 @@ class BlockApp:
 
     def __init__(self, passes: Passes, clock: Clock, now_s: Callable[[], float]) -> None:
         self.lend: Lend | None = None
+        self.url = ""
+        """Where other agents find it, as they are told; passes are for that."""
         self.asked_at: deque[float] = deque(maxlen=1024)
         """When answers were begun, of the monotonic clock."""
         self._passes = passes
         self._clock = clock
         self._now_s = now_s
         self._num_answering = 0
+        self._lending: set[object] = set()
+        """Calls of `lend`: one after the other, by the turn, and beside it those that are late."""
         self._turn = asyncio.Lock()
         self._free_at = 0.0
 
@@ -71,7 +79,7 @@ class BlockApp:
             await _refuse(send, 413, f"at most {MAX_BODY} bytes")
             return
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        refusal = self._passes.check(header.decode("latin-1"), body, self._now_s())
+        refusal = self._passes.check(header.decode("latin-1"), self.url, body, self._now_s())
         if refusal is not None:
             log.warning("refused to give blocks", why=refusal, client=scope.get("client"))
             await _refuse(send, 401, refusal)
@@ -100,8 +108,7 @@ class BlockApp:
         await send(_start(200, b"application/octet-stream"))
         for name in names:
             async with self._turn:
-                lend = self.lend
-                packed = None if lend is None else await asyncio.to_thread(lend, name)
+                packed = await self._lent(name)
             if not packed:
                 break
             await send(_body(length_of(packed), is_more=True))
@@ -110,6 +117,23 @@ class BlockApp:
                 await self._pace(min(PIECE, len(view) - at))
                 await send(_body(bytes(view[at : at + PIECE]), is_more=True))
         await send(_body(END, is_more=False))
+
+    async def _lent(self, name: bytes) -> bytes | None:
+        """In a thread that does not hold up the end of the process. A disk that hangs is left to those few that wait
+        for it already: their answers end, but their threads do not."""
+        lend = self.lend
+        if lend is None or len(self._lending) >= MAX_ANSWERS:
+            return None
+        this = object()
+
+        def work() -> bytes | None:
+            try:
+                return lend(name)
+            finally:
+                self._lending.discard(this)
+
+        self._lending.add(this)
+        return await in_passing_thread(work)
 
     async def _pace(self, num_bytes: int) -> None:
         """Each piece has its time on a clock that all answers share."""
@@ -133,6 +157,7 @@ class BlockServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=_Connection,
             ws="none",
             limit_concurrency=MAX_CONNECTIONS,
         )
@@ -152,6 +177,29 @@ class BlockServer:
         if self._serving is not None:
             await asyncio.wait({self._serving})
         self._listener.close()
+
+
+class _Connection(HttpToolsProtocol):
+    """Of one request, which has to come soon: who says nothing takes nobody's place for long."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        host = self.client[0] if self.client else ""
+        if sum(other.client is not None and other.client[0] == host for other in self.connections) > MAX_EACH:
+            transport.abort()
+            return
+        self._timer = self.loop.call_later(BODY_S, self._end_if_silent)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _end_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -180,7 +228,11 @@ async def _read(receive: Any) -> bytes | None:
 
 
 def _start(status: int, kind: bytes) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+    return {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [(b"content-type", kind), (b"connection", b"close")],
+    }
 
 
 def _body(data: bytes, *, is_more: bool) -> dict[str, Any]:

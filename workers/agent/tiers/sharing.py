@@ -77,6 +77,7 @@ class Sharing:
             except OSError as error:
                 raise CannotShare(f"--kv-addr {self.settings.addr}: {error.strerror}") from None
             self.url = self.settings.advertise or self._found_out(self.settings.addr.host, self._server.port)
+            self._server.app.url = self.url
             self._server.start()
             log.info("giving states to other agents", address=self.url)
 
