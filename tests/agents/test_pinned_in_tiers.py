@@ -119,7 +119,7 @@ async def test_what_the_start_had_no_time_for_is_no_loss(prefixes: Prefixes, mak
         await asyncio.to_thread(engine.run_once)
     await wait_until(lambda: not pinning._ends, what="its end was heard")
     assert (kept.num_losses, pinning._next()) == (0, kept)
-    [rest] = llama.pinned or ()
+    [rest] = list(llama.pinned or ())
     assert 0 < rest.num_resident < 400
     engine.start_thread()
     await pinning.preload(30.0)

@@ -191,7 +191,7 @@ async def test_the_version_before_stays_until_the_new_one_is_there(
             return [(one.version, one.state) for one in await standing(fleet, agent)] == [(2, "waiting")]
 
         await wait_until(waits, what="the new version waits for the slot")
-        [there] = agent.loop.engine.engine.pinned or ()
+        [there] = list(agent.loop.engine.engine.pinned or ())
         assert there.num_resident == first.num_tokens
     assert (await resident(fleet, agent, "rules")).version == 2
     await wait_until(lambda: len(agent.loop.engine.engine.pinned or ()) == 1, what="the old one is free to go")
