@@ -48,6 +48,7 @@ class KvFleet:
         self.folder = folder
         self._queue, self._states = new_valkey(), new_valkey()
         self._state_port = free_port()
+        self._stored: Any = redis.Redis.from_url(self.kv_url)
         self._others: list[Child] = []
         self._agents: list[Child] = []
         self._num_logs = 0
@@ -136,16 +137,14 @@ class KvFleet:
 
         def is_kept() -> bool:
             if tier == "shared":
-                with redis.Redis.from_url(self.kv_url) as states:
-                    return states.dbsize() >= num_blocks
+                return self._stored.dbsize() >= num_blocks
             told = next(one for one in self.agents() if one["name"] == name)
             return any(one["tier"] == tier and one["blocks"] >= num_blocks for one in told["tiers"])
 
         until(is_kept, f"{num_blocks} blocks are in {tier}")
 
     def forget_states(self) -> None:
-        with redis.Redis.from_url(self.kv_url) as states:
-            states.flushall()
+        self._stored.flushall()
 
     def _start(self, *arguments: str) -> Child:
         self._num_logs += 1

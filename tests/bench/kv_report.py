@@ -66,8 +66,8 @@ class Report(Struct, kw_only=True):
 def goals(report: Report) -> list[Goal]:
     found: list[Goal] = []
 
-    def goal(name: str, value: float, limit: float) -> None:
-        found.append(Goal(name=name, value=value, limit=limit, is_met=value <= limit))
+    def goal(what: str, value: float, limit: float) -> None:
+        found.append(Goal(what, limit, value, value <= limit))
 
     for one in report.prefixes:
         goal(f"{one.tier}, {one.size:,} tokens, to cold", one.ratio, HERE if one.tier == "ram" else ANOTHER)
@@ -117,7 +117,7 @@ def markdown(report: Report) -> str:
 
 
 def _goal(one: Goal) -> str:
-    return f"{one.name}: {one.value:.3f}, goal {one.limit:g}"
+    return f"{one.what}: {one.found:.3f}, goal {one.limit:g}"
 
 
 def _told(seconds: list[float]) -> str:

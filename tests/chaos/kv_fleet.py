@@ -42,6 +42,7 @@ class KvFleet:
         self.states = RedisServer(str(get_binary_path()))
         self._context_size = context_size
         self._state_port = free_port()
+        self.stored: Any = redis.Redis.from_url(self.kv_url)
         self._port, self._management = free_port(), free_port()
         self._keys = PoolKeys(PREFIX, "default")
         self._members: list[Member] = []
@@ -111,8 +112,7 @@ class KvFleet:
 
     def until_stored(self, number: int) -> None:
         """Blocks in the shared store."""
-        with redis.Redis.from_url(self.kv_url) as states:
-            until(lambda: states.dbsize() >= number, "they are in the shared store")
+        until(lambda: self.stored.dbsize() >= number, "they are in the shared store")
 
     def _num_agents(self) -> int:
         return self._redis.zcard(self._keys.agents())

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import redis
 from tiny_gguf import write_model
 
 from paddler.up.starter import find_starter
@@ -114,8 +113,7 @@ def test_values_of_the_shared_store_are_damaged(fleet: KvFleet, asked: list[str]
     expected = computed(fleet, asked)
     fleet.until_stored(BLOCKS_EACH * len(asked))
     fleet.stop(agent)
-    with redis.Redis.from_url(fleet.kv_url) as states:
-        damage_values(states, sorted(states.keys()), seed=2)
+    damage_values(fleet.stored, sorted(fleet.stored.keys()), seed=2)
     agent = fleet.agent("second", *shared)
     assert texts(all_at_once(fleet, asked)) == expected
     fleet.until_counted("shared", "refused", 1)

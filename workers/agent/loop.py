@@ -172,7 +172,7 @@ class AgentLoop:
         """What is to be published now of what was measured: all, in its interval and when there is more to tell."""
         engine = self.engine.engine
         self._tiers.count(engine.tiers)
-        sharing = {} if self._sharing is None else self._sharing.fields()
+        sharing: Mapping[str, Value] = {} if self._sharing is None else self._sharing.fields()
         measured = {**self._observer.snapshot(), **saved_fields(engine.saved, engine.tiers), **sharing}
         now = self._clock.monotonic()
         if now < self._next_snapshot and measured.keys() == self._told:
