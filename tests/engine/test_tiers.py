@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
-from dict_keeper import SECRET, DictKeeper, Entry
+from dict_keeper import SECRET, DictKeeper, Entry, PublicIsSlow
 from msgspec.structs import replace
 
 from paddler.clock import SystemClock
@@ -21,9 +21,8 @@ from workers.agent.llama import Model
 from workers.agent.llama_engine import LlamaEngine
 from workers.agent.saved_states import BLOCK
 from workers.agent.scheduler import Scheduler
-from workers.agent.tiers.contract import PUBLIC_SCOPE, Loaded
+from workers.agent.tiers.contract import PUBLIC_SCOPE
 from workers.agent.tiers.names import place_of, tail_name
-from workers.agent.tokens import TokenArray
 
 NUM_CONVERSATIONS = 200 if os.environ.get("PADDLER_TEST_SIZE") == "full" else 10
 PLENTY = 1 << 30
@@ -159,13 +158,6 @@ def test_a_prompt_that_fills_the_context_is_restored_too(start: Start) -> None:
     num_computed, outcome = other.finish(make_job("b", filling, max_tokens=4))
     assert num_computed == 4
     assert outcome.done.usage.cached_tokens >= 990
-
-
-class PublicIsSlow(DictKeeper):
-    def _read(self, scope: str, tokens: TokenArray, start: int, deadline_s: float, owner: str) -> list[Loaded]:
-        if scope == PUBLIC_SCOPE:
-            self.write_gate.wait()
-        return super()._read(scope, tokens, start, deadline_s, owner)
 
 
 @pytest.mark.usefixtures("patient")
@@ -425,7 +417,8 @@ def test_one_that_is_being_restored_can_be_cancelled(start: Start, monkeypatch: 
 
 @pytest.mark.usefixtures("patient")
 def test_random_conversations_go_on_as_if_computed(start: Start, model: Model) -> None:
-    """Each turn on an agent that has it from the tier alone, and on one that computes everything."""
+    """Each turn on an agent that has it from the tier alone, and on one that computes everything; in batches below a
+    tile (`scheduler.TILE`), because in tiles the same prompt has other bits when it is cut otherwise."""
     chance = random.Random(5)
     words = LONG.split()[:10]
     settings = EngineSettings(

@@ -13,7 +13,7 @@ from msgspec import Struct
 from paddler.tier_stats import TierStats
 from workers.agent.background import Background
 from workers.agent.saved_states import BLOCK, FIRST, State
-from workers.agent.tiers.contract import Loaded
+from workers.agent.tiers.contract import PUBLIC_SCOPE, Loaded
 from workers.agent.tiers.names import next_name, place_of, root_name, tail_name
 from workers.agent.tokens import TokenArray, num_common
 
@@ -150,3 +150,12 @@ class DictKeeper:
                 loaded.append(Loaded(at, at + num, tail.state, "disk"))
                 break
         return loaded
+
+
+class PublicIsSlow(DictKeeper):
+    """Reads of the public scope wait for `write_gate`, too."""
+
+    def _read(self, scope: str, tokens: TokenArray, start: int, deadline_s: float, owner: str) -> list[Loaded]:
+        if scope == PUBLIC_SCOPE:
+            self.write_gate.wait()
+        return super()._read(scope, tokens, start, deadline_s, owner)
