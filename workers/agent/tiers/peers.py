@@ -10,7 +10,7 @@ import http.client
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from paddler.clock import Clock
@@ -105,7 +105,7 @@ class PeerTier:
                 answer.fp = io.BufferedReader(_Each(answer.fp.detach(), wait_for))
                 return answer
 
-            connection.response_class = answer_of
+            connection.response_class = cast(Any, answer_of)
             sock.settimeout(self._left(until))
             headers = {"authorization": self._passes.issue(url, body, self._now_s()), "connection": "close"}
             connection.request("POST", PATH, body, headers)

@@ -184,10 +184,11 @@ class _Connection(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        host = self.client[0] if self.client else ""
-        if sum(other.client is not None and other.client[0] == host for other in self.connections) > MAX_EACH:
+        clients = [other.client for other in self.connections if isinstance(other, _Connection)]
+        host = self.client[0] if self.client else None
+        if sum(client is not None and client[0] == host for client in clients) > MAX_EACH:
             transport.abort()
             return
         self._timer = self.loop.call_later(BODY_S, self._end_if_silent)
@@ -198,7 +199,8 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _end_if_silent(self) -> None:
-        if self.cycle is None:
+        cycle: Any = self.cycle  # None until a request has come
+        if cycle is None:
             self.transport.abort()
 
 
