@@ -256,6 +256,37 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+class KeepsNoStates:
+    """What an engine says of states that has none to keep, pin or hand over."""
+
+    @property
+    def saved(self) -> None:
+        return None
+
+    @property
+    def pinned(self) -> None:
+        return None
+
+    @property
+    def tiers(self) -> tuple[()]:
+        return ()
+
+    @property
+    def is_saving(self) -> bool:
+        return False
+
+    def unpin(self, request_id: str) -> list[Event]:
+        del request_id
+        return []
+
+    def save_running(self) -> int:
+        return 0
+
+    def flush_states(self, timeout_s: float) -> bool:
+        del timeout_s
+        return True
+
+
 class NoFreeSlot(RuntimeError):
     """`start` was called on an engine without a free slot: a bug in the caller."""
 

@@ -30,7 +30,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from paddler.engine import Done, EngineInfo, Event, Job, NoFreeSlot, Preempted, Rejected, Retained
+from paddler.engine import Done, EngineInfo, Event, Job, KeepsNoStates, NoFreeSlot, Preempted, Rejected, Retained
 from paddler.errors import PaddlerError
 from paddler.images import refuse_images
 from paddler.payload import check_payload
@@ -38,7 +38,6 @@ from paddler.testing.answer_script import answer_to, faults_in
 from paddler.testing.embed_script import EmbedScript
 from paddler.testing.prefix_cache import MAX_PARKED, PrefixCache
 from paddler.testing.script import DEFAULT_CONTEXT, DEFAULT_TOKENS, Script
-from paddler.tier_stats import TierStats
 from paddler.wire.agent import Embed, Generate, Rerank
 from paddler.wire.answers import encode_answer
 from paddler.wire.balancer import FinishReason, Usage
@@ -58,7 +57,7 @@ def pretend_to_load(seconds: float, report: Callable[[float], None]) -> None:
         threading.Event().wait(LOAD_STEP_S)
 
 
-class ScriptedEngine:
+class ScriptedEngine(KeepsNoStates):
     """Every step gives each running job one token, once its prompt is prefilled, or one vector.
 
     `step_s` is how long a step takes (0: as fast as possible), `prefill_per_step` how many prompt tokens each
@@ -104,35 +103,6 @@ class ScriptedEngine:
         self._started: list[Job] = []
         self._running: list[Script | EmbedScript] = []
         self._cancelled: list[Job] = []
-
-    @property
-    def saved(self) -> None:
-        return None
-
-    @property
-    def pinned(self) -> None:
-        return None
-
-    def unpin(self, request_id: str) -> list[Event]:
-        """Nothing is pinned."""
-        del request_id
-        return []
-
-    @property
-    def tiers(self) -> tuple[TierStats, ...]:
-        return ()
-
-    @property
-    def is_saving(self) -> bool:
-        return False
-
-    def save_running(self) -> int:
-        """It has no states."""
-        return 0
-
-    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
-        """Nothing is on its way."""
-        return True
 
     @property
     def num_free_slots(self) -> int:

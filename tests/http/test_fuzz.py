@@ -20,7 +20,7 @@ from litestar.routes import HTTPRoute
 from openapi_checks import Document
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from api.inference.app import create_inference_app
 from api.management.app import create_management_app
@@ -84,6 +84,7 @@ def routes(service: str, app: Litestar) -> list[Route]:
 
 
 ROUTES = [route for service, app in apps().items() for route in routes(service, app)]
+FORM = "multipart/form-data"
 WEIGHTS = {"/v1/chat/completions": 8}
 """More cases for what has most to get wrong."""
 TOTAL = sum(WEIGHTS.get(route.path, 1) * len(route.modes) for route in ROUTES)
@@ -145,6 +146,10 @@ def test_nothing_is_answered_but_what_the_document_promises(
                 route.path, route.method.lower(), status, media, answer.text, may_be_empty=goes_on and status == 200
             )
         # A schema cannot say all that is wrong: a call of a tool that no message has made, a text that is empty.
-        case.validate_response(answer, excluded_checks=[positive_data_acceptance, not_a_server_error])
+        excluded = [positive_data_acceptance, not_a_server_error]
+        if case.media_type == FORM:
+            # Parts of a form have no types: the number 17 is sent as the text, which is right.
+            excluded.append(negative_data_rejection)
+        case.validate_response(answer, excluded_checks=excluded)
 
     ask()

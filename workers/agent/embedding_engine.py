@@ -6,7 +6,7 @@ import structlog
 
 from paddler.clock import Clock
 from paddler.cores import num_usable_cores
-from paddler.engine import Event, Job, ModelError, NoFreeSlot
+from paddler.engine import Event, Job, KeepsNoStates, ModelError, NoFreeSlot
 from paddler.engine_settings import EngineSettings
 from paddler.errors import InvalidField
 from paddler.wire.agent import Embed, Generate, Rerank
@@ -50,7 +50,7 @@ def make_embedding_engine(model: Model, settings: EngineSettings, clock: Clock) 
     )
 
 
-class EmbeddingEngine:
+class EmbeddingEngine(KeepsNoStates):
     """Implements `paddler.engine.Engine` around an `Embedder`."""
 
     def __init__(
@@ -98,35 +98,6 @@ class EmbeddingEngine:
         template = template_of(model, local_time(clock), settings.chat_template)
         self._answerer = Answerer(model, template, clock, name=self._name)
         self._rejected: list[Event] = []
-
-    @property
-    def saved(self) -> None:
-        return None
-
-    @property
-    def pinned(self) -> None:
-        return None
-
-    def unpin(self, request_id: str) -> list[Event]:
-        """Nothing is pinned."""
-        del request_id
-        return []
-
-    @property
-    def tiers(self) -> tuple[()]:
-        return ()
-
-    @property
-    def is_saving(self) -> bool:
-        return False
-
-    def save_running(self) -> int:
-        """It has no states."""
-        return 0
-
-    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
-        """Nothing is on its way."""
-        return True
 
     @property
     def num_free_slots(self) -> int:

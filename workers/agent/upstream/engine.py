@@ -15,7 +15,19 @@ from queue import Empty, SimpleQueue
 from msgspec import Struct, structs
 
 from paddler.clock import Clock
-from paddler.engine import Done, EngineInfo, Event, Job, ModelError, NoFreeSlot, Preempted, Rejected, Retained, Working
+from paddler.engine import (
+    Done,
+    EngineInfo,
+    Event,
+    Job,
+    KeepsNoStates,
+    ModelError,
+    NoFreeSlot,
+    Preempted,
+    Rejected,
+    Retained,
+    Working,
+)
 from paddler.errors import InvalidField, UpstreamFailed
 from paddler.logs import get_logger
 from paddler.payload import check_payload
@@ -61,7 +73,7 @@ class _Running(Struct, eq=False):
         return self.job.earlier_usage if self.generation is None else self.generation.usage
 
 
-class UpstreamEngine:
+class UpstreamEngine(KeepsNoStates):
     """Implements `paddler.engine.Engine`. Raises `ModelError` when the server cannot be served from."""
 
     def __init__(self, settings: UpstreamSettings, clock: Clock) -> None:
@@ -137,35 +149,6 @@ class UpstreamEngine:
     def info(self) -> EngineInfo:
         condition = self._watch.condition
         return structs.replace(self._info, slots_usable=condition.num_slots, issues=condition.issues)
-
-    @property
-    def saved(self) -> None:
-        return None
-
-    @property
-    def pinned(self) -> None:
-        return None
-
-    def unpin(self, request_id: str) -> list[Event]:
-        """Nothing is pinned."""
-        del request_id
-        return []
-
-    @property
-    def tiers(self) -> tuple[()]:
-        return ()
-
-    @property
-    def is_saving(self) -> bool:
-        return False
-
-    def save_running(self) -> int:
-        """It has no states."""
-        return 0
-
-    def flush_states(self, timeout_s: float) -> bool:  # noqa: ARG002  # the protocol's
-        """Nothing is on its way."""
-        return True
 
     @property
     def num_free_slots(self) -> int:
