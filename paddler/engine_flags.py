@@ -94,6 +94,9 @@ _CACHE = click.Choice(get_args(CacheType), case_sensitive=False)
 
 _OPTIONS = (
     option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an agent; by default one a core."),
+    option(
+        "--n-batch", type=click.IntRange(1, 1 << 20), help="Tokens that one step decodes, at most; by default 2048."
+    ),
     option("--cache-type-k", type=_CACHE, help="How keys are kept in the KV cache; by default f16; q8_0 takes half."),
     option("--cache-type-v", type=_CACHE, help="How values are; a quantised type needs flash attention."),
     option("--flash-attention", type=click.Choice(get_args(FlashAttention)), help="By default auto: where it is."),
@@ -126,6 +129,7 @@ _OPTIONS = (
 )
 NAMES = (
     "threads",
+    "n_batch",
     "cache_type_k",
     "cache_type_v",
     "flash_attention",

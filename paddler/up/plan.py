@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     context_size: int | None
     threads: int | None
     n_gpu_layers: int | None
+    n_batch: int | None = None
     cache_type_k: str | None = None
     cache_type_v: str | None = None
     flash_attention: str | None = None

@@ -69,6 +69,9 @@ class KvFleet:
     def agent(self, name: str, *flags: str) -> Member:
         """Returns once it takes requests."""
         engine = ["--model", str(self.model), "--threads", "1", "--slots", "2", "--name", name]
+        # In larger batches a token's numbers, and so the words of a model of random weights, depend on who else is in
+        # them: what came back could not be told from what is wrong.
+        engine += ["--n-batch", "48"]
         size = ["--context-size", str(self._context_size), "--lease", str(LEASE_MS), "--grace", "0"]
         before = self._num_ready()
         agent = self._member("agent", name, [*engine, *size, "--monitoring-interval", "100", *flags])

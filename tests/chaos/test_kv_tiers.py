@@ -25,6 +25,8 @@ from tests.chaos.kv_fleet import Answer, KvFleet, kv_fleet, prompts
 IS_FULL = os.environ.get("PADDLER_TEST_SIZE") == "full"
 NUM_PROMPTS, NUM_WORDS = (24, 900) if IS_FULL else (4, 400)
 CONTEXT = 4096
+NUM_LAYERS = 16
+"""Nothing waits for a tier longer than computing takes: that must not be over before a busy machine has read a file."""
 BLOCKS_EACH = 2
 """Whole blocks that each prompt has at least."""
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant: "
@@ -33,7 +35,7 @@ pytestmark = [pytest.mark.timeout(1800 if IS_FULL else 120), pytest.mark.xdist_g
 
 
 def tiny(folder: Path, seed: int) -> Path:
-    return write_model(folder / f"tiny-{seed}.gguf", find_starter(), TEMPLATE, seed=seed)
+    return write_model(folder / f"tiny-{seed}.gguf", find_starter(), TEMPLATE, seed=seed, num_layers=NUM_LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +95,18 @@ def test_files_are_damaged(fleet: KvFleet, asked: list[str], tmp_path: Path) -> 
     agent = fleet.agent("first", "--kv-disk", str(folder))
     expected = computed(fleet, asked)
     fleet.stop(agent)
-    damage_files(sorted(folder.rglob("*.kv")), seed=1)
+    files = sorted(folder.rglob("*.kv"))
+    damage_files(files, seed=1)
     agent = fleet.agent("second", "--kv-disk", str(folder))
     assert texts(all_at_once(fleet, asked)) == expected
     fleet.until_counted("disk", "refused", 1)
     fleet.stop(agent)
-    # What was refused has been written anew.
-    refused = fleet.counted("disk", "refused")
+    # What was refused has been written anew; what no time was left to look at is found now.
     fleet.agent("third", "--kv-disk", str(folder))
     answers = all_at_once(fleet, asked)
     assert texts(answers) == expected
     assert num_restored(answers) > 0
-    assert fleet.counted("disk", "refused") == refused
+    assert fleet.counted("disk", "refused") <= len(files)
 
 
 def test_values_of_the_shared_store_are_damaged(fleet: KvFleet, asked: list[str]) -> None:
@@ -113,18 +115,18 @@ def test_values_of_the_shared_store_are_damaged(fleet: KvFleet, asked: list[str]
     expected = computed(fleet, asked)
     fleet.until_stored(BLOCKS_EACH * len(asked))
     fleet.stop(agent)
-    damage_values(fleet.stored, sorted(fleet.stored.keys()), seed=2)
+    keys = sorted(fleet.stored.keys())
+    damage_values(fleet.stored, keys, seed=2)
     agent = fleet.agent("second", *shared)
     assert texts(all_at_once(fleet, asked)) == expected
     fleet.until_counted("shared", "refused", 1)
     fleet.stop(agent)
-    # What was refused has been written anew.
-    refused = fleet.counted("shared", "refused")
+    # What was refused has been written anew; what no time was left to look at is found now.
     fleet.agent("third", *shared)
     answers = all_at_once(fleet, asked)
     assert texts(answers) == expected
     assert num_restored(answers) > 0
-    assert fleet.counted("shared", "refused") == refused
+    assert fleet.counted("shared", "refused") <= len(keys)
 
 
 def test_another_model_is_put_in_the_files_place(fleet: KvFleet, asked: list[str], tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_the_shared_store_fails_in_the_middle_of_load(fleet: KvFleet, asked: lis
 
 
 def test_the_disk_has_room_for_little(fleet: KvFleet, asked: list[str], tmp_path: Path) -> None:
-    folder, room = tmp_path / "states", 600_000
+    folder, room = tmp_path / "states", 300_000 * NUM_LAYERS
     disk = ("--kv-disk", str(folder), "--kv-disk-size", str(room))
     agent = fleet.agent("first", *disk)
     expected = computed(fleet, asked)
@@ -210,7 +212,8 @@ def test_the_folder_of_states_is_no_folder_any_more(fleet: KvFleet, asked: list[
     folder = tmp_path / "states"
     fleet.agent("first", "--kv-disk", str(folder))
     expected = computed(fleet, asked)
-    shutil.rmtree(folder)
+    # At once: what is still being written would make a folder anew that is removed file by file.
+    folder.rename(tmp_path / "gone")
     folder.write_text("in its place")
     more = prompts(NUM_PROMPTS, NUM_WORDS, seed=2)
     again = texts(all_at_once(fleet, more))

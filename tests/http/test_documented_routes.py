@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"8060": "management", "8061": "inference", "8070": "openai"}
-NO_ROUTES = {"/api/v1/inference_socket", "/v1"}
-"""A WebSocket, of which OpenAPI has no words, and what clients begin every path with."""
+NO_ROUTES = {"/api/v1/inference_socket", "/kv/blocks", "/v1"}
+"""A WebSocket, of which OpenAPI has no words, what agents ask each other, and what clients begin every path with."""
 METHODS = "GET|POST|PUT|PATCH|DELETE"
 NAMED = re.compile(rf"\b(?:{METHODS})(?:(?:`? and `|, `|`, `|\|)(?:{METHODS}))* (/[\w./{{}}<>$-]+)")
 CALLED = re.compile(r"http://127\.0\.0\.1:(8060|8061|8070)(/[\w./{}<>$-]+)")

@@ -31,6 +31,7 @@ def write_model(
     control: tuple[str, ...] = (),
     user_defined: tuple[str, ...] = (),
     seed: int = 1,
+    num_layers: int = _LAYERS,
 ) -> Path:
     """A GGUF at `path` with the tokenizer of another one, and more tokens: `control` ones give no text unless they are
     written out, `user_defined` ones do."""
@@ -38,7 +39,7 @@ def write_model(
     writer.add_name("tiny")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(_EMBEDDING)
-    writer.add_block_count(_LAYERS)
+    writer.add_block_count(num_layers)
     writer.add_feed_forward_length(_FEED_FORWARD)
     writer.add_head_count(_HEADS)
     writer.add_head_count_kv(_KV_HEADS)
@@ -47,7 +48,9 @@ def write_model(
     vocab_size = add_tokenizer(writer, tokenizer, control=control, user_defined=user_defined)
     if template is not None:
         writer.add_chat_template(template)
-    write_tensors(writer, {name: _weights(name, shape, seed) for name, shape in _shapes(vocab_size).items()})
+    write_tensors(
+        writer, {name: _weights(name, shape, seed) for name, shape in _shapes(vocab_size, num_layers).items()}
+    )
     return path
 
 
@@ -80,7 +83,7 @@ def write_tensors(writer: gguf.GGUFWriter, tensors: Mapping[str, Any]) -> None:
     writer.close()
 
 
-def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
+def _shapes(vocab_size: int, num_layers: int = _LAYERS) -> dict[str, tuple[int, ...]]:
     """Rows and columns, as numpy has them."""
     kv = _EMBEDDING // _HEADS * _KV_HEADS
     shapes: dict[str, tuple[int, ...]] = {
@@ -88,7 +91,7 @@ def _shapes(vocab_size: int) -> dict[str, tuple[int, ...]]:
         "output_norm.weight": (_EMBEDDING,),
         "output.weight": (vocab_size, _EMBEDDING),
     }
-    for layer in range(_LAYERS):
+    for layer in range(num_layers):
         block = {
             "attn_norm": (_EMBEDDING,),
             "attn_q": (_EMBEDDING, _EMBEDDING),

@@ -154,6 +154,9 @@ class Reading:
         seconds = self._clock.monotonic() - began
         if num_found:
             seat.found(num_found, num_bytes, seconds)
+        if is_refused:
+            # They are computed anew with it, and would else be found one by one to be as wrong, prompt after prompt.
+            seat.let_go([*names[num_found + 1 :], *behind])
         if num_found < len(names) and not self._is_over:
             if seat.is_written:
                 self._on_miss([*names[num_found:], *behind])

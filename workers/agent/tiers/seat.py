@@ -140,9 +140,14 @@ class Seat:
         log.warning("a saved state was refused: its tokens are computed", tier=self.name, reason=reason)
         with self._lock:
             self._num_refused += 1
+        self.let_go([name])
+
+    def let_go(self, names: Sequence[bytes]) -> None:
+        """These go, if they are here."""
         if self.writer is not None and isinstance(self.tier, Mendable):
             # In its turn among the writes: the right one may be on its way already.
-            self.writer.submit(partial(self._drop, self.tier, name))
+            for name in names:
+                self.writer.submit(partial(self._drop, self.tier, name))
 
     def hit(self, num_tokens: int, saved_s: float) -> None:
         with self._lock:
