@@ -268,7 +268,7 @@ class KeepsNoStates:
         return None
 
     @property
-    def tiers(self) -> tuple[()]:
+    def tiers(self) -> tuple[TierStats, ...]:
         return ()
 
     @property

@@ -24,7 +24,7 @@ from paddler.engine_flags import NAMES, engine_options, engine_settings
 from paddler.engine_settings import EngineSettings
 from paddler.ids import new_process_id
 from paddler.kv_flags import DEFAULT_RAM, kv_options, kv_settings, refuse_kv_flags
-from paddler.settings import log_options, option, pool_option, redis_options
+from paddler.settings import aws_options, log_options, option, pool_option, redis_options
 from paddler.store.client import Store, connect
 from paddler.tracing.options import otlp_option, tracing_of
 from workers.agent.builds import (
@@ -126,6 +126,7 @@ async def follow(
 @option("--context-size", type=click.IntRange(min=64), default=8192, help="Tokens of context, shared by all slots.")
 @engine_options
 @kv_options
+@aws_options
 @fetch_options
 @option(
     "--on-model-error",
